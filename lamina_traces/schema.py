@@ -1,0 +1,392 @@
+"""The canonical tables, and the two types that cross layers: Counts and Requests.
+
+Rules that hold for every table:
+
+- instants are int64 nanoseconds from the trace's origin (``*_ns``), durations that the source reports
+  are DOUBLE seconds (``*_s``); the unit is in every name; null means "not recorded", never 0, -1 or '';
+- ``row_id`` keeps source order and true duplicates, unique in a trace;
+- a trace's files hold only the columns that its source recorded; views add the others as nulls;
+- what has no column of its own is kept in ``extra`` (a JSON object as text), except text and secrets.
+
+Types are DuckDB's names. A table is sorted by its ``time`` column, ties by ``row_id``; rows without a
+time come last, in source order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import UnknownName
+
+SCHEMA_VERSION = 1
+"""version of the manifest and of the tables below; a reader refuses a higher one."""
+
+Kind = Literal["llm", "serverless", "power", "failures", "kernel", "metrics"]
+Nature = Literal["real", "synthetic", "measured", "simulated", "derived"]
+Clock = Literal["utc", "local", "relative", "session", "none"]
+KINDS: tuple[str, ...] = ("llm", "serverless", "power", "failures", "kernel", "metrics")
+
+STATUSES: dict[str, str] = {
+    "ok": "completed",
+    "error": "failed with an error that the source names",
+    "timeout": "gave up waiting",
+    "cancelled": "the client went away",
+    "incomplete": "stopped early",
+    "unknown-failure": "failed, the source does not say how (BurstGPT: no response tokens)",
+    "unknown": "the source does not record whether it failed",
+}
+FAILED: tuple[str, ...] = ("error", "timeout", "cancelled", "incomplete", "unknown-failure")
+"""statuses that count as failures; ``unknown`` is neither a success nor a failure."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """``name``, DuckDB ``type``, ``unit`` ('' where none), and one line of meaning."""
+
+    name: str
+    type: str
+    unit: str = ""
+    doc: str = ""
+    required: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """``time`` is the column the table is sorted by, None for tables without a clock."""
+
+    name: str
+    kind: Kind
+    time: str | None
+    doc: str
+    columns: tuple[Column, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(c.name for c in self.columns)
+
+    def __getitem__(self, name: str) -> Column:
+        for c in self.columns:
+            if c.name == name:
+                return c
+        raise UnknownName(f"column of {self.name}", name, self.names)
+
+    def __contains__(self, name: str) -> bool:
+        return any(c.name == name for c in self.columns)
+
+
+def _columns(text: str) -> tuple[Column, ...]:
+    """Rows ``name type unit doc…``; ``-`` is no unit; a ``*`` after the name marks it required."""
+    out = []
+    for line in text.strip().splitlines():
+        name, type_, unit, doc = line.split(None, 3)
+        out.append(Column(name.rstrip("*"), type_, "" if unit == "-" else unit, doc, name.endswith("*")))
+    return tuple(out)
+
+
+_LLM = _columns("""
+row_id*               BIGINT      -      source order, from 0
+request_id            VARCHAR     -      the source's own id
+arrival_ns            BIGINT      ns     arrival at the server, from the trace's origin
+workload              VARCHAR     -      code, conversation, toolagent…
+service               VARCHAR     -      conversation, api, text, search…
+model                 VARCHAR     -      canonical model name
+model_raw             VARCHAR     -      model name as recorded
+adapter               VARCHAR     -      LoRA adapter
+tenant_id             VARCHAR     -      who pays
+user_id               VARCHAR     -      who asks
+client_id             VARCHAR     -      which program asks
+session_id            VARCHAR     -      conversation
+parent_request_id     VARCHAR     -      the request before it in the conversation
+turn                  INTEGER     -      from 1
+workflow_id           VARCHAR     -      agent workflow
+stage                 VARCHAR     -      step name in the workflow
+step_index            INTEGER     -      step number in the workflow
+depends_on            BIGINT[]    -      row_ids it waits for; null unknown, [] none
+delay_after_parent_ns BIGINT      ns     time after the last parent's end
+delay_kind            VARCHAR     -      think or tool
+input_tokens          INTEGER     tokens full prompt as served
+output_tokens         INTEGER     tokens generated, reasoning included
+total_tokens          INTEGER     tokens as reported
+text_tokens           INTEGER     tokens of the input
+image_tokens          INTEGER     tokens of the input
+audio_tokens          INTEGER     tokens of the input
+video_tokens          INTEGER     tokens of the input
+image_count           INTEGER     -      images in the input
+audio_count           INTEGER     -      audio clips in the input
+video_count           INTEGER     -      videos in the input
+reasoning_tokens      INTEGER     tokens of the output
+cached_input_tokens   INTEGER     tokens of the input, found in the engine's cache
+max_output_tokens     INTEGER     tokens the request's own limit
+prefix_block_size     INTEGER     tokens per prefix block
+prefix_hashes         UBIGINT[]   -      block ids in prompt order
+output_hashes         UBIGINT[]   -      block ids of the output
+status*               VARCHAR     -      ok, error, timeout, cancelled, incomplete, unknown-failure, unknown
+error_code            VARCHAR     -      as recorded
+error_message         VARCHAR     -      as recorded, redacted
+finish_reason         VARCHAR     -      stop, length…
+send_ns               BIGINT      ns     sent by the client
+queued_ns             BIGINT      ns     entered the engine's queue
+scheduled_ns          BIGINT      ns     first scheduled
+first_token_ns        BIGINT      ns     first token left the engine
+last_token_ns         BIGINT      ns     last token left the engine
+queue_s               DOUBLE      s      arrival to first scheduled
+ttft_s                DOUBLE      s      arrival to first token, queue included
+tpot_s                DOUBLE      s      (e2e - ttft) / (output - 1); null for one token
+e2e_s                 DOUBLE      s      arrival to last token
+streaming             BOOLEAN     -      tokens were streamed
+priority              INTEGER     -      lower is more urgent
+slo_class             VARCHAR     -      service class
+slo_ttft_s            DOUBLE      s      limit on ttft_s
+slo_tpot_s            DOUBLE      s      limit on tpot_s
+slo_e2e_s             DOUBLE      s      limit on e2e_s
+deadline_ns           BIGINT      ns     from the trace's origin
+replica               INTEGER     -      which replica served it (simulated or recorded)
+preemptions           INTEGER     -      times it lost its memory and had to start over
+extra                 VARCHAR     -      JSON object of unmapped fields
+""")
+
+_COLD = _columns("""
+row_id*            BIGINT    -    source order, from 0
+request_id         VARCHAR   -    not unique: one request may start several pods
+func_id*           VARCHAR   -    function
+app_id             VARCHAR   -    application
+owner_id           VARCHAR   -    customer
+region             VARCHAR   -    from the path for Huawei traces
+cluster            VARCHAR   -    cluster in the region
+pod_id             VARCHAR   -    pod
+pool               VARCHAR   -    pool of pre-warmed pods
+runtime            VARCHAR   -    language runtime
+arrival_ns         BIGINT    ns   start of the cold start, from the trace's origin
+total_s*           DOUBLE    s    whole cold start as reported
+pod_alloc_s        DOUBLE    s    finding or making a pod
+deploy_code_s      DOUBLE    s    fetching the code
+deploy_dep_s       DOUBLE    s    fetching dependencies; 0 for functions without layers
+scheduling_s       DOUBLE    s    scheduling
+init_s             DOUBLE    s    runtime init only (AWS Lambda's Init Duration)
+model_load_s       DOUBLE    s    loading model weights
+residual_s         DOUBLE    s    total minus the sum of the known components
+cpu_limit_mcore    INTEGER   mcore limit of the pod
+memory_limit_mb    INTEGER   MB   limit of the pod
+extra              VARCHAR   -    JSON object of unmapped fields
+""")
+
+_POWER = _columns("""
+row_id*          BIGINT    -    source order, from 0
+arrival_ns       BIGINT    ns   instant of the sample, from the trace's origin
+host             VARCHAR   -    machine
+device*          VARCHAR   -    gpu0, psu1, ch2…
+device_name      VARCHAR   -    product name
+domain*          VARCHAR   -    gpu, cpu, dram, server, psu, rack, row
+power_w          DOUBLE    W    power drawn; see is_average
+energy_j         DOUBLE    J    counter since some start
+util_frac        DOUBLE    -    0 to 1
+mem_util_frac    DOUBLE    -    0 to 1
+mem_used_mb      DOUBLE    MB   memory in use
+sm_clock_mhz     DOUBLE    MHz  core clock
+mem_clock_mhz    DOUBLE    MHz  memory clock
+temp_c           DOUBLE    °C   temperature
+power_limit_w    DOUBLE    W    enforced limit
+phase            VARCHAR   -    idle, prompt, token, mixed
+is_average       BOOLEAN   -    the reading is an average over a window, not an instant
+extra            VARCHAR   -    JSON object of unmapped fields
+""")
+
+_BATCH = _columns("""
+row_id*           BIGINT   -       window number
+arrival_ns        BIGINT   ns      start of the window
+replica           INTEGER  -       replica
+window_s          DOUBLE   s       width of the window
+iterations        BIGINT   -       engine iterations that ended in the window
+busy_s            DOUBLE   s       time spent in iterations
+decode_tokens     BIGINT   tokens  generated
+prefill_tokens    BIGINT   tokens  prompt tokens processed
+mean_batch        DOUBLE   -       sequences per iteration, weighted by time
+mean_kv_frac      DOUBLE   -       KV blocks in use, weighted by time
+""")
+
+TABLES: Mapping[str, Table] = {
+    t.name: t
+    for t in (
+        Table("llm_requests", "llm", "arrival_ns", "one row per LLM call", _LLM),
+        Table("cold_starts", "serverless", "arrival_ns", "one row per started pod", _COLD),
+        Table("power_samples", "power", "arrival_ns", "one row per reading and device", _POWER),
+        Table("batch_windows", "llm", "arrival_ns", "engine state on a fixed grid (simulated runs)", _BATCH),
+    )
+}
+"""tables by name. A table joins here when a format or a run first writes it."""
+
+MAIN_TABLE: dict[str, str] = {"llm": "llm_requests", "serverless": "cold_starts", "power": "power_samples"}
+"""the table that a trace's own name stands for in SQL."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """A frequency table: the currency from SQL to fits.
+
+    Parallel arrays, one entry per bin, sorted by ``lo``: ``lo`` ≤ x ≤ ``hi`` held by ``n`` values whose
+    sum is ``total``. ``lo == hi`` is an exact value (then total = n·lo). Empty bins are left out. The
+    unit is the caller's (``unit`` names it for people).
+
+    Merging adds counts, so a fit on merged Counts equals the fit on the whole.
+    """
+
+    lo: npt.NDArray[np.float64]
+    hi: npt.NDArray[np.float64]
+    n: npt.NDArray[np.float64]
+    total: npt.NDArray[np.float64]
+    unit: str = ""
+
+    @classmethod
+    def exact(cls, values: Any, n: Any, unit: str = "") -> Counts:
+        """From distinct ``values`` and how often each occurs; sorts, merges equal values, drops n = 0."""
+        v = np.asarray(values, dtype=np.float64)
+        w = np.asarray(n, dtype=np.float64)
+        keep = w > 0
+        v, inverse = np.unique(v[keep], return_inverse=True)
+        w = np.bincount(inverse, weights=w[keep], minlength=len(v)).astype(np.float64)
+        return cls(v, v, w, v * w, unit)
+
+    @classmethod
+    def of(cls, rows: Any, unit: str = "") -> Counts:
+        """From raw values, one per row."""
+        v, n = np.unique(np.asarray(rows, dtype=np.float64), return_counts=True)
+        return cls.exact(v, n, unit)
+
+    @property
+    def rows(self) -> float:
+        """How many values were counted."""
+        return float(self.n.sum())
+
+    @property
+    def sum(self) -> float:
+        return float(self.total.sum())
+
+    @property
+    def mean(self) -> float:
+        return self.sum / self.rows
+
+    @property
+    def x(self) -> npt.NDArray[np.float64]:
+        """The mean of each bin: the value itself where bins are exact."""
+        return self.total / self.n
+
+    @property
+    def is_exact(self) -> bool:
+        return bool(np.array_equal(self.lo, self.hi))
+
+    def var(self, ddof: int = 0) -> float:
+        """Variance of the bin means, weighted; exact where bins are exact."""
+        d = self.x - self.mean
+        return float((self.n * d * d).sum() / (self.rows - ddof))
+
+    def quantile(self, q: float | npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Linear-interpolated quantiles (numpy's default, type 7) of the bin means."""
+        x, c = self.x, np.cumsum(self.n)
+        h = np.asarray(q, dtype=np.float64) * (self.rows - 1)
+        below = np.floor(h)
+        i = np.searchsorted(c, below, side="right")
+        j = np.searchsorted(c, np.minimum(below + 1, self.rows - 1), side="right")
+        return np.asarray(x[i] + (h - below) * (x[j] - x[i]))
+
+    def cdf(self, at: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Share of values ≤ ``at`` (bin means)."""
+        c = np.concatenate([[0.0], np.cumsum(self.n)])
+        return np.asarray(c[np.searchsorted(self.x, at, side="right")] / self.rows)
+
+    def where(self, mask: npt.NDArray[np.bool_]) -> Counts:
+        return Counts(self.lo[mask], self.hi[mask], self.n[mask], self.total[mask], self.unit)
+
+    def scaled(self, factor: float, unit: str) -> Counts:
+        """The same counts in another unit."""
+        return Counts(self.lo * factor, self.hi * factor, self.n, self.total * factor, unit)
+
+    def __len__(self) -> int:
+        return len(self.n)
+
+    def __add__(self, other: Counts) -> Counts:
+        lo = np.concatenate([self.lo, other.lo])
+        hi = np.concatenate([self.hi, other.hi])
+        bins, inverse = np.unique(np.stack([lo, hi], axis=1), axis=0, return_inverse=True)
+        n = np.bincount(inverse.ravel(), weights=np.concatenate([self.n, other.n]))
+        total = np.bincount(inverse.ravel(), weights=np.concatenate([self.total, other.total]))
+        return Counts(bins[:, 0].copy(), bins[:, 1].copy(), n, total, self.unit)
+
+
+@dataclass(frozen=True)
+class Requests:
+    """What the simulator is given: columns of equal length, one entry per request, and the bridge
+    between the two wings.
+
+    Sorted by (``arrival_ns``, ``row_id``). A request is released at
+    max(``arrival_ns``, end of its last parent + ``delay_ns``). Parents stand before their children in
+    this order. ``steps`` is the number of decode iterations it needs; it equals ``output_tokens`` unless
+    a technique (speculative decoding) emits several tokens an iteration; the first step is the one that
+    ends the prefill, so 1 ≤ steps ≤ output_tokens.
+    """
+
+    row_id: npt.NDArray[np.int64]
+    arrival_ns: npt.NDArray[np.int64]
+    input_tokens: npt.NDArray[np.int64]
+    output_tokens: npt.NDArray[np.int64]
+    steps: npt.NDArray[np.int64]
+    delay_ns: npt.NDArray[np.int64]
+    parents_from: npt.NDArray[np.int64]
+    """[n + 1] where each request's parents begin in ``parents``."""
+    parents: npt.NDArray[np.int64]
+    """positions (not row_ids) of the parents in these arrays."""
+    priority: npt.NDArray[np.int64]
+    """lower is more urgent; 0 where the source has none."""
+    extra: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+    """columns that ride along for grouping (service, tenant…), one entry per request."""
+
+    @classmethod
+    def make(
+        cls,
+        arrival_ns: Any,
+        input_tokens: Any,
+        output_tokens: Any,
+        *,
+        row_id: Any = None,
+        steps: Any = None,
+        delay_ns: Any = None,
+        parents: list[list[int]] | None = None,
+        priority: Any = None,
+    ) -> Requests:
+        """Build from plain sequences already in order; ``parents`` lists positions for each request."""
+        arrival = np.ascontiguousarray(arrival_ns, dtype=np.int64)
+        n = len(arrival)
+
+        def column(x: Any, default: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+            return default if x is None else np.ascontiguousarray(x, dtype=np.int64)
+
+        output = column(output_tokens, np.zeros(n, np.int64))
+        indptr = np.zeros(n + 1, dtype=np.int64)
+        flat = np.zeros(0, dtype=np.int64)
+        if parents is not None:
+            np.cumsum([len(p) for p in parents], out=indptr[1:])
+            flat = np.array([i for p in parents for i in p], dtype=np.int64)
+        return cls(
+            row_id=column(row_id, np.arange(n, dtype=np.int64)),
+            arrival_ns=arrival,
+            input_tokens=column(input_tokens, np.zeros(n, np.int64)),
+            output_tokens=output,
+            steps=column(steps, output),
+            delay_ns=column(delay_ns, np.zeros(n, np.int64)),
+            parents_from=indptr,
+            parents=flat,
+            priority=column(priority, np.zeros(n, np.int64)),
+        )
+
+    def __len__(self) -> int:
+        return len(self.arrival_ns)
+
+    @property
+    def span_ns(self) -> int:
+        """First arrival to last arrival, ns; 0 for fewer than two."""
+        return int(self.arrival_ns[-1] - self.arrival_ns[0]) if len(self) else 0
+

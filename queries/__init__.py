@@ -1,0 +1,1 @@
+"""SQL, one file per question. Read by name through the store; never imported as code."""

@@ -1,0 +1,1 @@
+"""The report: figures, sections and templates; reads Profile and Run objects, never the store."""

@@ -1,0 +1,1 @@
+"""Samples in foreign formats, made by our own generator, and the profile library."""
