@@ -1,0 +1,46 @@
+# Two commands suffice: `make demo` and `make test`. Both set up .venv first when it is missing.
+PY ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint types check lock clean bench
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | sort | awk -F'\t' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	@$(PY) -c 'import ensurepip, venv' 2>/dev/null || { echo "error: python3 has no venv module"; echo "hint: apt-get install python3-venv"; exit 1; }
+	$(PY) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $@
+
+setup: $(VENV)/.ready ## create .venv and install the project with its tools
+
+demo: $(VENV)/.ready ## the whole path on sample_data, in a temporary store
+	$(BIN)/lamina-traces demo
+
+lint: $(VENV)/.ready ## ruff: lint and format check
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.ready ## mypy --strict
+	$(BIN)/mypy
+
+contracts: $(VENV)/.ready
+	PYTHONPATH=. $(BIN)/lint-imports
+
+check: lint types contracts ## lint, types and import contracts
+
+test: check ## check, then every test
+	$(BIN)/python -m pytest -q -n 2
+
+lock: ## pin the present dependency versions in constraints.txt
+	$(VENV)/bin/python -m pip freeze --exclude-editable | sed -E '/ @ |^-e /d' > constraints.txt
+
+bench: $(VENV)/.ready ## run the benchmarks (minutes; figures are ratios)
+	$(BIN)/python -m benchmarks
+
+clean: ## remove what was built
+	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis lamina-store
+	find . -name __pycache__ -not -path './$(VENV)/*' -exec rm -rf {} +
