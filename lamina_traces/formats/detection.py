@@ -1,0 +1,301 @@
+"""Detection: which format a source is, by the set of its names; and a useful answer when it is none.
+
+Neither positions nor extensions are looked at: a BurstGPT file with its columns swapped, renamed to
+``.txt`` and compressed is still BurstGPT.
+"""
+
+from __future__ import annotations
+
+import csv
+import shlex
+from collections.abc import Mapping, Sequence
+
+import polars as pl
+
+from ..errors import DataError, UnknownFormat
+from .format import Format, Head
+from .inputs import Stream
+from .jsonlines import parse_line
+from .redaction import is_private, masked, masked_json
+
+HEAD_BYTES = 256 << 10
+_SAMPLE = 200
+_DELIMITERS = (",", "\t", ";", "|")
+
+
+def read_head(stream: Stream) -> tuple[Head, bytes, int]:
+    """(head, header line as it stands, bytes before the first record) of a text stream.
+
+    Raises DataError for an empty, binary or header-only input.
+    """
+    want = HEAD_BYTES
+    data = stream.head(want)
+    while data and b"\n" not in data.lstrip() and len(data) == want:
+        if want >= stream.limits.line_bytes:
+            raise DataError(
+                f"its first line is longer than {stream.limits.line_bytes:,} bytes",
+                "is this a text file with one record a line?",
+                path=stream.name,
+                line=1,
+            )
+        want *= 4
+        data = stream.head(want)
+    whole = len(data) < want
+    return head_of(data, whole=whole, path=stream.name)
+
+
+def head_of(data: bytes, *, whole: bool = True, path: str = "-") -> tuple[Head, bytes, int]:
+    """The same from bytes; ``whole`` says that the source ends with them."""
+    if not data.strip():
+        raise DataError(
+            "the file is empty", "does it come from a failed download or query?", path=path
+        )
+    if b"\0" in data[:8192] or _control_share(data[:8192]) > 0.1:
+        raise DataError(
+            "this is a binary file, not a trace",
+            "CSV, JSON lines (plain, .gz, .zst) and Parquet can be read",
+            path=path,
+        )
+    lines = data.split(b"\n")
+    if not whole and len(lines) > 1:
+        lines.pop()  # may be cut
+    first = next(i for i, line in enumerate(lines) if line.strip())
+    before = sum(len(line) + 1 for line in lines[:first])
+    if lines[first].lstrip()[:1] in (b"{", b"["):
+        return _json_head(lines[first:], path), b"", 0
+    header = lines[first].removesuffix(b"\r")
+    head = _csv_head(header, lines[first + 1 :], path)
+    if whole and not any(line.strip() for line in lines[first + 1 :]):
+        raise DataError(
+            "the file has a header and no rows",
+            "does it come from a failed download or an empty query?",
+            path=path,
+            line=first + 1,
+        )
+    return head, header, min(before + len(lines[first]) + 1, len(data))
+
+
+def _control_share(data: bytes) -> float:
+    return sum(b < 9 or 13 < b < 32 for b in data) / max(1, len(data))
+
+
+def _csv_head(header: bytes, lines: Sequence[bytes], path: str) -> Head:
+    try:
+        text = header.decode("utf-8")
+    except UnicodeDecodeError:
+        raise DataError(
+            "the header is not UTF-8 text",
+            "convert it first: iconv -f LATIN1 -t UTF-8 FILE",
+            path=path,
+            line=1,
+        ) from None
+    delimiter = max(_DELIMITERS, key=text.count)
+    names = tuple(n.strip() for n in _split(text, delimiter))
+    twice = next((n for i, n in enumerate(names) if n in names[:i]), None)
+    if twice is not None:
+        raise DataError(
+            f"the header names {twice!r} twice", "rename one of them", path=path, line=1
+        )
+    rows: list[Mapping[str, str | None]] = []
+    for line in lines[:_SAMPLE]:
+        cells = _split(line.removesuffix(b"\r").decode("utf-8", "replace"), delimiter)
+        if len(cells) == len(names):
+            rows.append({n: c.strip() or None for n, c in zip(names, cells, strict=True)})
+    return Head("csv", names, tuple(rows), delimiter, path)
+
+
+def _split(text: str, delimiter: str) -> list[str]:
+    if '"' not in text:
+        return text.split(delimiter)
+    try:
+        return next(csv.reader([text], delimiter=delimiter, skipinitialspace=True), [""])
+    except csv.Error:
+        return text.split(delimiter)
+
+
+def _json_head(lines: Sequence[bytes], path: str) -> Head:
+    names: dict[str, None] = {}
+    rows = []
+    for line in lines[:_SAMPLE]:
+        try:
+            row = parse_line(line.decode("utf-8"))
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(row, dict):
+            names.update(dict.fromkeys(map(str, row)))
+            rows.append({str(k): None if v is None else _flat(v) for k, v in row.items()})
+    if not rows:
+        raise UnknownFormat(
+            f"{path} holds JSON, but not one object a line",
+            "turn it into JSON lines first: jq -c '.[]' FILE (an array) or jq -c . FILE (spread over lines)",
+        )
+    return Head("jsonl", tuple(names), tuple(rows), path=path)
+
+
+def _flat(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, dict):
+        return "{…}"
+    if isinstance(value, list):
+        return "[…]"
+    return str(value)
+
+
+def recognised(head: Head, formats: Mapping[str, Format]) -> Format:
+    """The one format that fits. Raises UnknownFormat when none does, or several."""
+    for fold in (False, True):
+        found = [f for f in formats.values() if _fits(f, head, fold)]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            names = ", ".join(f.name for f in found)
+            raise UnknownFormat(
+                f"{head.path} could be any of: {names}",
+                "say which with --as, for instance: lamina-traces ingest "
+                f"{shlex.quote(head.path)} --as {found[0].name}",
+            )
+    raise unknown(head)
+
+
+def _fits(fmt: Format, head: Head, fold: bool) -> bool:
+    if head.syntax not in fmt.syntax:
+        return False
+    if fmt.matches is not None:
+        return fmt.matches(head.names) if not fold else False
+    if not fmt.fields:
+        return False
+
+    def key(name: str) -> str:
+        return name.casefold() if fold else name
+
+    names = {key(n) for n in head.names}
+    needed = {key(f.name) for f in fmt.fields if f.required}
+    return needed <= names and (not fmt.closed or names <= {key(f.name) for f in fmt.fields})
+
+
+def unknown(head: Head) -> UnknownFormat:
+    """The error for a source that no format fits: its columns, three rows, and a line to try."""
+    shown = []
+    for row in head.rows[:3]:
+        if head.syntax == "jsonl":
+            shown.append(masked_json(_as_json(row)))
+        else:
+            shown.append(
+                ", ".join(f"{n}={masked(v or '', is_private(n))}" for n, v in row.items())[:300]
+            )
+    lines = [f"columns: {', '.join(head.names)}"[:600]]
+    lines += [f"row {i}: {text}" for i, text in enumerate(shown, 1)]
+    lines.append("try: " + guessed_command(head))
+    lines.append("known formats: lamina-traces catalog formats")
+    return UnknownFormat(f"{head.path}: no known format has these columns", "\n".join(lines))
+
+
+def _as_json(row: Mapping[str, str | None]) -> str:
+    import json
+
+    def value(text: str | None) -> object:
+        try:
+            return json.loads(text) if text is not None else None
+        except ValueError:
+            return text
+
+    return json.dumps({k: value(v) for k, v in row.items()}, ensure_ascii=False)
+
+
+_HINTS: dict[str, tuple[str, ...]] = {
+    "arrival": ("arrival", "arriv", "timestamp", "time", "ts", "start", "created", "submit", "date", "request_time"),
+    "input": ("input_tokens", "prompt_tokens", "input_length", "prompt_len", "context", "prefill", "input", "prompt", "isl"),
+    "output": ("output_tokens", "completion_tokens", "output_length", "generated", "decode", "response", "output", "completion", "osl"),
+    "session": ("session_id", "session", "conversation_id", "chat_id"),
+    "model": ("model", "model_name", "engine"),
+    "status": ("status", "state", "outcome"),
+}  # fmt: skip
+
+
+def guessed_mapping(head: Head) -> tuple[dict[str, str], str | None]:
+    """(short canonical name → column, time unit) by names and values; what cannot be guessed is absent."""
+    free = [n for n in head.names if n]
+    chosen: dict[str, str] = {}
+    for short, words in _HINTS.items():
+        numeric = short in ("input", "output")
+        best = None
+        for rank, word in enumerate(words):
+            for n in free:
+                folded = n.casefold().replace(" ", "_")
+                if word not in folded or (numeric and not _numeric(head, n)):
+                    continue
+                if short == "arrival" and not (_numeric(head, n) or _dated(head, n)):
+                    continue
+                if not numeric and short != "arrival" and is_private(n):
+                    continue
+                score = (folded != word, rank, len(folded))
+                if best is None or score < best[0]:
+                    best = (score, n)
+        if best is not None:
+            chosen[short] = best[1]
+            free.remove(best[1])
+    for short in ("input", "output"):  # by values alone: whole numbers in a likely range
+        if short not in chosen:
+            n = next((n for n in free if _whole(head, n)), None)
+            if n is not None:
+                chosen[short] = n
+                free.remove(n)
+    return chosen, _time_unit(head, chosen.get("arrival"))
+
+
+def guessed_command(head: Head) -> str:
+    """A complete command line to try, with what could not be guessed in capitals."""
+    chosen, unit = guessed_mapping(head)
+    for short, column in (("arrival", "COLUMN"), ("input", "COLUMN"), ("output", "COLUMN")):
+        chosen.setdefault(short, column)
+    pairs = ",".join(f"{k}={v}" for k, v in chosen.items())
+    line = f"lamina-traces ingest {shlex.quote(head.path)} --as columns --map {shlex.quote(pairs)}"
+    return f"{line} --time-unit {unit}" if unit else line
+
+
+def _values(head: Head, name: str) -> list[str]:
+    return [v for r in head.rows if (v := r.get(name)) is not None]
+
+
+def _numeric(head: Head, name: str) -> bool:
+    values = _values(head, name)
+    return bool(values) and all(_float(v) is not None for v in values)
+
+
+def _whole(head: Head, name: str) -> bool:
+    numbers = [_float(v) for v in _values(head, name)]
+    return bool(numbers) and all(x is not None and x == int(x) and 0 <= x < 1e7 for x in numbers)
+
+
+def _dated(head: Head, name: str) -> bool:
+    values = _values(head, name)[:20]
+    shape = pl.Series(values, dtype=pl.String).str.contains(r"^\d{4}[-/]\d\d[-/]\d\d[T ]\d\d:\d\d")
+    return bool(values) and bool(shape.all())
+
+
+def _float(text: str) -> float | None:
+    try:
+        x = float(text)
+    except ValueError:
+        return None
+    return x if x - x == 0 else None
+
+
+def _time_unit(head: Head, name: str | None) -> str | None:
+    """The unit of a clock column: by size for stamps since 1970, else by the size of its steps."""
+    if name is None or not _numeric(head, name):
+        return None if name is not None and _dated(head, name) else "s"
+    folded = name.casefold()
+    for unit in ("ns", "us", "ms"):
+        if folded.endswith((f"_{unit}", f"[{unit}]", f"({unit})")):
+            return unit
+    values = [float(v) for v in _values(head, name)]
+    largest = max(abs(v) for v in values)
+    for unit, scale in (("ns", 1e18), ("us", 1e15), ("ms", 1e12)):
+        if largest >= scale:
+            return unit
+    if largest >= 1e9 or any("." in v for v in _values(head, name)):
+        return "s"
+    steps = sorted(b - a for a, b in zip(values, values[1:], strict=False) if b > a)
+    return "ms" if steps and steps[len(steps) // 2] >= 50 else "s"

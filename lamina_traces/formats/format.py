@@ -1,0 +1,235 @@
+"""What a foreign format is: a signature, its fields with units, and one mapping to the canonical table.
+
+A format file states these as data; the readers (delimited, jsonlines, parquet) do the rest. So a new
+format is one file, one line in ``FORMATS`` and one test.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import polars as pl
+
+from ..errors import DataError, Notice, UsageError
+from ..schema import TABLES, Clock, Kind, Nature
+from ..units import TIME_UNITS
+from .redaction import LONGEST_STRING, SECRET_PATTERN, is_private
+
+Syntax = Literal["csv", "jsonl", "parquet"]
+Evidence = Literal["real file", "importer's loader", "documentation"]
+Cell = Literal[
+    "tokens", "integer", "clock", "instant", "seconds", "number", "measure", "text", "ids", "flag"
+]
+"""how a value is read (cells.py says what each admits)."""
+
+ROW_EXTRA = "\x00extra"
+"""name, impossible in a source, of the column that carries a row's unmapped keys as JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One column or key of a source.
+
+    ``to`` names the canonical column it feeds, '' when the format's own mapping uses it. A row whose
+    ``required`` field is empty is rejected. ``minimum`` is the least admissible value.
+    """
+
+    name: str
+    cell: Cell
+    unit: str = ""
+    to: str = ""
+    required: bool = True
+    minimum: float | None = 0
+
+
+@dataclass(frozen=True)
+class Head:
+    """The first lines of a source, enough to bind a format to it.
+
+    ``rows`` are up to a few hundred records as text by name; ``path`` is the name the user gave.
+    """
+
+    syntax: Syntax
+    names: tuple[str, ...]
+    rows: tuple[Mapping[str, str | None], ...] = ()
+    delimiter: str = ","
+    path: str = "-"
+    dtypes: Mapping[str, pl.DataType] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked of a reading, beside the paths."""
+
+    mapping: Mapping[str, str] | None = None
+    time_unit: str | None = None
+    tz: str | None = None
+    keep_text: bool = False
+    kind: Kind | None = None
+
+    def __post_init__(self) -> None:
+        if self.time_unit is not None and self.time_unit not in TIME_UNITS:
+            raise UsageError(
+                f"unknown time unit {self.time_unit!r}", f"one of: {', '.join(TIME_UNITS)}"
+            )
+
+
+@dataclass
+class Context:
+    """What the mapping of a block may need: where it comes from, and a tally of what was met."""
+
+    path: str
+    request: Request
+    tally: Counter[str] = field(default_factory=Counter)
+    dropped: set[str] = field(default_factory=set)
+    """text and secrets met on the way and left out."""
+    state: dict[str, Any] = field(default_factory=dict)
+    """carried from block to block (and over files) by formats whose rows depend on those before."""
+
+
+@dataclass(frozen=True)
+class Binding:
+    """A format bound to one source: which fields to read, and how a typed block becomes canonical.
+
+    ``canonical`` takes a frame with one column per field, under the source's names, and returns the
+    canonical columns without ``row_id``. It must also work on a frame without rows.
+    """
+
+    fields: tuple[Field, ...]
+    table: str
+    clock: Clock
+    canonical: Callable[[pl.DataFrame, Context], pl.DataFrame]
+    extra: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
+    notices: tuple[Notice, ...] = ()
+    mapping: tuple[tuple[str, str, str], ...] = ()
+    """(source column, canonical column, unit), in canonical order."""
+    absolute: bool = False
+    """``arrival_ns`` comes as ns since 1970 (in local time when ``clock`` is local)."""
+    nature: Nature = "real"
+    version: str = ""
+    multiline: bool = False
+    """a quoted cell may hold line breaks; otherwise a line is a record whatever its quotes."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """One foreign format.
+
+    It is recognised by the *set* of its names: ``required`` ⊆ names, and for a ``closed`` format
+    names ⊆ ``required`` ∪ optional. ``bind`` replaces the plain binding by name where a format has
+    quirks; ``matches`` replaces the set test where names carry units.
+    """
+
+    name: str
+    title: str
+    table: str
+    syntax: tuple[Syntax, ...]
+    fields: tuple[Field, ...]
+    canonical: Callable[[pl.DataFrame, Context], pl.DataFrame]
+    clock: Clock
+    source: str
+    """where the layout was read."""
+    evidence: Evidence
+    closed: bool = False
+    quirks: tuple[str, ...] = ()
+    bind: Callable[[Format, Head, Request], Binding] | None = None
+    matches: Callable[[Sequence[str]], bool] | None = None
+    version: Callable[[Head], str] = lambda head: ""
+
+    @property
+    def kind(self) -> Kind:
+        return TABLES[self.table].kind
+
+    def binds(self, head: Head, request: Request) -> Binding:
+        """Bind to a source. Raises DataError when a required column is absent."""
+        return self.bind(self, head, request) if self.bind else bind_by_name(self, head, request)
+
+
+def bind_by_name(
+    fmt: Format,
+    head: Head,
+    request: Request,
+    *,
+    fields: Sequence[Field] | None = None,
+    canonical: Callable[[pl.DataFrame, Context], pl.DataFrame] | None = None,
+    notices: tuple[Notice, ...] = (),
+) -> Binding:
+    """Bind a format's fields to the names at hand: exact spelling first, then ignoring case.
+
+    Names without a field go to ``extra``; text and secrets among them are dropped unless kept.
+    """
+    wanted = fmt.fields if fields is None else tuple(fields)
+    folded = {n.strip().casefold(): n for n in head.names}
+    exact = set(head.names)
+    bound, spelled = [], {}
+    for f in wanted:
+        name = f.name if f.name in exact else folded.get(f.name.casefold())
+        if name is not None:
+            bound.append(replace(f, name=name))
+            spelled[name] = f.name
+        elif f.required:
+            raise DataError(
+                f"{fmt.name} needs a column {f.name!r}",
+                f"columns here: {', '.join(head.names)}; another layout is read with --as columns --map …",
+                path=head.path,
+            )
+    rest = [n for n in head.names if n not in spelled]
+    dropped = tuple(n for n in rest if not request.keep_text and is_private(n))
+    extra = tuple(n for n in rest if n not in dropped)
+    if head.syntax == "csv":
+        bound += [Field(n, "text", required=False) for n in extra]
+    own = canonical or fmt.canonical
+
+    def mapped(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
+        """The format's own mapping, over its own spelling of the names; extra rides along."""
+        out = own(frame.rename({k: v for k, v in spelled.items() if k != v}), context)
+        return out if "extra" in out.columns else with_extra(out, frame, extra, context)
+
+    table = TABLES[fmt.table]
+    order = {c: i for i, c in enumerate(table.names)}
+    mapping = sorted(
+        ((f.name, f.to, f.unit) for f in bound if f.to), key=lambda m: order.get(m[1], len(order))
+    )
+    return Binding(
+        fields=tuple(bound),
+        table=fmt.table,
+        clock=fmt.clock,
+        absolute=any(f.cell == "instant" and f.to == "arrival_ns" for f in bound),
+        canonical=mapped,
+        extra=extra,
+        dropped=dropped,
+        notices=notices,
+        mapping=tuple(mapping),
+        version=fmt.version(head),
+    )
+
+
+def with_extra(
+    out: pl.DataFrame, frame: pl.DataFrame, extra: Sequence[str], context: Context
+) -> pl.DataFrame:
+    """Add the column ``extra``: a JSON object of the unmapped columns as they were written.
+
+    Strings that look like free text or secrets are left out even under a harmless name.
+    """
+    if ROW_EXTRA in frame.columns:
+        return out.with_columns(frame[ROW_EXTRA].alias("extra"))
+    if not extra:
+        return out
+    kept = frame.select(extra)
+    if not context.request.keep_text:
+        for name in extra:
+            column = kept[name]
+            if column.dtype != pl.String:
+                continue
+            hide = column.str.len_chars() > LONGEST_STRING
+            hide = (hide | column.str.contains(SECRET_PATTERN)).fill_null(False)
+            if hide.any():
+                context.dropped.add(name)
+                kept = kept.with_columns(column.set(hide, None).alias(name))
+    text = kept.select(pl.struct(pl.all()).struct.json_encode().alias("extra"))["extra"]
+    return out.with_columns(text)

@@ -1,0 +1,490 @@
+"""Reading: sources in, canonical blocks and rejects out, with every line accounted for."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from ..errors import DataError, Notice, UnknownName, UsageError
+from ..schema import KINDS, TABLES, Clock, Column, Kind, Nature
+from ..units import format_count
+from .delimited import REJECTS_SCHEMA, Counted, Rejects, read_careful, read_fast
+from .detection import read_head, recognised
+from .format import Binding, Context, Format, Head, Request
+from .inputs import STDIN, Limits, Stream
+from .jsonlines import read_json
+
+_DAY_NS = 86_400_000_000_000
+_TYPES: dict[str, Any] = {
+    "BIGINT": pl.Int64,
+    "INTEGER": pl.Int32,
+    "DOUBLE": pl.Float64,
+    "VARCHAR": pl.String,
+    "BOOLEAN": pl.Boolean,
+    "UBIGINT[]": pl.List(pl.UInt64),
+    "BIGINT[]": pl.List(pl.Int64),
+}
+
+
+def polars_type(column: Column) -> Any:
+    """The polars type of a canonical column."""
+    return _TYPES[column.type]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some rows in source order, and the lines between them that were refused."""
+
+    frame: pl.DataFrame
+    """canonical columns, in schema order, always with ``row_id``; the same columns in every block."""
+    rejects: pl.DataFrame
+    """file, line (from 1), column, reason, text (masked)."""
+
+
+@dataclass(frozen=True)
+class Input:
+    """One input as it was read: lines = kept + rejected + blank + header."""
+
+    name: str
+    bytes: int
+    """as stored."""
+    sha256: str | None
+    compression: str | None
+    lines: int
+    kept: int
+    rejected: int
+    blank: int
+    header: int
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a reading was: sources, counts, clock, and what was left out or assumed."""
+
+    format: str
+    version: str
+    table: str
+    kind: Kind
+    nature: Nature
+    clock: Clock
+    origin_ns: int | None
+    """unix ns of ``arrival_ns`` 0; None where the source has no calendar, or no zone."""
+    origin_local: str | None
+    """for a local clock with a date: local midnight at which ``arrival_ns`` is 0."""
+    inputs: tuple[Input, ...]
+    notices: tuple[Notice, ...]
+    dropped_fields: tuple[str, ...]
+    mapping: tuple[tuple[str, str, str], ...]
+    """(source column, canonical column, unit in the source)."""
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    """how many lines were rejected for what (by column and kind of reason)."""
+
+    @property
+    def lines(self) -> int:
+        return sum(i.lines for i in self.inputs)
+
+    @property
+    def kept(self) -> int:
+        return sum(i.kept for i in self.inputs)
+
+    @property
+    def rejected(self) -> int:
+        return sum(i.rejected for i in self.inputs)
+
+    @property
+    def blank(self) -> int:
+        return sum(i.blank for i in self.inputs)
+
+    @property
+    def header(self) -> int:
+        return sum(i.header for i in self.inputs)
+
+    @property
+    def reconciles(self) -> bool:
+        return all(i.lines == i.kept + i.rejected + i.blank + i.header for i in self.inputs)
+
+    def line(self) -> str:
+        """One line for people: ``8,820 lines = 8,819 kept + 0 rejected + 0 blank + 1 header``."""
+        parts = [f"{format_count(n)} {what}" for n, what in ((self.kept, "kept"), (self.rejected, "rejected"), (self.blank, "blank"), (self.header, "header"))]  # fmt: skip
+        return f"{format_count(self.lines)} lines = {' + '.join(parts)}"
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "format": self.format,
+            "version": self.version,
+            "table": self.table,
+            "kind": self.kind,
+            "nature": self.nature,
+            "clock": self.clock,
+            "origin_ns": self.origin_ns,
+            "origin_local": self.origin_local,
+            "lines": self.lines,
+            "kept": self.kept,
+            "rejected": self.rejected,
+            "blank": self.blank,
+            "header": self.header,
+            "inputs": [i.to_dict() for i in self.inputs],
+            "reasons": dict(self.reasons),
+            "notices": [n.to_dict() for n in self.notices],
+            "dropped_fields": list(self.dropped_fields),
+            "mapping": [{"source": s, "column": c, "unit": u} for s, c, u in self.mapping],
+        }
+
+
+@dataclass
+class _Source:
+    path: str | Path
+    head: Head
+    header: bytes
+    skip: int
+    binding: Binding
+    stream: Stream | None
+
+
+class Reading:
+    """Iterate it once for the blocks, then ``finish()`` for the summary."""
+
+    def __init__(
+        self,
+        sources: Sequence[_Source],
+        fmt: Format,
+        request: Request,
+        limits: Limits,
+        hashed: bool,
+        progress: Callable[[int, int | None], None] | None,
+    ) -> None:
+        self.format = fmt
+        self.table = sources[0].binding.table
+        self.kind: Kind = TABLES[self.table].kind
+        self._sources, self._request, self._limits = sources, request, limits
+        self._hashed, self._progress = hashed, progress
+        self._context = Context("", request)
+        self._columns = self._planned_columns()
+        self._inputs: list[Input] = []
+        self._reasons: dict[str, int] = {}
+        self._rows = 0
+        self._origin: int | None = None
+        self._done = False
+        self._first_reject: tuple[str, int, str | None, str] | None = None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The canonical columns that every block carries, in schema order."""
+        return self._columns
+
+    def _planned_columns(self) -> tuple[str, ...]:
+        """The union over the sources of what their mappings yield, found on frames without rows."""
+        found = {"row_id"}
+        for s in self._sources:
+            found.update(s.binding.canonical(empty_frame(s.binding, s.head), self._context).columns)
+        table = TABLES[self.table]
+        return tuple(c for c in table.names if c in found)
+
+    def __iter__(self) -> Iterator[Block]:
+        if self._done:
+            raise UsageError("a reading can be iterated once", "open it again")
+        self._done = True
+        for source in self._sources:
+            yield from self._read(source)
+        if self._rows == 0:
+            raise self._nothing()
+
+    def _nothing(self) -> DataError:
+        rejected = sum(i.rejected for i in self._inputs)
+        if self._first_reject is None:
+            return DataError("no rows", "the file has a header and nothing below it")
+        path, line, column, reason = self._first_reject
+        return DataError(
+            f"{reason} (all {rejected:,} lines were rejected, this is the first)",
+            f"was it read as the right format? it was taken for {self.format.name}; --as and --map say otherwise",
+            path=path,
+            line=line,
+            column=column,
+        )
+
+    def _read(self, source: _Source) -> Iterator[Block]:
+        stream = source.stream or Stream(source.path, self._limits, hashed=self._hashed)
+        total = Counted()
+        self._context.path = stream.name
+        self._context.state.pop("file", None)
+        try:
+            for frame, rejects, counted in self._pieces(source, stream):
+                for name in ("lines", "kept", "rejected", "blank", "header"):
+                    setattr(total, name, getattr(total, name) + getattr(counted, name))
+                yield self._block(source.binding, frame, rejects)
+                if self._progress is not None:
+                    self._progress(stream.raw_bytes, stream.size)
+            self._inputs.append(
+                Input(
+                    stream.name, stream.raw_bytes, stream.sha256, stream.compression,
+                    total.lines, total.kept, total.rejected, total.blank, total.header,
+                )
+            )  # fmt: skip
+        finally:
+            stream.close()
+
+    def _pieces(
+        self, source: _Source, stream: Stream
+    ) -> Iterator[tuple[pl.DataFrame, Rejects, Counted]]:
+        binding, head, context, limit = (
+            source.binding, source.head, self._context, self._limits.line_bytes,
+        )  # fmt: skip
+        if head.syntax == "parquet":
+            from .parquet import read_parquet
+
+            yield from read_parquet(source.path, stream, binding, context)
+            return
+        line = 1
+        if head.syntax == "csv":
+            stream.head(source.skip)
+            before = stream.take(source.skip)
+            above = before.count(b"\n") or 1
+            line += above
+            yield (
+                empty_frame(binding, head),
+                Rejects(),
+                Counted(lines=above, blank=above - 1, header=1),
+            )
+        for block in stream.blocks(quoted=binding.multiline):
+            counted, rejects = Counted(), Rejects()
+            if head.syntax == "jsonl":
+                frame, rejects, counted = read_json(block, line, binding, context, limit)
+            else:
+                fast = read_fast(block, head.names, head.delimiter, binding, context)
+                if fast is None:
+                    frame, rejects, counted = read_careful(
+                        block, line, source.header, head.names, head.delimiter, binding, context, limit
+                    )  # fmt: skip
+                else:
+                    frame, counted = fast, Counted(lines=fast.height, kept=fast.height)
+            line += block.count(b"\n")
+            yield frame, rejects, counted
+
+    def _block(self, binding: Binding, frame: pl.DataFrame, rejects: Rejects) -> Block:
+        for i in range(len(rejects)):
+            column, reason = rejects.column[i], rejects.reason[i]
+            key = f"{column or 'line'}: {_reason_kind(reason)}"
+            self._reasons[key] = self._reasons.get(key, 0) + 1
+            if self._first_reject is None:
+                self._first_reject = (rejects.file[i], rejects.line[i], column, reason)
+        refused = rejects.frame() if len(rejects) else pl.DataFrame(schema=REJECTS_SCHEMA)
+        out = binding.canonical(frame, self._context)
+        if binding.absolute and out.height:
+            out = out.with_columns(pl.col("arrival_ns") - self._origin_of(binding, out))
+        n = out.height
+        if "row_id" not in out.columns:
+            ids = pl.int_range(self._rows, self._rows + n, dtype=pl.Int64, eager=True)
+            out = out.with_columns(ids.alias("row_id"))
+        self._rows += n
+        table = TABLES[self.table]
+        have = set(out.columns)
+        out = out.select(
+            pl.col(c).cast(polars_type(table[c]))
+            if c in have
+            else pl.lit(None, polars_type(table[c])).alias(c)
+            for c in self._columns
+        )
+        return Block(out, refused)
+
+    def _origin_of(self, binding: Binding, out: pl.DataFrame) -> int:
+        if self._origin is None:
+            first = out["arrival_ns"].drop_nulls()
+            if not len(first):
+                return 0
+            instant = int(first[0])
+            self._origin = instant - instant % _DAY_NS if binding.clock == "local" else instant
+        return self._origin
+
+    def finish(self) -> Summary:
+        """The account of the whole reading. Call it after the last block."""
+        first = self._sources[0].binding
+        notices = list(dict.fromkeys(n for s in self._sources for n in s.binding.notices))
+        tally = self._context.tally
+        utc = first.clock == "utc"
+        if naive := tally["naive stamps"]:
+            if self._request.tz:
+                pass
+            elif utc:
+                notices.append(Notice("naive-utc", f"{naive:,} stamps carry no zone and were read as UTC; --tz names another", "arrival_ns"))  # fmt: skip
+        if ambiguous := tally["ambiguous stamps"]:
+            notices.append(Notice("dst", f"{ambiguous:,} stamps fall into the hour that a clock change repeats; the earlier was taken", "arrival_ns"))  # fmt: skip
+        if self._request.tz and not naive:
+            notices.append(Notice("tz-unused", "--tz had nothing to act on: no stamp is without a zone", "arrival_ns"))  # fmt: skip
+        rejected = sum(i.rejected for i in self._inputs)
+        if rejected:
+            notices.append(Notice("rejected", f"{rejected:,} lines were rejected: " + ", ".join(f"{k} ({n:,})" for k, n in sorted(self._reasons.items(), key=lambda kv: -kv[1])[:4])))  # fmt: skip
+        dropped = dict.fromkeys(
+            [*(n for s in self._sources for n in s.binding.dropped), *sorted(self._context.dropped)]
+        )
+        if dropped:
+            notices.append(Notice("text-dropped", f"text and secrets were left out: {', '.join(dropped)} (--keep-text keeps them)"))  # fmt: skip
+        notices += self._context.state.get("notices", [])
+        local = first.clock == "local" and first.absolute and self._origin is not None
+        return Summary(
+            format=self.format.name,
+            version=", ".join(dict.fromkeys(s.binding.version for s in self._sources)),
+            table=self.table,
+            kind=self.kind,
+            nature=first.nature,
+            clock=first.clock,
+            origin_ns=self._origin
+            if utc and first.absolute
+            else self._context.state.get("origin_ns"),
+            origin_local=_date_text(self._origin) if local else None,
+            inputs=tuple(self._inputs),
+            notices=tuple(notices),
+            dropped_fields=tuple(dropped),
+            mapping=first.mapping,
+            reasons=dict(sorted(self._reasons.items(), key=lambda kv: -kv[1])),
+        )
+
+
+def _date_text(ns: int | None) -> str:
+    import datetime
+
+    day = datetime.date(1970, 1, 1) + datetime.timedelta(days=(ns or 0) // _DAY_NS)
+    return f"{day.isoformat()}T00:00:00"
+
+
+def _reason_kind(reason: str) -> str:
+    """A reason without the value that it quotes, so that reasons can be counted."""
+    return re.sub(r"\d[\d,]*", "N", reason.split(": ")[0])
+
+
+def empty_frame(binding: Binding, head: Head) -> pl.DataFrame:
+    """A typed source frame without rows."""
+    from .format import ROW_EXTRA
+
+    types: dict[str, Any] = {
+        "tokens": pl.Int32,
+        "integer": pl.Int64,
+        "clock": pl.Int64,
+        "instant": pl.Int64,
+        "text": pl.String,
+        "ids": pl.List(pl.UInt64),
+        "flag": pl.Boolean,
+    }
+    schema = {f.name: types.get(f.cell, pl.Float64) for f in binding.fields}
+    if head.syntax == "jsonl":
+        schema[ROW_EXTRA] = pl.String
+    return pl.DataFrame(schema=schema)
+
+
+def parsed_mapping(mapping: Mapping[str, str] | str | None) -> dict[str, str] | None:
+    """``"arrival=ts,input=in"`` or a mapping → dict. Raises UsageError on anything else."""
+    if mapping is None or not isinstance(mapping, str):
+        return dict(mapping) if mapping is not None else None
+    out: dict[str, str] = {}
+    for part in mapping.split(","):
+        key, eq, column = part.partition("=")
+        if not eq or not key.strip() or not column.strip():
+            raise UsageError(
+                f"mapping part {part!r} is not NAME=COLUMN",
+                "write it like --map arrival=ts,input=prompt_tokens,output=completion_tokens",
+            )
+        if key.strip() in out:
+            raise UsageError(f"{key.strip()!r} is mapped twice", "give each name one column")
+        out[key.strip()] = column.strip()
+    return out
+
+
+def open_reading(
+    paths: Iterable[str | Path] | str | Path,
+    *,
+    formats: Mapping[str, Format],
+    as_format: str | None = None,
+    mapping: Mapping[str, str] | str | None = None,
+    time_unit: str | None = None,
+    tz: str | None = None,
+    keep_text: bool = False,
+    kind: str | None = None,
+    progress: Callable[[int, int | None], None] | None = None,
+    hashed: bool = True,
+    limits: Limits | None = None,
+) -> Reading:
+    """Open sources for reading: detect their format, bind its columns, fail early.
+
+    ``paths``: files (plain, gz, zst; told by content) or ``"-"`` for standard input. ``progress`` is
+    called with (bytes read, size or None) of the current input. ``hashed=False`` leaves out the sha256.
+
+    Raises UsageError (no such file, directory, wrong option), UnknownFormat, DataError (empty, binary,
+    header only, a column missing).
+    """
+    if isinstance(paths, (str, Path)):
+        paths = [paths]
+    listed = list(paths)
+    if not listed:
+        raise UsageError("no input", "name at least one file, or - for standard input")
+    if [str(p) for p in listed].count(STDIN) > 1:
+        raise UsageError("standard input (-) can be read once", "name it once")
+    if kind is not None and kind not in KINDS:
+        raise UnknownName("kind", kind, KINDS)
+    limits = limits or Limits()
+    request = Request(parsed_mapping(mapping), time_unit, tz, keep_text, kind)  # type: ignore[arg-type]
+    if as_format is not None and as_format not in formats:
+        raise UnknownName("format", as_format, formats, "lamina-traces catalog formats")
+    if as_format is None and request.mapping is not None:
+        as_format = "columns"
+    sources: list[_Source] = []
+    fmt: Format | None = formats[as_format] if as_format else None
+    for path in listed:
+        stream = Stream(path, limits, hashed=hashed)
+        keep = stream.name == STDIN
+        try:
+            head, header, skip = _head(stream, path)
+            found = fmt if as_format and fmt else recognised(head, formats)
+            if fmt is not None and found is not fmt:
+                raise UsageError(
+                    f"{path} is {found.name}, the files before it are {fmt.name}",
+                    "ingest them apart, each under its own name",
+                )
+            fmt = found
+            if head.syntax not in fmt.syntax:
+                raise UsageError(
+                    f"{path} is {head.syntax}, and {fmt.name} is {' or '.join(fmt.syntax)}",
+                    "leave out --as to have the format detected",
+                )
+            binding = fmt.binds(head, request)
+        except BaseException:
+            stream.close()
+            raise
+        if not keep:
+            stream.close()
+        sources.append(_Source(path, head, header, skip, binding, stream if keep else None))
+    assert fmt is not None
+    _agree(sources)
+    if kind is not None and TABLES[sources[0].binding.table].kind != kind:
+        raise UsageError(
+            f"{fmt.name} is a trace of kind {TABLES[sources[0].binding.table].kind}, not {kind}",
+            "leave out --kind",
+        )
+    return Reading(sources, fmt, request, limits, hashed, progress)
+
+
+def _head(stream: Stream, path: str | Path) -> tuple[Head, bytes, int]:
+    if stream.is_parquet:
+        from .parquet import parquet_head
+
+        return parquet_head(path), b"", 0
+    return read_head(stream)
+
+
+def _agree(sources: Sequence[_Source]) -> None:
+    first = sources[0]
+    for s in sources[1:]:
+        if (s.binding.table, s.binding.clock, s.binding.absolute) != (
+            first.binding.table, first.binding.clock, first.binding.absolute,
+        ):  # fmt: skip
+            raise UsageError(
+                f"{s.path} has another kind of clock or table than {first.path}",
+                "ingest them apart, each under its own name",
+            )

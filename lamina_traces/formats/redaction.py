@@ -1,0 +1,123 @@
+"""Text and secrets: which columns never enter a trace, and how a rejected line is shown without them."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+
+_TEXT = frozenset(
+    "prompt prompts completion completions message messages content contents text texts response "
+    "responses request body payload query question answer input inputs output outputs instruction "
+    "instructions conversation conversations chat dialog dialogue transcript utterance reasoning "
+    "thinking summary document documents passage passages snippet comment generated generation "
+    "choices choice delta arguments".split()
+)
+_SECRET = frozenset(
+    "authorization auth password passwd secret secrets cookie cookies credential credentials bearer "
+    "jwt apikey email mail phone ip ipv4 ipv6 ssn".split()
+)
+_SECRET_PAIRS = (
+    ("api", "key"), ("access", "key"), ("private", "key"), ("access", "token"), ("auth", "token"),
+    ("bearer", "token"), ("refresh", "token"), ("session", "token"), ("user", "agent"),
+    ("first", "name"), ("last", "name"), ("full", "name"), ("user", "name"), ("client", "address"),
+    ("remote", "address"), ("remote", "addr"), ("ip", "address"), ("ip", "addr"), ("mail", "address"),
+)  # fmt: skip
+_MEASURES = frozenset(
+    "token tokens length lengths len count counts num number size sizes bytes chars ms us ns s sec secs "
+    "second seconds time times timestamp ts at id ids hash hashes rate ratio latency duration type kind "
+    "status code index idx turn version model name class category lang language role".split()
+)
+LONGEST_STRING = 160
+"""a longer string under any name is taken for free text."""
+SECRET_PATTERN = r"[\w.+-]+@[\w-]+\.\w|\b(?:\d{1,3}\.){3}\d{1,3}\b|\bBearer\s+\S|\bsk-\w{8}|\beyJ\w{10}|-----BEGIN "
+"""e-mail and IPv4 addresses, bearer tokens, keys (valid for Python's re and for polars)."""
+_LOOKS_SECRET = re.compile(SECRET_PATTERN)
+_SHOWN = frozenset("nan inf -inf infinity null none n/a [n/a] true false".split())
+_PLAIN = re.compile(r"[\s\d.,:+\-/TZ]*")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+
+
+def is_private(name: str) -> bool:
+    """Whether a column of this name holds text or a secret, to be dropped unless asked for.
+
+    A name that ends as a measure (``prompt_tokens``, ``response time``, ``text_length``) is not text.
+    """
+    words = [w.lower() for w in _WORDS.findall(name)]
+    if not words:
+        return False
+    pairs = set(zip(words, words[1:], strict=False))
+    if any(p in pairs for p in _SECRET_PAIRS) or any(w in _SECRET for w in words):
+        return True
+    if words == ["token"] or words[-1:] == ["token"]:
+        return True
+    if words[-1] in _MEASURES or words[0] in ("num", "n", "count"):
+        return False
+    return any(w in _TEXT for w in words)
+
+
+def looks_private(value: str) -> bool:
+    """Whether a string is free text or a secret by its own looks, whatever its column is called."""
+    return len(value) > LONGEST_STRING or _LOOKS_SECRET.search(value) is not None
+
+
+def without_private(value: Any, dropped: set[str], path: str = "") -> Any:
+    """A JSON value less the keys that hold text or secrets; their paths are added to ``dropped``."""
+    if isinstance(value, dict):
+        out = {}
+        for key, inner in value.items():
+            at = f"{path}.{key}" if path else str(key)
+            if is_private(str(key)):
+                dropped.add(at)
+            else:
+                kept = without_private(inner, dropped, at)
+                if kept is not None or inner is None:
+                    out[key] = kept
+        return out
+    if isinstance(value, list):
+        return [without_private(v, dropped, path) for v in value]
+    if isinstance(value, str) and looks_private(value):
+        dropped.add(path)
+        return None
+    return value
+
+
+def masked(cell: str, private: bool = False) -> str:
+    """One value for people: numbers and instants as they are, of other text only the shape."""
+    if not private and (
+        cell.strip().lower() in _SHOWN
+        or _NUMBER.fullmatch(cell.strip())
+        or (_PLAIN.fullmatch(cell) and not looks_private(cell))
+    ):
+        return cell
+    shape = re.sub(r"[^\W\d_]", "x", re.sub(r"\d", "9", cell))
+    return shape if len(shape) <= 40 else f"{shape[:37]}…"
+
+
+def masked_cells(cells: list[str], names: tuple[str, ...], delimiter: str) -> str:
+    """A delimited record with its structure kept."""
+    out = [
+        masked(c, private=i < len(names) and is_private(names[i]))
+        for i, c in enumerate(cells[:200])
+    ]
+    return delimiter.join(out)[:1000]
+
+
+def masked_json(line: str) -> str:
+    """A JSON line with its structure and keys kept; of a broken one only the punctuation."""
+
+    def walk(v: Any, private: bool) -> Any:
+        if isinstance(v, dict):
+            return {str(k)[:60]: walk(x, private or is_private(str(k))) for k, x in v.items()}
+        if isinstance(v, list):
+            return [walk(x, private) for x in v[:20]] + (["…"] if len(v) > 20 else [])
+        if isinstance(v, str):
+            return masked(v, private)
+        return masked(str(v), True) if private and v is not None and not isinstance(v, bool) else v
+
+    try:
+        return json.dumps(walk(json.loads(line), False), ensure_ascii=False)[:1000]
+    except (ValueError, RecursionError):
+        return re.sub(r"[^\W\d_]", "x", line[:400])
