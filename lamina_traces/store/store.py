@@ -1,0 +1,199 @@
+"""The store: a directory of traces."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from ..errors import DataError, Notice, StoreError, UnknownName, UsageError
+from ..schema import KINDS
+from . import guard, names
+from .generations import Layout
+from .manifest import Input
+from .trace import Trace, opened
+from .writer import TraceWriter
+
+DEFAULT = "./lamina-store"
+
+
+class Store:
+    """A directory of traces; nothing is created before the first write.
+
+    ``path`` defaults to the environment's ``LAMINA_STORE``, then to ``./lamina-store``. ``threads`` bounds
+    the SQL engine's threads (default: DuckDB's choice).
+    """
+
+    def __init__(self, path: str | Path | None = None, *, threads: int | None = None) -> None:
+        root = Path(path or os.environ.get("LAMINA_STORE") or DEFAULT).expanduser()
+        self.path = root.absolute()
+        self.threads = threads
+        self._layout = Layout(self.path)
+        if self.path.exists() and not self.path.is_dir():
+            raise StoreError(
+                f"{root}: is a file, not a store", "name a directory with --store or LAMINA_STORE"
+            )
+
+    def __repr__(self) -> str:
+        return f"Store({str(self.path)!r})"
+
+    def names(self) -> list[str]:
+        """The names of all traces that can be read."""
+        return [t.name for t in self.traces()]
+
+    def traces(self) -> list[Trace]:
+        """All traces that can be read, by name. What cannot be read is told by ``damaged``."""
+        return self._read_all()[0]
+
+    def damaged(self) -> list[Notice]:
+        """One notice for each trace that is there and cannot be read; its subject is the directory,
+        which ``remove`` takes as a name."""
+        return self._read_all()[1]
+
+    def _read_all(self) -> tuple[list[Trace], list[Notice]]:
+        good, bad = [], []
+        for slug in self._layout.slugs():
+            try:
+                trace = self._open(slug, slug)
+            except StoreError as e:
+                bad.append(Notice("damaged-trace", e.message, slug))
+            else:
+                if trace is not None:
+                    good.append(trace)
+        return sorted(good, key=lambda t: names.folded(t.name)), bad
+
+    def _open(self, slug: str, name: str) -> Trace | None:
+        held = self._layout.lease(slug)
+        return None if held is None else opened(*held, name, self.threads)
+
+    def trace(self, name: str) -> Trace:
+        """The current generation of the trace ``name`` (case does not matter), with a lease on it.
+
+        Raises UnknownName, StoreError.
+        """
+        trace = self._open(names.slug(name), name)
+        if trace is None:
+            raise UnknownName("trace", name, self.names(), "lamina-traces ls")
+        return trace
+
+    def __contains__(self, name: str) -> bool:
+        return self._layout.current(names.slug(name)) is not None
+
+    def writer(
+        self, name: str, *, kind: str, nature: str = "real", replace: bool = False
+    ) -> TraceWriter:
+        """A context manager that writes the trace ``name``. Raises UsageError where it exists and is not
+        to be replaced, and where the name or the kind cannot be."""
+        kept = names.checked(name)
+        if kind not in KINDS:
+            raise UnknownName("kind of trace", kind, KINDS)
+        slug = names.slug(kept)
+        if not replace and (self._layout.traces / slug / "current").exists():
+            raise UsageError(
+                f"trace {kept!r} exists",
+                "replace it with --replace, choose another --name, "
+                f"or remove it: lamina-traces rm {kept!r}",
+            )
+        return TraceWriter(
+            self._layout, kept, slug, kind=kind, nature=nature, replace=replace, opened=self.trace
+        )
+
+    def ingest(
+        self,
+        paths: Sequence[str | Path],
+        name: str | None = None,
+        *,
+        replace: bool = False,
+        provenance: dict[str, Any] | None = None,
+        **reading_options: Any,
+    ) -> Trace:
+        """Read foreign files into a trace, streaming; ``reading_options`` are those of
+        ``formats.open_reading`` (as_format, mapping, time_unit, tz, keep_text…).
+
+        ``name`` defaults to the stem of the first file, made unique. Every line is accounted for
+        (``trace.manifest.summary_line()``). Raises UsageError, DataError, StoreError; then no trace is left.
+        """
+        from .. import formats
+
+        if name is not None:
+            self.writer(
+                name, kind=KINDS[0], replace=replace
+            )  # a bad name is said before the reading starts
+        reading = formats.open_reading(list(paths), **reading_options)
+        return self._stored(reading, name or self.free_name(str(paths[0])), replace, provenance)
+
+    def free_name(self, path: str) -> str:
+        """A name for the trace of ``path`` that no trace of this store has."""
+        return names.from_path(path, {names.folded(n) for n in self.names()})
+
+    def _stored(
+        self, reading: Any, name: str, replace_: bool, provenance: dict[str, Any] | None
+    ) -> Trace:
+        with self.writer(name, kind=reading.kind, replace=replace_) as writer:
+            reason = ""
+            for block in reading:
+                if len(block.rejects):
+                    writer.rejects(block.rejects)
+                    reason = reason or _first_reject(block.rejects)
+                if len(block.frame):
+                    writer.write(reading.table, block.frame)
+            summary = reading.finish()
+            counts = {
+                "lines": int(summary.lines),
+                "kept": int(summary.kept),
+                "rejected": int(summary.rejected),
+                "blank": int(summary.blank),
+                "header": int(summary.header),
+            }
+            if counts["lines"] != sum(counts.values()) - counts["lines"]:
+                raise DataError(
+                    f"the reader lost count of its lines: {counts}", "please report this"
+                )
+            if not counts["kept"]:
+                raise DataError(
+                    f"no line of {name!r} could be read"
+                    + (f"; the first: {reason}" if reason else ""),
+                    "check --as, --map and --time-unit with --dry-run",
+                )
+            writer.nature = str(summary.nature)
+            trace: Trace = writer.commit(
+                clock=summary.clock,
+                origin_ns=summary.origin_ns,
+                inputs=tuple(
+                    Input(Path(str(i.name)).name, str(i.sha256), int(i.bytes))
+                    for i in summary.inputs
+                ),
+                counts=counts,
+                format=str(summary.format),
+                mapping=dict(summary.mapping),
+                dropped_fields=tuple(summary.dropped_fields),
+                notices=tuple(summary.notices),
+                provenance=dict(provenance or {}),
+            )
+            return trace
+
+    def remove(self, name: str) -> None:
+        """Take the trace away; readers that hold it finish first, and its files go after them.
+
+        Raises UnknownName. Works on damaged traces too, by name or by directory (see ``damaged``).
+        """
+        for slug in (names.slug(name), name):
+            if slug in self._layout.slugs() and self._layout.remove(slug):
+                return
+        raise UnknownName("trace", name, self.names(), "lamina-traces ls")
+
+    def sweep(self) -> int:
+        """Remove what killed writers and replaced generations left; how many directories went."""
+        return self._layout.sweep()
+
+    def sql(self, text: str) -> pa.Table:
+        """One read-only SQL statement over all traces; see ``guard``. Raises UsageError, StoreError."""
+        return guard.run(self.traces(), text, threads=self.threads)
+
+
+def _first_reject(rejects: Any) -> str:
+    row = rejects.row(0, named=True)
+    return f"line {row['line']}: {row['reason']}"

@@ -1,0 +1,241 @@
+"""A stored trace as readers see it: one generation, held by a lease, whole or a part of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+from polars.io.plugins import register_io_source
+
+from ..errors import StoreError, UnknownName, UsageError
+from ..schema import TABLES, Table
+from . import engine, lint, query
+from .generations import Lock
+from .manifest import Manifest, TableInfo
+
+BATCH_ROWS = 262_144
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A trace, or the part of it that ``select`` left. Made by ``Store.trace``.
+
+    The lease keeps the generation's files in place even when the trace is replaced or removed; it lasts
+    as long as this object (or a selection of it) does, so keep it while a scan of it is used.
+    """
+
+    manifest: Manifest
+    path: Path
+    """directory of the generation."""
+    lease: Lock
+    where: tuple[str, ...] = ()
+    """conditions on the main table, as DuckDB text."""
+    start_ns: int | None = None
+    end_ns: int | None = None
+    threads: int | None = None
+    """threads of the SQL engine; None leaves it to DuckDB."""
+
+    @property
+    def name(self) -> str:
+        return self.manifest.name
+
+    @property
+    def kind(self) -> str:
+        return self.manifest.kind
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        return tuple(self.manifest.tables)
+
+    @property
+    def main_table(self) -> str:
+        return self.manifest.main_table
+
+    @property
+    def is_part(self) -> bool:
+        """Whether a selection stands between this object and the whole trace."""
+        return bool(self.where) or self.start_ns is not None or self.end_ns is not None
+
+    def columns(self, table: str | None = None) -> tuple[str, ...]:
+        """The recorded columns of a table (default: the main one), in canonical order."""
+        return self._info(table)[1].columns
+
+    def has(self, column: str, table: str | None = None) -> bool:
+        """Whether ``column`` is recorded: the table has it and not every value is null."""
+        name = table or self.main_table
+        info = self.manifest.tables.get(name)
+        return info is not None and column in info.columns
+
+    def rows(self, table: str | None = None) -> int:
+        """Number of rows; counted where this is a part of the trace."""
+        name, info = self._info(table)
+        if not self.is_part:
+            return info.rows
+        return int(self.sql(f"SELECT count(*) AS n FROM {engine.quoted(name)}")["n"][0].as_py())
+
+    def select(
+        self, where: str | None = None, start_ns: int | None = None, end_ns: int | None = None
+    ) -> Trace:
+        """The part of the trace with start_ns ≤ arrival < end_ns (every table that has a clock; rows
+        without an arrival are left out) and where the condition holds (main table only).
+
+        ``where`` is one SQL condition on canonical columns, without subquery, aggregate or table function.
+        Instants are ns from the trace's origin. Raises UsageError.
+        """
+        conditions = self.where
+        if where is not None:
+            conditions = (*conditions, lint.render(lint.check_condition(where, self.main_table)))
+        if start_ns is not None and end_ns is not None and end_ns <= start_ns:
+            raise UsageError("the selected time range is empty: it ends before it starts")
+        starts = [t for t in (self.start_ns, start_ns) if t is not None]
+        ends = [t for t in (self.end_ns, end_ns) if t is not None]
+        part = replace(
+            self,
+            where=conditions,
+            start_ns=max(starts, default=None),
+            end_ns=min(ends, default=None),
+        )
+        if where is not None:
+            part.sql(f"SELECT 1 FROM {engine.quoted(self.main_table)} LIMIT 1", users_text=True)
+        return part
+
+    def scan(self, table: str | None = None) -> pl.LazyFrame:
+        """The recorded columns as a lazy frame in time order; keep the trace while it is used."""
+        name, info = self._info(table)
+        types = {c.name: engine.POLARS_TYPES[c.type] for c in TABLES[name].columns}
+        schema = {c: types[c] for c in info.columns}
+        if not self.is_part:
+            if not info.parts:
+                return pl.LazyFrame(schema=schema)
+            return pl.scan_parquet(
+                self.files(name),
+                glob=False,
+                schema=schema,
+                missing_columns="insert",
+                extra_columns="ignore",
+            )
+
+        def source(
+            columns: list[str] | None,
+            predicate: pl.Expr | None,
+            rows: int | None,
+            _size: int | None,
+        ) -> Iterator[pl.DataFrame]:
+            left = rows
+            for batch in self.batches(name, columns or list(schema)):
+                frame = pl.DataFrame(pa.Table.from_batches([batch]))
+                frame = frame if left is None else frame.head(left)
+                left = None if left is None else left - len(frame)
+                yield frame if predicate is None else frame.filter(predicate)
+                if left == 0:
+                    return
+
+        return register_io_source(source, schema=schema)
+
+    def batches(
+        self,
+        table: str | None = None,
+        columns: Sequence[str] | None = None,
+        *,
+        rows: int = BATCH_ROWS,
+    ) -> Iterator[pa.RecordBatch]:
+        """Arrow record batches of at most ``rows`` rows in time order; any canonical columns (those that
+        are not recorded hold nulls), by default the recorded ones."""
+        name, info = self._info(table)
+        wanted = list(info.columns) if columns is None else list(columns)
+        for column in wanted:
+            TABLES[name][column]
+        listed = ", ".join(map(engine.quoted, wanted))
+        with self._connect() as connection, engine.translated("read the trace"):
+            relation = connection.sql(f"SELECT {listed} FROM {engine.quoted(name)}")
+            yield from relation.to_arrow_reader(rows)
+
+    def rejects(self) -> pl.DataFrame:
+        """The lines that were not taken: file, line, column, reason, text (redacted)."""
+        types = {
+            "file": pl.String(),
+            "line": pl.Int64(),
+            "column": pl.String(),
+            "reason": pl.String(),
+            "text": pl.String(),
+        }
+        parts = sorted((self.path / "rejects").glob("part-*.parquet"))
+        if not parts:
+            return pl.DataFrame(schema=types)
+        return pl.concat(pl.read_parquet(p, glob=False) for p in parts)
+
+    def query(self, name: str, /, **parameters: Any) -> pa.Table:
+        """Run ``queries/<name>.sql`` on the trace; columns have the names and types of its header.
+
+        Raises UnknownName (query, parameter), UsageError (a value that cannot be a parameter).
+        """
+        return self.sql(query.load(name).bind(parameters))
+
+    def sql(self, text: str, *, users_text: bool = False) -> pa.Table:
+        """Run trusted SQL on the views of this trace: its tables, and ``events`` for the main one."""
+        with (
+            self._connect() as connection,
+            engine.translated("run the query", users_text=users_text),
+        ):
+            return engine.arrow(connection, text)
+
+    def files(self, table: str) -> list[Path]:
+        """The Parquet parts of a table, in time order."""
+        parts = self.manifest.tables[table].parts
+        return [self.path / table / f"part-{i:05d}.parquet" for i in range(parts)]
+
+    def view(self, table: str) -> str:
+        """SELECT of all canonical columns of a table, the selection applied."""
+        info = self.manifest.tables.get(table)
+        spec = TABLES[table]
+        text = engine.view(spec, self.files(table) if info else [], info.columns if info else ())
+        conditions = self._window(spec)
+        if table == self.main_table:
+            conditions += [f"({w})" for w in self.where]
+        return f"SELECT * FROM ({text}) WHERE {' AND '.join(conditions)}" if conditions else text
+
+    def _window(self, table: Table) -> list[str]:
+        if table.time is None:
+            return []
+        time, out = engine.quoted(table.time), []
+        if self.start_ns is not None:
+            out.append(f"{time} >= {int(self.start_ns)}")
+        if self.end_ns is not None:
+            out.append(f"{time} < {int(self.end_ns)}")
+        return out
+
+    def _info(self, table: str | None) -> tuple[str, TableInfo]:
+        name = table or self.main_table
+        if name not in self.manifest.tables:
+            raise UnknownName(f"table of trace {self.name!r}:", name, self.manifest.tables)
+        return name, self.manifest.tables[name]
+
+    def _connect(self) -> Any:
+        # A query may name any canonical table: those that the trace does not have are empty.
+        setup = [f"CREATE VIEW {t} AS {self.view(t)}" for t in TABLES]
+        if self.main_table:
+            setup.append(
+                f"CREATE VIEW {lint.EVENTS} AS SELECT * FROM {engine.quoted(self.main_table)}"
+            )
+        files = [f for t in self.tables for f in self.files(t)]
+        return engine.connect(files, setup=setup, threads=self.threads)
+
+
+def opened(path: Path, lease: Lock, name: str, threads: int | None) -> Trace:
+    """Read the manifest of a leased generation. Raises StoreError where it cannot be trusted."""
+    try:
+        text = (path / "trace.json").read_bytes()
+    except OSError as e:
+        raise StoreError(
+            f"trace {name!r}: cannot read its manifest: {e.strerror}",
+            "remove the trace and ingest its source again",
+        ) from e
+    manifest = Manifest.from_json(text, f"trace {name!r}")
+    unknown = [t for t in manifest.tables if t not in TABLES]
+    if unknown:
+        raise StoreError(f"trace {name!r}: unknown table {unknown[0]!r}", "upgrade lamina-traces")
+    return Trace(manifest, path, lease, threads=threads)

@@ -1,0 +1,413 @@
+"""Writing a trace: blocks in, Parquet parts out, whole or not at all.
+
+What a commit has to know about a table (rows, order, range, tick, which columns hold anything) is counted
+while the blocks go by, so that a source in time order is written once and never read back.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import duckdb
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..errors import DataError, LaminaError, Notice, StoreError, UnknownName
+from ..schema import TABLES, Table
+from . import engine
+from .generations import Layout, Lock, disk_errors, replace_text, sync_tree
+from .manifest import Manifest, TableInfo, created_now
+
+ROW_GROUP_ROWS = 1_000_000
+PART_ROWS = 8 * ROW_GROUP_ROWS
+_PENDING_BYTES = 96 << 20
+"""small blocks are gathered up to a row group or this size before they are encoded."""
+_SORT_MEMORY = "512MB"
+"""above this DuckDB sorts on disk, below the staging directory."""
+
+REJECTS: Mapping[str, pl.DataType] = {
+    "file": pl.String(),
+    "line": pl.Int64(),
+    "column": pl.String(),
+    "reason": pl.String(),
+    "text": pl.String(),
+}
+
+
+class TableWriter:
+    """One table of a trace on its way to the disk: a directory of Parquet parts and what was counted."""
+
+    def __init__(self, name: str, columns: Mapping[str, pl.DataType], directory: Path) -> None:
+        self.name = name
+        self.types = columns
+        self.directory = directory
+        self.rows = 0
+        self.parts = 0
+        self.filled: dict[str, bool] = {}
+        """columns that were given → whether any value was not null."""
+        self._schema: pa.Schema | None = None
+        self._writer: pq.ParquetWriter | None = None
+        self._part_rows = 0
+        self._pending: list[pl.DataFrame] = []
+        self._pending_rows = 0
+        self._pending_bytes = 0
+
+    def write(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Append a block; gives it back in the table's own column order and types."""
+        unknown = [c for c in frame.columns if c not in self.types]
+        if unknown:
+            raise UnknownName(f"column of {self.name}", unknown[0], self.types)
+        wanted = {c: t for c, t in self.types.items() if c in frame.columns}
+        try:
+            block = frame.select(
+                pl.col(c) if frame.schema[c] == t else pl.col(c).cast(t) for c, t in wanted.items()
+            )
+        except pl.exceptions.PolarsError as e:
+            raise DataError(f"table {self.name}: {str(e).splitlines()[0]}") from e
+        for column, type_ in wanted.items():
+            values = block.get_column(column)
+            if type_ == pl.Float64 and not values.is_finite().all():
+                raise DataError(
+                    "NaN or infinite; leave a value that is not recorded empty", column=column
+                )
+            if not self.filled.get(column):
+                self.filled[column] = values.null_count() < len(values)
+        self.rows += len(block)
+        if self._pending and self._pending[0].columns != block.columns:
+            self._flush()
+        self._pending.append(block)
+        self._pending_rows += len(block)
+        self._pending_bytes += int(block.estimated_size())
+        if self._pending_rows >= ROW_GROUP_ROWS or self._pending_bytes >= _PENDING_BYTES:
+            self._flush()
+        return block
+
+    def write_arrow(self, data: pa.Table) -> None:
+        """Append rows that have this table's types already and were counted before (a sorted rewrite)."""
+        self.rows += data.num_rows
+        self._encode(data)
+
+    def _flush(self) -> None:
+        pending = [f for f in self._pending if len(f)] or self._pending[:1]
+        self._pending, self._pending_rows, self._pending_bytes = [], 0, 0
+        if pending:
+            frame = pl.concat(pending, rechunk=False) if len(pending) > 1 else pending[0]
+            self._encode(frame.to_arrow(compat_level=pl.CompatLevel.oldest()))
+
+    def _encode(self, data: pa.Table) -> None:
+        # A block with other columns than the one before starts a new part: parts are read by column name.
+        if self._writer is None or self._part_rows >= PART_ROWS or self._schema != data.schema:
+            self._close_part()
+            self.directory.mkdir(exist_ok=True)
+            path = self.directory / f"part-{self.parts:05d}.parquet"
+            self._schema = data.schema
+            self._writer = pq.ParquetWriter(path, data.schema, **_encoding(data.schema))
+            self.parts += 1
+        # Copying to contiguous memory first is what the encoder would do for each row group anyway.
+        self._writer.write_table(data, row_group_size=ROW_GROUP_ROWS)
+        self._part_rows += data.num_rows
+
+    def _close_part(self) -> None:
+        if self._writer is not None:
+            writer, self._writer, self._part_rows = self._writer, None, 0
+            writer.close()
+
+    def close(self) -> None:
+        self._flush()
+        self._close_part()
+
+    def abandon(self) -> None:
+        self._pending = []
+        self._close_part()
+
+    @property
+    def files(self) -> list[Path]:
+        return [self.directory / f"part-{i:05d}.parquet" for i in range(self.parts)]
+
+    def info(self, required: Iterable[str]) -> TableInfo:
+        keep = set(required)
+        columns = tuple(
+            c for c in self.types if self.filled.get(c) or (c in keep and c in self.filled)
+        )
+        return TableInfo(self.rows, columns, self.parts, sum(f.stat().st_size for f in self.files))
+
+
+def _encoding(schema: pa.Schema) -> dict[str, Any]:
+    """Deltas for integers, dictionaries for text and lists: measured at 10^7 rows as both the smallest
+    and the cheapest. Statistics only where a filter can use them; on text they double the CPU time."""
+    integers = [f.name for f in schema if pa.types.is_signed_integer(f.type)]
+    return {
+        "compression": "zstd",
+        "compression_level": 1,
+        "column_encoding": dict.fromkeys(integers, "DELTA_BINARY_PACKED"),
+        "use_dictionary": [
+            path
+            for f in schema
+            for path in (f.name, f"{f.name}.list.element", f"{f.name}.list.item")
+            if f.name not in integers and not pa.types.is_floating(f.type)
+        ],
+        "write_statistics": integers,
+        "store_schema": False,
+    }
+
+
+class Clockwork:
+    """What the time column of a table was seen to do: order, range, and the tick of its clock."""
+
+    def __init__(self) -> None:
+        self.sorted = True
+        self.first: int | None = None
+        self.last: int | None = None
+        self.tick = 0
+        """gcd of all differences so far; 0 while all instants are equal. It does not depend on order."""
+        self._previous: tuple[int, int] | None = None
+        self._nulls = False
+
+    def see(self, instants: pl.Series, row_ids: pl.Series) -> None:
+        if not len(instants):
+            return
+        nulls = instants.null_count()
+        if nulls:
+            known = instants.is_not_null()
+            if not bool(known[: len(instants) - nulls].all()):
+                self.sorted = False
+            instants, row_ids = instants.filter(known), row_ids.filter(known)
+        if len(instants):
+            if self._nulls:
+                self.sorted = False
+            self._see(instants.to_numpy(), row_ids.to_numpy())
+        self._nulls = self._nulls or nulls > 0
+
+    def _see(self, t: npt.NDArray[np.int64], row: npt.NDArray[np.int64]) -> None:
+        if self._previous is not None:
+            t0, row0 = self._previous
+            t, row = np.concatenate([[t0], t]), np.concatenate([[row0], row])
+        step = np.diff(t)
+        if self.sorted and len(step):
+            if step.min() < 0 or np.any(np.diff(row)[step == 0] <= 0):
+                self.sorted = False
+        low, high = int(t.min()), int(t.max())
+        self.first = low if self.first is None else min(self.first, low)
+        self.last = high if self.last is None else max(self.last, high)
+        self.tick = _gcd(self.tick, step)
+        self._previous = int(t[-1]), int(row[-1])
+
+
+def _gcd(so_far: int, steps: npt.NDArray[np.int64]) -> int:
+    """gcd of ``so_far`` and all steps. Once the divisor is known, the check that it holds is one vector
+    division; only steps that it does not divide go through Euclid's loop."""
+    if so_far == 1 or not len(steps):
+        return so_far
+    if so_far == 0:
+        so_far = int(np.gcd.reduce(np.abs(steps[:64])))
+    if so_far:
+        rest = steps - (steps // so_far) * so_far
+        steps = rest[rest != 0]
+    for chunk in np.array_split(steps, max(1, len(steps) // 4096)):
+        if so_far == 1:
+            break
+        so_far = int(np.gcd(so_far, np.gcd.reduce(np.abs(chunk)))) if len(chunk) else so_far
+    return so_far
+
+
+def instants_of(table: Table) -> list[str]:
+    """The columns that hold instants, which move together when a trace gets another origin; a delay is
+    nanoseconds too, but of a duration."""
+    return [c.name for c in table.columns if c.unit == "ns" and not c.name.startswith("delay_")]
+
+
+class TraceWriter:
+    """Writes one trace; made by ``Store.writer`` and used in a ``with`` block.
+
+    Leaving the block without ``commit`` leaves nothing behind. Not for several threads at once.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        name: str,
+        slug: str,
+        *,
+        kind: str,
+        nature: str,
+        replace: bool,
+        opened: Callable[[str], Any],
+    ) -> None:
+        self.name, self.kind, self.nature = name, kind, nature
+        self._layout, self._slug, self._replace, self._opened = layout, slug, replace, opened
+        self._tables: dict[str, tuple[TableWriter, Clockwork]] = {}
+        self._rejects: TableWriter | None = None
+        self._staging: Path | None = None
+        self._lock: Lock | None = None
+
+    def __enter__(self) -> TraceWriter:
+        self._staging, self._lock = self._layout.stage()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for writer, _ in self._tables.values():
+            _quietly(writer.abandon)
+        if self._rejects is not None:
+            _quietly(self._rejects.abandon)
+        if self._staging is not None:
+            shutil.rmtree(self._staging, ignore_errors=True)
+            self._staging = None
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def _generation(self) -> Path:
+        if self._staging is None:
+            raise StoreError(
+                f"trace {self.name!r}: this writer is closed", "write inside its with block"
+            )
+        return self._staging / "generation"
+
+    def write(self, table: str, frame: pl.DataFrame | pa.Table) -> None:
+        """Append rows to ``table``: any of its canonical columns, always those that are required.
+
+        Rows may come in any order; ``commit`` sorts where it must. Raises DataError on a value that the
+        column cannot hold (NaN included), StoreError when the disk refuses.
+        """
+        if table not in TABLES:
+            raise UnknownName("table", table, TABLES)
+        spec = TABLES[table]
+        generation = self._generation()
+        if table not in self._tables:
+            types = {c.name: engine.POLARS_TYPES[c.type] for c in spec.columns}
+            self._tables[table] = TableWriter(table, types, generation / table), Clockwork()
+        writer, clock = self._tables[table]
+        block = frame if isinstance(frame, pl.DataFrame) else pl.DataFrame(frame)
+        missing = [c.name for c in spec.columns if c.required and c.name not in block.columns]
+        if missing:
+            raise DataError(f"table {table}: the required column {missing[0]!r} is missing")
+        with disk_errors("write the trace", self._layout.root):
+            block = writer.write(block)
+        if spec.time is not None and spec.time in block.columns:
+            clock.see(block.get_column(spec.time), block.get_column("row_id"))
+
+    def rejects(self, frame: pl.DataFrame) -> None:
+        """Append rejected lines: ``file, line, column, reason, text``."""
+        if self._rejects is None:
+            self._rejects = TableWriter("rejects", REJECTS, self._generation() / "rejects")
+        if len(frame):
+            with disk_errors("write the rejects", self._layout.root):
+                self._rejects.write(frame)
+
+    def commit(self, **fields: Any) -> Any:
+        """Sort where needed, write the manifest, sync, and make the trace visible; returns the Trace.
+
+        ``fields`` are those of Manifest that the writer cannot know: clock, origin_ns, inputs, counts,
+        format, mapping, dropped_fields, notices, row_hash, provenance. With an absolute clock
+        (``origin_ns`` given) instants are moved so that the earliest arrival is 0, and the origin with
+        them. Raises StoreError where another writer was faster, unless the trace is to be replaced.
+        """
+        generation = self._generation()
+        try:
+            with disk_errors("store the trace", self._layout.root):
+                manifest = self._finish(generation, fields)
+                replace_text(generation / "trace.json", manifest.to_json())
+                sync_tree(generation)
+        except (pa.ArrowException, duckdb.Error) as e:
+            raise StoreError(f"{self._layout.root}: cannot store the trace: {e}") from e
+        if self._layout.publish(generation.parent, self._slug, replace=self._replace) is None:
+            raise StoreError(
+                f"trace {self.name!r} was created by somebody else meanwhile",
+                "replace it (--replace), or choose another name",
+            )
+        self.__exit__(None, None, None)
+        return self._opened(self.name)
+
+    def _finish(self, generation: Path, fields: Mapping[str, Any]) -> Manifest:
+        if self._rejects is not None:
+            self._rejects.close()
+        for writer, _ in self._tables.values():
+            writer.close()
+        if not any(writer.rows for writer, _ in self._tables.values()):
+            raise DataError(f"trace {self.name!r}: there is not one row to store")
+        manifest = replace(
+            Manifest(self.name, self.kind, self.nature, created=created_now()), **fields
+        )
+        starts = [c.first for _, c in self._tables.values() if c.first is not None]
+        shift = min(starts, default=0) if manifest.origin_ns is not None else 0
+        notices = list(manifest.notices)
+        was_sorted = True
+        for name, (writer, clock) in list(self._tables.items()):
+            if clock.sorted and (not shift or clock.first is None):
+                continue
+            if not clock.sorted:
+                was_sorted = False
+                notices.append(
+                    Notice("sorted", "the source was not in time order; rows were sorted", name)
+                )
+            self._tables[name] = (
+                _rewritten(writer, TABLES[name], shift, sort=not clock.sorted),
+                clock,
+            )
+        tables = {
+            name: writer.info(c.name for c in TABLES[name].columns if c.required)
+            for name, (writer, _) in self._tables.items()
+        }
+        ends = [c.last for _, c in self._tables.values() if c.last is not None]
+        manifest = replace(
+            manifest, tables=tables, notices=tuple(notices), sorted_by_us=not was_sorted
+        )
+        main = self._tables.get(manifest.main_table)
+        return replace(
+            manifest,
+            origin_ns=None if manifest.origin_ns is None else manifest.origin_ns + shift,
+            arrival_first_ns=min(starts) - shift if starts else None,
+            arrival_last_ns=max(ends) - shift if ends else None,
+            tick_ns=(main[1].tick or None) if main else None,
+        )
+
+
+def _rewritten(source: TableWriter, table: Table, shift: int, *, sort: bool) -> TableWriter:
+    """The same rows in time order (ties by row_id, rows without a time last), instants less ``shift``."""
+    directory = source.directory.with_name(source.directory.name + ".sorted")
+    target = TableWriter(source.name, source.types, directory)
+    target.filled = source.filled
+    instants = set(instants_of(table))
+    columns = [c for c in source.types if c in source.filled]
+    shown = [
+        f"{engine.quoted(c)} - {shift} AS {engine.quoted(c)}"
+        if c in instants and shift
+        else engine.quoted(c)
+        for c in columns
+    ]
+    order = (
+        f" ORDER BY {engine.quoted(table.time)} NULLS LAST, row_id" if sort and table.time else ""
+    )
+    spill = source.directory.with_name("spill")
+    with engine.connect(source.files, memory_limit=_SORT_MEMORY, spill=spill) as connection:
+        files = engine.parquet(source.files)
+        relation = connection.sql(f"SELECT {', '.join(shown)} FROM {files}{order}")
+        for batch in relation.to_arrow_reader(ROW_GROUP_ROWS):
+            target.write_arrow(pa.Table.from_batches([batch]))
+    target.close()
+    shutil.rmtree(spill, ignore_errors=True)
+    shutil.rmtree(source.directory)
+    directory.rename(source.directory)
+    target.directory = source.directory
+    return target
+
+
+def _quietly(action: Callable[[], None]) -> None:
+    """Closing a half-written file may fail on a full disk; the error worth telling came before."""
+    try:
+        action()
+    except (OSError, pa.ArrowException, LaminaError):
+        return
