@@ -84,9 +84,7 @@ _INTEGERS = {
 }
 _CASTS = {exp.DType[n] for n in ("INT", "BIGINT", "DOUBLE", "VARCHAR", "TEXT", "BOOLEAN")}
 
-SCHEMA: dict[str, dict[str, str]] = {
-    t.name: {c.name: c.type for c in t.columns} for t in TABLES.values()
-}
+SCHEMA: dict[str, object] = {t.name: {c.name: c.type for c in t.columns} for t in TABLES.values()}
 SCHEMA[EVENTS] = {"row_id": "BIGINT", "arrival_ns": "BIGINT"}
 """what a query may name: the canonical tables, and what all events have in common."""
 

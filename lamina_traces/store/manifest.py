@@ -31,10 +31,11 @@ class TableInfo:
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """A file that was read: its ``name`` without any directory, ``sha256`` in hex, size in ``bytes``."""
+    """A file that was read: its ``name`` without any directory, ``sha256`` in hex (None: not taken), size in
+    ``bytes`` as stored."""
 
     name: str
-    sha256: str
+    sha256: str | None
     bytes: int
 
 
@@ -55,6 +56,8 @@ class Manifest:
     clock: str = "relative"
     origin_ns: int | None = None
     """unix time of instant 0, ns; None where the source's clock has no known origin."""
+    origin_local: str | None = None
+    """local time of instant 0, ISO 8601, where the clock is local and has a date."""
     tick_ns: int | None = None
     """greatest common divisor of all arrival differences; None for fewer than two distinct arrivals."""
     tables: Mapping[str, TableInfo] = field(default_factory=dict)
@@ -63,8 +66,9 @@ class Manifest:
     inputs: tuple[Input, ...] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
     format: str = ""
-    mapping: Mapping[str, Any] = field(default_factory=dict)
-    """source column → canonical column, as the reader states it."""
+    format_version: str = ""
+    mapping: tuple[tuple[str, str, str], ...] = ()
+    """(source column, canonical column, unit in the source)."""
     dropped_fields: tuple[str, ...] = ()
     notices: tuple[Notice, ...] = ()
     sorted_by_us: bool = False
@@ -119,6 +123,7 @@ class Manifest:
             "nature": self.nature,
             "clock": self.clock,
             "origin_ns": self.origin_ns,
+            "origin_local": self.origin_local,
             "tick_ns": self.tick_ns,
             "arrival_first_ns": self.arrival_first_ns,
             "arrival_last_ns": self.arrival_last_ns,
@@ -127,7 +132,8 @@ class Manifest:
                 for n, t in self.tables.items()
             },
             "format": self.format,
-            "mapping": dict(self.mapping),
+            "format_version": self.format_version,
+            "mapping": [{"source": s, "column": c, "unit": u} for s, c, u in self.mapping],
             "inputs": [{"name": i.name, "sha256": i.sha256, "bytes": i.bytes} for i in self.inputs],
             "counts": dict(self.counts),
             "dropped_fields": list(self.dropped_fields),
@@ -166,6 +172,7 @@ class Manifest:
                 nature=str(d["nature"]),
                 clock=str(d["clock"]),
                 origin_ns=_int(d["origin_ns"]),
+                origin_local=_text(d["origin_local"]),
                 tick_ns=_int(d["tick_ns"]),
                 tables={
                     str(n): TableInfo(
@@ -179,15 +186,18 @@ class Manifest:
                 arrival_first_ns=_int(d["arrival_first_ns"]),
                 arrival_last_ns=_int(d["arrival_last_ns"]),
                 inputs=tuple(
-                    Input(str(i["name"]), str(i["sha256"]), int(i["bytes"])) for i in d["inputs"]
+                    Input(str(i["name"]), _text(i["sha256"]), int(i["bytes"])) for i in d["inputs"]
                 ),
                 counts={str(k): int(v) for k, v in d["counts"].items()},
                 format=str(d["format"]),
-                mapping=dict(d["mapping"]),
+                format_version=str(d["format_version"]),
+                mapping=tuple(
+                    (str(m["source"]), str(m["column"]), str(m["unit"])) for m in d["mapping"]
+                ),
                 dropped_fields=tuple(map(str, d["dropped_fields"])),
                 notices=tuple(Notice.from_dict(n) for n in d["notices"]),
                 sorted_by_us=bool(d["sorted_by_us"]),
-                row_hash=None if d["row_hash"] is None else str(d["row_hash"]),
+                row_hash=_text(d["row_hash"]),
                 provenance=dict(d["provenance"]),
                 created=str(d["created"]),
                 tool_version=str(d["tool_version"]),
@@ -201,3 +211,7 @@ class Manifest:
 
 def _int(value: Any) -> int | None:
     return None if value is None else int(value)
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)

@@ -9,11 +9,12 @@ from typing import Any
 
 import pyarrow as pa
 
+from .. import formats
 from ..errors import DataError, Notice, StoreError, UnknownName, UsageError
 from ..schema import KINDS
 from . import guard, names
 from .generations import Layout
-from .manifest import Input
+from .manifest import COUNTS, Input
 from .trace import Trace, opened
 from .writer import TraceWriter
 
@@ -114,66 +115,43 @@ class Store:
         ``formats.open_reading`` (as_format, mapping, time_unit, tz, keep_text…).
 
         ``name`` defaults to the stem of the first file, made unique. Every line is accounted for
-        (``trace.manifest.summary_line()``). Raises UsageError, DataError, StoreError; then no trace is left.
+        (``trace.manifest.summary_line()``). Raises UsageError, DataError, StoreError; then no trace
+        is left.
         """
-        from .. import formats
-
         if name is not None:
-            self.writer(
-                name, kind=KINDS[0], replace=replace
-            )  # a bad name is said before the reading starts
-        reading = formats.open_reading(list(paths), **reading_options)
-        return self._stored(reading, name or self.free_name(str(paths[0])), replace, provenance)
+            # A bad name is said before a long file is read.
+            self.writer(name, kind=KINDS[0], replace=replace)
+        reading = formats.open_reading(paths, **reading_options)
+        kept_name = name if name is not None else self.free_name(str(paths[0]))
+        with self.writer(kept_name, kind=reading.kind, replace=replace) as writer:
+            for block in reading:
+                writer.rejects(block.rejects)
+                if len(block.frame):
+                    writer.write(reading.table, block.frame)
+            summary = reading.finish()
+            counts = {name: int(getattr(summary, name)) for name in COUNTS}
+            if counts["lines"] != sum(counts[name] for name in COUNTS[1:]):
+                raise DataError(
+                    f"the reader lost count of its lines: {counts}", "please report this"
+                )
+            return writer.commit(
+                nature=summary.nature,
+                clock=summary.clock,
+                origin_ns=summary.origin_ns,
+                origin_local=summary.origin_local,
+                inputs=tuple(Input(Path(i.name).name, i.sha256, i.bytes) for i in summary.inputs),
+                counts=counts,
+                format=summary.format,
+                format_version=summary.version,
+                mapping=summary.mapping,
+                dropped_fields=summary.dropped_fields,
+                notices=summary.notices,
+                provenance=dict(provenance or {}),
+            )
 
     def free_name(self, path: str) -> str:
         """A name for the trace of ``path`` that no trace of this store has."""
         return names.from_path(path, {names.folded(n) for n in self.names()})
-
-    def _stored(
-        self, reading: Any, name: str, replace_: bool, provenance: dict[str, Any] | None
-    ) -> Trace:
-        with self.writer(name, kind=reading.kind, replace=replace_) as writer:
-            reason = ""
-            for block in reading:
-                if len(block.rejects):
-                    writer.rejects(block.rejects)
-                    reason = reason or _first_reject(block.rejects)
-                if len(block.frame):
-                    writer.write(reading.table, block.frame)
-            summary = reading.finish()
-            counts = {
-                "lines": int(summary.lines),
-                "kept": int(summary.kept),
-                "rejected": int(summary.rejected),
-                "blank": int(summary.blank),
-                "header": int(summary.header),
-            }
-            if counts["lines"] != sum(counts.values()) - counts["lines"]:
-                raise DataError(
-                    f"the reader lost count of its lines: {counts}", "please report this"
-                )
-            if not counts["kept"]:
-                raise DataError(
-                    f"no line of {name!r} could be read"
-                    + (f"; the first: {reason}" if reason else ""),
-                    "check --as, --map and --time-unit with --dry-run",
-                )
-            writer.nature = str(summary.nature)
-            trace: Trace = writer.commit(
-                clock=summary.clock,
-                origin_ns=summary.origin_ns,
-                inputs=tuple(
-                    Input(Path(str(i.name)).name, str(i.sha256), int(i.bytes))
-                    for i in summary.inputs
-                ),
-                counts=counts,
-                format=str(summary.format),
-                mapping=dict(summary.mapping),
-                dropped_fields=tuple(summary.dropped_fields),
-                notices=tuple(summary.notices),
-                provenance=dict(provenance or {}),
-            )
-            return trace
 
     def remove(self, name: str) -> None:
         """Take the trace away; readers that hold it finish first, and its files go after them.
@@ -192,8 +170,3 @@ class Store:
     def sql(self, text: str) -> pa.Table:
         """One read-only SQL statement over all traces; see ``guard``. Raises UsageError, StoreError."""
         return guard.run(self.traces(), text, threads=self.threads)
-
-
-def _first_reject(rejects: Any) -> str:
-    row = rejects.row(0, named=True)
-    return f"line {row['line']}: {row['reason']}"

@@ -228,7 +228,7 @@ class Trace:
 def opened(path: Path, lease: Lock, name: str, threads: int | None) -> Trace:
     """Read the manifest of a leased generation. Raises StoreError where it cannot be trusted."""
     try:
-        text = (path / "trace.json").read_bytes()
+        text = (path / "trace.json").read_text(encoding="utf-8", errors="replace")
     except OSError as e:
         raise StoreError(
             f"trace {name!r}: cannot read its manifest: {e.strerror}",

@@ -25,6 +25,7 @@ from ..schema import TABLES, Table
 from . import engine
 from .generations import Layout, Lock, disk_errors, replace_text, sync_tree
 from .manifest import Manifest, TableInfo, created_now
+from .trace import Trace
 
 ROW_GROUP_ROWS = 1_000_000
 PART_ROWS = 8 * ROW_GROUP_ROWS
@@ -191,9 +192,8 @@ class Clockwork:
             t0, row0 = self._previous
             t, row = np.concatenate([[t0], t]), np.concatenate([[row0], row])
         step = np.diff(t)
-        if self.sorted and len(step):
-            if step.min() < 0 or np.any(np.diff(row)[step == 0] <= 0):
-                self.sorted = False
+        if len(step) and (step.min() < 0 or np.any(np.diff(row)[step == 0] <= 0)):
+            self.sorted = False
         low, high = int(t.min()), int(t.max())
         self.first = low if self.first is None else min(self.first, low)
         self.last = high if self.last is None else max(self.last, high)
@@ -239,7 +239,7 @@ class TraceWriter:
         kind: str,
         nature: str,
         replace: bool,
-        opened: Callable[[str], Any],
+        opened: Callable[[str], Trace],
     ) -> None:
         self.name, self.kind, self.nature = name, kind, nature
         self._layout, self._slug, self._replace, self._opened = layout, slug, replace, opened
@@ -307,10 +307,10 @@ class TraceWriter:
             with disk_errors("write the rejects", self._layout.root):
                 self._rejects.write(frame)
 
-    def commit(self, **fields: Any) -> Any:
+    def commit(self, **fields: Any) -> Trace:
         """Sort where needed, write the manifest, sync, and make the trace visible; returns the Trace.
 
-        ``fields`` are those of Manifest that the writer cannot know: clock, origin_ns, inputs, counts,
+        ``fields`` are those of Manifest that the writer cannot know: nature, clock, origin_ns, inputs, counts,
         format, mapping, dropped_fields, notices, row_hash, provenance. With an absolute clock
         (``origin_ns`` given) instants are moved so that the earliest arrival is 0, and the origin with
         them. Raises StoreError where another writer was faster, unless the trace is to be replaced.
@@ -318,7 +318,7 @@ class TraceWriter:
         generation = self._generation()
         try:
             with disk_errors("store the trace", self._layout.root):
-                manifest = self._finish(generation, fields)
+                manifest = self._finish(fields)
                 replace_text(generation / "trace.json", manifest.to_json())
                 sync_tree(generation)
         except (pa.ArrowException, duckdb.Error) as e:
@@ -331,7 +331,7 @@ class TraceWriter:
         self.__exit__(None, None, None)
         return self._opened(self.name)
 
-    def _finish(self, generation: Path, fields: Mapping[str, Any]) -> Manifest:
+    def _finish(self, fields: Mapping[str, Any]) -> Manifest:
         if self._rejects is not None:
             self._rejects.close()
         for writer, _ in self._tables.values():
