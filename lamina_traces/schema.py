@@ -84,7 +84,9 @@ def _columns(text: str) -> tuple[Column, ...]:
     out = []
     for line in text.strip().splitlines():
         name, type_, unit, doc = line.split(None, 3)
-        out.append(Column(name.rstrip("*"), type_, "" if unit == "-" else unit, doc, name.endswith("*")))
+        out.append(
+            Column(name.rstrip("*"), type_, "" if unit == "-" else unit, doc, name.endswith("*"))
+        )
     return tuple(out)
 
 
@@ -215,12 +217,22 @@ TABLES: Mapping[str, Table] = {
         Table("llm_requests", "llm", "arrival_ns", "one row per LLM call", _LLM),
         Table("cold_starts", "serverless", "arrival_ns", "one row per started pod", _COLD),
         Table("power_samples", "power", "arrival_ns", "one row per reading and device", _POWER),
-        Table("batch_windows", "llm", "arrival_ns", "engine state on a fixed grid (simulated runs)", _BATCH),
+        Table(
+            "batch_windows",
+            "llm",
+            "arrival_ns",
+            "engine state on a fixed grid (simulated runs)",
+            _BATCH,
+        ),
     )
 }
 """tables by name. A table joins here when a format or a run first writes it."""
 
-MAIN_TABLE: dict[str, str] = {"llm": "llm_requests", "serverless": "cold_starts", "power": "power_samples"}
+MAIN_TABLE: dict[str, str] = {
+    "llm": "llm_requests",
+    "serverless": "cold_starts",
+    "power": "power_samples",
+}
 """the table that a trace's own name stands for in SQL."""
 
 
@@ -312,8 +324,10 @@ class Counts:
         lo = np.concatenate([self.lo, other.lo])
         hi = np.concatenate([self.hi, other.hi])
         bins, inverse = np.unique(np.stack([lo, hi], axis=1), axis=0, return_inverse=True)
-        n = np.bincount(inverse.ravel(), weights=np.concatenate([self.n, other.n]))
-        total = np.bincount(inverse.ravel(), weights=np.concatenate([self.total, other.total]))
+        n = np.zeros(len(bins))
+        total = np.zeros(len(bins))
+        np.add.at(n, inverse.ravel(), np.concatenate([self.n, other.n]))
+        np.add.at(total, inverse.ravel(), np.concatenate([self.total, other.total]))
         return Counts(bins[:, 0].copy(), bins[:, 1].copy(), n, total, self.unit)
 
 
@@ -389,4 +403,3 @@ class Requests:
     def span_ns(self) -> int:
         """First arrival to last arrival, ns; 0 for fewer than two."""
         return int(self.arrival_ns[-1] - self.arrival_ns[0]) if len(self) else 0
-

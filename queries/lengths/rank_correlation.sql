@@ -7,11 +7,11 @@ WITH both_lengths AS (
   WHERE input_tokens IS NOT NULL AND output_tokens IS NOT NULL
 ),
 input_ranks AS (
-  SELECT input_tokens, SUM(n) OVER (ORDER BY input_tokens) - n / 2.0 AS mid
+  SELECT input_tokens, CAST(SUM(n) OVER (ORDER BY input_tokens) AS BIGINT) - n / 2.0 AS mid
   FROM (SELECT input_tokens, COUNT(*) AS n FROM both_lengths GROUP BY input_tokens)
 ),
 output_ranks AS (
-  SELECT output_tokens, SUM(n) OVER (ORDER BY output_tokens) - n / 2.0 AS mid
+  SELECT output_tokens, CAST(SUM(n) OVER (ORDER BY output_tokens) AS BIGINT) - n / 2.0 AS mid
   FROM (SELECT output_tokens, COUNT(*) AS n FROM both_lengths GROUP BY output_tokens)
 )
 SELECT

@@ -13,11 +13,11 @@ WITH both_lengths AS (
   WHERE input_tokens IS NOT NULL AND output_tokens IS NOT NULL
 ),
 input_ranks AS (
-  SELECT input_tokens, n, SUM(n) OVER (ORDER BY input_tokens) - n AS below, SUM(n) OVER () AS total
+  SELECT input_tokens, n, CAST(SUM(n) OVER (ORDER BY input_tokens) AS BIGINT) - n AS below, CAST(SUM(n) OVER () AS BIGINT) AS total
   FROM (SELECT input_tokens, COUNT(*) AS n FROM both_lengths GROUP BY input_tokens)
 ),
 output_ranks AS (
-  SELECT output_tokens, n, SUM(n) OVER (ORDER BY output_tokens) - n AS below, SUM(n) OVER () AS total
+  SELECT output_tokens, n, CAST(SUM(n) OVER (ORDER BY output_tokens) AS BIGINT) - n AS below, CAST(SUM(n) OVER () AS BIGINT) AS total
   FROM (SELECT output_tokens, COUNT(*) AS n FROM both_lengths GROUP BY output_tokens)
 )
 SELECT i, j, COUNT(*) AS n

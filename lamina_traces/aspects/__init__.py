@@ -1,0 +1,97 @@
+"""Aspects of a workload: one file each, answering its aspect whole (queries, fit, sample, score, to_dict).
+
+An aspect module offers:
+
+- ``NAME``, ``VERSION`` (bumped when its dictionary changes), ``TABLES`` it applies to;
+- a frozen dataclass with ``to_dict`` / ``from_dict`` and ``findings()``: what it says, in sentences;
+- ``fit(trace, notices) -> aspect | None``: None, with a Notice saying what is missing, when the trace
+  cannot answer;
+- ``sample(…)`` where the generator can make it: a pure function of the aspect and a random stream;
+- ``score(a, b) -> list[Line]``: how far two traces differ in this aspect.
+
+The order of ``ASPECTS`` is the order in which the generator folds them: what one gives, a later one may need.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, Protocol
+
+from ..errors import ModelError
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One sentence about a workload with the numbers it rests on."""
+
+    aspect: str
+    text: str
+    model: str = ""
+    """best model and its parameters, short."""
+    effect: str = ""
+    """effect size of the model against the data, short."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a score card: a distance between two traces, 0 when they agree.
+
+    ``limit`` is the largest value that passes a gate; None means informative only.
+    """
+
+    aspect: str
+    metric: str
+    value: float | None
+    limit: float | None
+    unit: str = ""
+    note: str = ""
+
+    @property
+    def passed(self) -> bool | None:
+        """None when the line is informative or could not be computed."""
+        if self.limit is None or self.value is None:
+            return None
+        return self.value <= self.limit
+
+
+class Aspect(Protocol):
+    """What every fitted aspect offers."""
+
+    def to_dict(self) -> dict[str, Any]: ...
+
+    def findings(self) -> list[Finding]: ...
+
+
+def _load() -> dict[str, ModuleType]:
+    from . import arrivals, cold_starts, failures, lengths, power
+
+    return {m.NAME: m for m in (arrivals, lengths, failures, cold_starts, power)}
+
+
+ASPECTS: dict[str, ModuleType] = {}
+"""aspect modules by name, in folding order; filled at the end of this file."""
+
+
+def from_dict(name: str, d: dict[str, Any]) -> Aspect:
+    """An aspect from its dictionary in a profile. Raises ModelError on a version from the future."""
+    module = ASPECTS[name]
+    version = d.get("version")
+    if not isinstance(version, int) or version < 1:
+        raise ModelError(f"aspect {name!r} of the profile has no version", "fit the profile again")
+    if version > module.VERSION:
+        raise ModelError(
+            f"aspect {name!r} of the profile has version {version}, this tool reads up to {module.VERSION}",
+            "install a newer lamina-traces",
+        )
+    read: Callable[[dict[str, Any]], Aspect] = module.from_dict
+    try:
+        return read(d)
+    except (KeyError, TypeError, ValueError) as e:
+        raise ModelError(
+            f"aspect {name!r} of the profile is damaged: {e!r}", "fit the profile again"
+        ) from e
+
+
+ASPECTS.update(_load())
