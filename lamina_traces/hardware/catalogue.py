@@ -1,0 +1,71 @@
+"""Catalogue files: TOML rows whose every number is a Quantity, found under any of their names."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, cast, get_args
+
+from ..errors import DataError, UnknownName
+from ..units import Basis, Quantity
+
+_BASES: tuple[str, ...] = get_args(Basis)
+
+
+def read_toml(path: Path | None, packaged: str) -> tuple[dict[str, Any], str]:
+    """A user's file, or the packaged one of that name; returns its content and its name for messages."""
+    try:
+        if path is None:
+            text = resources.files(__package__).joinpath(packaged).read_text("utf-8")
+        else:
+            text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as e:
+        raise DataError(f"cannot be read: {e}", "give a TOML file in UTF-8", path=path) from e
+    try:
+        return tomllib.loads(text), str(path or packaged)
+    except tomllib.TOMLDecodeError as e:
+        raise DataError(f"is not TOML: {e}", "compare it with a file that loads", path=path) from e
+
+
+def quantities(row: Mapping[str, Any], units: Mapping[str, str], where: str) -> dict[str, Quantity]:
+    """The numbers of a row under their source and basis; ``units`` names the known fields."""
+    base_source, base = str(row.get("source", "")), str(row.get("basis", ""))
+    overrides = row.get("sources", {})
+    out = {}
+    for name, unit in units.items():
+        if name not in row:
+            continue
+        value = row[name]
+        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+            raise DataError(
+                f"{where}: {name} = {value!r} is not a positive number",
+                "numbers only, units by the name",
+            )
+        source, basis = base_source, base
+        if name in overrides:
+            basis, _, source = (part.strip() for part in str(overrides[name]).partition(":"))
+        if basis not in _BASES or not source:
+            raise DataError(
+                f"{where}: {name} has no source or the unknown basis {basis!r}",
+                "give the row source = … and basis = " + " | ".join(_BASES),
+            )
+        out[name] = Quantity(float(value), unit, source, cast(Basis, basis))
+    return out
+
+
+def find(kind: str, name: str, rows: Mapping[str, tuple[str, ...]], listing: str) -> str:
+    """The canonical key for ``name``, which may be any of the row's names, in any case.
+
+    Raises UnknownName with close matches.
+    """
+    wanted = _fold(name)
+    for key, names in rows.items():
+        if wanted == _fold(key) or any(wanted == _fold(n) for n in names):
+            return key
+    raise UnknownName(kind, name, rows, listing)
+
+
+def _fold(name: str) -> str:
+    return " ".join(name.casefold().replace("_", "-").split())

@@ -1,0 +1,149 @@
+"""Compiled code that is kept between processes, and can never be stale.
+
+numba's own cache trusts a file's size and modification time, writes next to the source (impossible in a
+read-only site-packages), and fails when it can write nowhere. Here the folder is named by the sha256 of
+the source's content together with everything else that the machine code depends on: numba, llvmlite,
+Python, CPU and its features. A folder that cannot be written costs the compile time of each
+process and nothing more.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import llvmlite
+import llvmlite.binding
+import numba
+from numba.core.caching import (
+    CompileResultCacheImpl,
+    FunctionCache,
+    IndexDataCacheFile,
+    _CacheLocator,
+)
+
+log = logging.getLogger(__name__)
+
+
+def cache_folder() -> Path:
+    """``LAMINA_CACHE_DIR``, else ``$XDG_CACHE_HOME/lamina-traces``, else ``~/.cache/lamina-traces``."""
+    own = os.environ.get("LAMINA_CACHE_DIR")
+    if own:
+        return Path(own)
+    xdg = os.environ.get("XDG_CACHE_HOME")
+    try:
+        base = Path(xdg) if xdg else Path.home() / ".cache"
+    except RuntimeError:  # no home directory can be found
+        return Path(os.devnull) / "lamina-traces"
+    return base / "lamina-traces"
+
+
+@functools.cache
+def _machine() -> str:
+    features = llvmlite.binding.get_host_cpu_features().flatten()
+    parts = (
+        numba.__version__,
+        llvmlite.__version__,
+        sys.version,
+        llvmlite.binding.get_default_triple(),
+        llvmlite.binding.get_host_cpu_name(),
+        features,
+    )
+    return "\n".join(parts)
+
+
+@functools.cache
+def source_stamp(path: str) -> str:
+    """sha256 over the source file's content and the machine and compiler that it is compiled for."""
+    digest = hashlib.sha256(Path(path).read_bytes())
+    digest.update(_machine().encode())
+    return digest.hexdigest()
+
+
+class _Locator(_CacheLocator):  # type: ignore[misc]
+    def __init__(self, source: str) -> None:
+        self._py_file = source  # numba's warnings name it
+        self._stamp = source_stamp(source)
+
+    def get_cache_path(self) -> str:
+        return str(cache_folder() / "compiled" / self._stamp[:32])
+
+    def get_source_stamp(self) -> str:
+        return self._stamp
+
+    def get_disambiguator(self) -> str:
+        return self._stamp[:8]
+
+    @classmethod
+    def from_function(cls, py_func: Any, py_file: str) -> _Locator:
+        return cls(py_file)
+
+
+class _Impl(CompileResultCacheImpl):  # type: ignore[misc]
+    def __init__(self, py_func: Any) -> None:
+        # numba's own constructor would choose among its locators, and may be told to by environment.
+        self._lineno = py_func.__code__.co_firstlineno
+        self._locator = _Locator(py_func.__code__.co_filename)
+        self._filename_base = self.get_filename_base(py_func.__qualname__, "")
+
+
+class _Cache(FunctionCache):  # type: ignore[misc]
+    """Loads and saves, or says why not; never an obstacle."""
+
+    _impl_class = _Impl
+
+    def __init__(self, py_func: Any) -> None:
+        super().__init__(py_func)
+        # An explicit file object keeps working if numba's constructor ever derives another.
+        self._cache_file = IndexDataCacheFile(
+            cache_path=self._cache_path,
+            filename_base=self._impl.filename_base,
+            source_stamp=self._impl.locator.get_source_stamp(),
+        )
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        try:
+            found = super().load_overload(sig, target_context)
+        except Exception as e:  # a cut or foreign file in the cache: compile instead
+            log.info("compile cache at %s is unreadable (%s)", self._cache_path, e)
+            return None
+        if found is not None:
+            _outcome["loaded"] += 1
+        return found
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        _outcome["compiled"] += 1
+        try:
+            super().save_overload(sig, data)
+        except OSError as e:
+            if not _outcome["unsaved"]:
+                log.info(
+                    "compiled code is not kept: %s cannot be written (%s)", self._cache_path, e
+                )
+            _outcome["unsaved"] += 1
+
+
+_outcome = {"loaded": 0, "compiled": 0, "unsaved": 0}
+
+
+def outcome() -> dict[str, int]:
+    """How many functions of this process were loaded, compiled, and compiled but not kept."""
+    return dict(_outcome)
+
+
+def compile_cached(function: Callable[..., Any], signature: Any) -> Any:
+    """Compile a plain function for one explicit signature, or load it; returns numba's dispatcher.
+
+    ``function`` may call jitted functions of its own file only: the cache is keyed by that file.
+    """
+    dispatcher = numba.njit(function, nogil=True)
+    dispatcher._cache = _Cache(function)
+    dispatcher.compile(signature)
+    dispatcher.disable_compile()
+    return dispatcher

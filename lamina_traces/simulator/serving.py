@@ -1,0 +1,818 @@
+"""The serving clock: every request through replicas that batch continuously, one compiled loop.
+
+This file holds all the jitted code there is, since a compile cache that is keyed by a file's content
+cannot see an edit in another file. Times are int64 nanoseconds from the trace's origin. This text is
+the definition; ``tests/simulator/oracle.py`` is written from it and must agree to the nanosecond.
+
+**Instants.** At an instant t, in this order:
+
+1. iterations ending at t, replicas in index order; the requests that complete in one iteration
+   complete in the order in which they were admitted;
+2. the ``tick`` policy, if it is due;
+3. releases at t, always the smallest row_id next (a child that is released by 1, or by a rejection
+   inside 3, takes part);
+4. idle replicas, in index order, start an iteration if they hold or await any request.
+
+A request that arrives while its replica iterates waits for the next iteration.
+
+**Release.** A request is released at max(arrival, end of its last parent + delay). At its release
+``route`` names its replica, which it keeps. If its final KV footprint exceeds the replica's blocks, or
+input + output exceeds the longest context, it is rejected: it ends at its release.
+
+**Waiting.** Each replica's queue is ordered by (``rank``, release, row_id), lowest first. ``rank`` is
+asked when the request enters the queue (again when it was preempted).
+
+**Iteration.** D decoding requests take one token each from ``max_num_batched_tokens``. Then:
+
+1. *Growth.* Each decoding request whose blocks are full needs one more. While too few are free, the
+   request admitted last (still in prefill, or decoding) is preempted: its blocks are freed, it goes
+   back to the queue, and will recompute its input and the tokens that it had generated.
+2. *The request in prefill* (there is never more than one whose prefill is unfinished) takes
+   min(its rest, the rest of the token budget).
+3. *Admission*, unless 1 preempted somebody: the head of the queue is admitted while token budget and
+   sequences (``max_num_seqs``) remain and its blocks are free with ``watermark`` blocks to spare (the
+   spare is waived when the replica holds no request). Blocks for the whole prefill are taken at once;
+   ``reuse`` says how many of its first tokens need no computing (at most all but one). The head that
+   does not fit blocks those behind it. It takes its tokens as in 2.
+
+The iteration's state is x = (1, D, p, Q, S, C, tables…): p prefill tokens; Q pairs that prefill
+attention computes (a chunk after ``a`` tokens of m tokens: a·m + m(m+1)/2); S the sum of the decoding
+contexts, the token being computed included; C the sum over chunks of a + m; each table is read at
+D + p. It lasts Σ over blocks of max over the block's rows of coefficient · x nanoseconds, rounded half
+up, at least 1.
+
+At its end each request in decode has emitted one step; a request whose prefill ended emits its first
+step (or, recomputed, its next one) and joins the decode. A request ends with its last step; the last
+token is never written to the KV cache, so n + output − 1 tokens is the final footprint.
+
+**Steps and tokens.** When a request needs fewer steps than tokens (speculative decoding), j steps have
+emitted ⌊j·output/steps⌋ tokens. The surplus over one token per step still to come is reserved in blocks
+at admission, and half of it is counted in its context from the start: exact in the end and in the mean,
+and O(1) per iteration. With steps = output this changes nothing.
+
+**O(1) per iteration.** Completions wait in a ring indexed by their finishing iteration; block growth is
+a counter per residue of the iteration number (a request grows every ``block_size`` iterations); the
+contexts are one running sum; the victims are a linked list in admission order; the queue is a pairing
+heap linked through the requests themselves.
+
+**Policies** are four functions of one signature (``POLICY``), passed as typed first-class functions:
+``(now, slot, replica, req, rep, mem, par) → int64``. ``route`` returns the replica, ``rank`` a key (lower
+first), ``reuse`` a number of tokens, ``tick`` the next instant at which it wants to be called (``NEVER``
+for no more). ``req`` (one row per request, columns below) is to be read, ``rep`` (one row per replica)
+too; ``mem`` (int64) and ``par`` (float64) are the policies' own state and parameters, theirs to write:
+mem[0] is the round-robin counter, mem[16:] is free for others (hash tables of a prefix cache, a random
+state).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numba import njit, types
+
+NEVER = 2**63 - 1
+"""the instant after all others."""
+
+# Columns of req: one row per request the clock knows (int64). -1 is "none" for links and instants.
+POS = 0  # position in the workload, over all chunks
+ROW = 1  # row_id
+ARRIVAL = 2
+RELEASE = 3
+SCHEDULED = 4
+FIRST = 5
+END = 6
+INPUT = 7
+OUTPUT = 8
+STEPS = 9
+DELAY = 10
+PRIORITY = 11
+REPLICA = 12
+PREEMPTED = 13  # how often
+STATE = 14
+PENDING = 15  # parents not yet ended
+LAST_PARENT = 16  # latest end of a parent so far
+EDGE = 17  # first edge to a child
+UNSEEN = 18  # children in chunks that have not come yet
+DONE = 19  # steps emitted before its present stay in the batch
+TOTAL = 20  # tokens to hold after prefill
+PROGRESS = 21  # of them computed
+AHEAD = 22  # tokens reserved beyond one per step
+JOINED = 23  # first iteration in decode
+FINISH = 24  # iteration that emits the last step
+ORDER = 25  # admission number
+PREV = 26  # admitted before, on this replica
+NEXT = 27  # admitted after; waiting: first child in the heap
+RING_PREV = 28
+RING_NEXT = 29
+SIBLING = 30  # waiting: next sibling in the heap; in prefill: next one whose prefill ended
+KEY = 31  # rank
+REQ_COLUMNS = 32
+
+# STATE
+PLANNED, WAITING, PREFILL, DECODE, OVER = 0, 1, 2, 3, 4
+
+# Columns of rep: one row per replica (int64).
+R_END = 0  # when its iteration ends, NEVER when idle
+R_START = 1
+R_ITER = 2  # number of the current (or next) iteration
+R_DECODE = 3  # D
+R_CONTEXT = 4  # S
+R_HELD = 5  # admitted requests
+R_FREE = 6  # free blocks
+R_QUEUE = 7  # root of the waiting heap
+R_WAITING = 8  # how many wait
+R_LAST = 9  # admitted last
+R_PARTIAL = 10  # the request whose prefill is unfinished
+R_ENDED = 11  # first request whose prefill ends in this iteration
+R_ENDED_LAST = 12
+R_RATE = 13  # tokens per step summed over D, in 1/65536
+R_TOKENS = 14  # tokens emitted by this iteration, in 1/65536
+R_PEAK = 15  # most blocks ever in use
+R_POOL = 16
+R_WON = 17  # bit mask of the rows that were the longest of their block
+R_PREEMPTIONS = 18
+R_BATCH = 19  # sequences taking part in this iteration
+REP_COLUMNS = 20
+
+# Columns of pool: one row per pool (int64).
+P_BLOCKS = 0
+P_BLOCK_SIZE = 1
+P_WATERMARK = 2
+P_MAX_SEQS = 3
+P_MAX_BATCHED = 4
+P_MAX_CONTEXT = 5
+P_ROW_FROM = 6  # its rows of coef
+P_ROW_TO = 7
+POOL_COLUMNS = 8
+
+# Entries of g, the scalars (int64).
+G_NOW = 0
+G_LIMIT = 1  # instants at or after this are not processed yet
+G_FED = 2  # next entry of fed
+G_FED_TO = 3
+G_HEAP = 4  # entries of the release heap
+G_OUT = 5  # rows written to out
+G_FREE = 6  # free slots on the stack
+G_EDGE_FREE = 7  # first free edge
+G_WINDOW_NS = 8
+G_WINDOW_BASE = 9  # window number of win[:, 0]
+G_NEEDED = 10  # window number that did not fit
+G_TICK = 11  # next call of tick
+G_ADMITTED = 12  # admission numbers given
+G_TIES = 13  # instants with more than one iteration end or release
+G_DEPENDENT = 14  # releases that waited for a parent
+G_SIZE = 15
+
+# Columns of win: accumulators of one replica and window (float64), then one per entry of x.
+W_ITERATIONS, W_BUSY_NS, W_GENERATED, W_PREFILL, W_SEQ_NS, W_BLOCK_NS = 0, 1, 2, 3, 4, 5
+WINDOW_COLUMNS = 6
+
+# The state x.
+X_ONE, X_D, X_P, X_Q, X_S, X_C, X_TABLES = 0, 1, 2, 3, 4, 5, 6
+
+# What advance returns.
+PAUSED, NEEDS_WINDOWS = 0, 1
+
+# Status of a finished row.
+OK, REJECTED_MEMORY, REJECTED_CONTEXT, UNFINISHED = 0, 1, 2, 3
+
+# Columns of out, the finished rows (int64).
+O_POS, O_ROW, O_ARRIVAL, O_RELEASE, O_SCHEDULED = 0, 1, 2, 3, 4
+O_FIRST, O_LAST, O_REPLICA, O_PREEMPTIONS, O_STATUS = 5, 6, 7, 8, 9
+OUT_COLUMNS = 10
+
+_I1 = types.Array(types.int64, 1, "C")
+_I2 = types.Array(types.int64, 2, "C")
+_F1 = types.Array(types.float64, 1, "C")
+_F2 = types.Array(types.float64, 2, "C")
+_F3 = types.Array(types.float64, 3, "C")
+
+POLICY = types.int64(types.int64, types.int64, types.int64, _I2, _I2, _I1, _F1)
+_POLICY_TYPE = types.FunctionType(POLICY)
+
+ADVANCE = types.int64(
+    *(_I1, _I2, _I2, _I2, _I2, _I2, _I2, _I2, _I1, _I1, _I2),  # g … out
+    *(_F2, _I1, _F3, _F2, _F3, _F2, _I1, _F1),  # coef … par
+    *(_POLICY_TYPE, _POLICY_TYPE, _POLICY_TYPE, _POLICY_TYPE),
+)
+FEED = types.void(_I1, _I2, _I2, _I2, _I1, _I1, _I1, _I1, _I1)
+
+
+# ---------------------------------------------------------------------------- policies
+
+
+def route_round_robin(now, slot, replica, req, rep, mem, par):  # type: ignore[no-untyped-def] # noqa: ARG001
+    """Replica 0, 1, 2, … in the order of release."""
+    r = mem[0] % rep.shape[0]
+    mem[0] += 1
+    return r
+
+
+def route_least_outstanding(now, slot, replica, req, rep, mem, par):  # type: ignore[no-untyped-def] # noqa: ARG001
+    """The replica with the fewest requests waiting or admitted; ties to the lowest index."""
+    best = 0
+    fewest = rep[0, R_WAITING] + rep[0, R_HELD]
+    for r in range(1, rep.shape[0]):
+        n = rep[r, R_WAITING] + rep[r, R_HELD]
+        if n < fewest:
+            best = r
+            fewest = n
+    return best
+
+
+def rank_fcfs(now, slot, replica, req, rep, mem, par):  # type: ignore[no-untyped-def] # noqa: ARG001
+    """First come, first served: equal keys, so that the order is the order of release."""
+    return 0
+
+
+def rank_priority(now, slot, replica, req, rep, mem, par):  # type: ignore[no-untyped-def] # noqa: ARG001
+    """By the request's priority (lower first), then first come, first served."""
+    return req[slot, PRIORITY]
+
+
+def reuse_none(now, slot, replica, req, rep, mem, par):  # type: ignore[no-untyped-def] # noqa: ARG001
+    """Nothing is cached."""
+    return 0
+
+
+def tick_never(now, slot, replica, req, rep, mem, par):  # type: ignore[no-untyped-def] # noqa: ARG001
+    """No periodic control."""
+    return NEVER
+
+
+# ---------------------------------------------------------------------------- waiting queue
+
+
+@njit
+def _before(req: Any, a: int, b: int) -> bool:
+    """Does ``a`` come before ``b`` in the queue?"""
+    if req[a, KEY] != req[b, KEY]:
+        return req[a, KEY] < req[b, KEY]
+    if req[a, RELEASE] != req[b, RELEASE]:
+        return req[a, RELEASE] < req[b, RELEASE]
+    return req[a, ROW] < req[b, ROW]
+
+
+@njit
+def _meld(req: Any, a: int, b: int) -> int:
+    """Two pairing heaps into one; either may be -1. Both roots have no sibling."""
+    if a < 0:
+        return b
+    if b < 0:
+        return a
+    if _before(req, b, a):
+        a, b = b, a
+    req[b, SIBLING] = req[a, NEXT]
+    req[a, NEXT] = b
+    return a
+
+
+@njit
+def _pop(req: Any, root: int) -> int:
+    """Remove the root; returns the new root. Pairs from left to right, then melds from right to left."""
+    paired = -1
+    child = req[root, NEXT]
+    while child >= 0:
+        a = child
+        b = req[a, SIBLING]
+        child = req[b, SIBLING] if b >= 0 else -1
+        req[a, SIBLING] = -1
+        if b >= 0:
+            req[b, SIBLING] = -1
+        m = _meld(req, a, b)
+        req[m, SIBLING] = paired
+        paired = m
+    top = -1
+    while paired >= 0:
+        following = req[paired, SIBLING]
+        req[paired, SIBLING] = -1
+        top = _meld(req, top, paired)
+        paired = following
+    return top
+
+
+@njit
+def _enqueue(req: Any, rep: Any, r: int, slot: int) -> None:
+    req[slot, STATE] = WAITING
+    req[slot, NEXT] = -1
+    req[slot, SIBLING] = -1
+    rep[r, R_QUEUE] = _meld(req, rep[r, R_QUEUE], slot)
+    rep[r, R_WAITING] += 1
+
+
+# ---------------------------------------------------------------------------- releases
+
+
+@njit
+def _heap_less(heap: Any, i: int, j: int) -> bool:
+    if heap[i, 0] != heap[j, 0]:
+        return heap[i, 0] < heap[j, 0]
+    return heap[i, 1] < heap[j, 1]
+
+
+@njit
+def _heap_swap(heap: Any, i: int, j: int) -> None:
+    for c in range(3):
+        held = heap[i, c]
+        heap[i, c] = heap[j, c]
+        heap[j, c] = held
+
+
+@njit
+def _heap_push(g: Any, heap: Any, when: int, row: int, slot: int) -> None:
+    i = g[G_HEAP]
+    g[G_HEAP] += 1
+    heap[i, 0] = when
+    heap[i, 1] = row
+    heap[i, 2] = slot
+    while i > 0 and _heap_less(heap, i, (i - 1) // 2):
+        _heap_swap(heap, i, (i - 1) // 2)
+        i = (i - 1) // 2
+
+
+@njit
+def _heap_pop(g: Any, heap: Any) -> int:
+    """Remove the earliest (ties: lowest row_id); returns its slot."""
+    slot = heap[0, 2]
+    g[G_HEAP] -= 1
+    n = g[G_HEAP]
+    _heap_swap(heap, 0, n)
+    i = 0
+    while True:
+        least = i
+        for child in (2 * i + 1, 2 * i + 2):
+            if child < n and _heap_less(heap, child, least):
+                least = child
+        if least == i:
+            return slot
+        _heap_swap(heap, i, least)
+        i = least
+
+
+@njit
+def _plan_release(g: Any, req: Any, heap: Any, slot: int) -> None:
+    """All parents have ended: put the request into the release heap."""
+    g[G_DEPENDENT] += 1
+    when = max(req[slot, ARRIVAL], req[slot, LAST_PARENT] + req[slot, DELAY])
+    _heap_push(g, heap, when, req[slot, ROW], slot)
+
+
+@njit
+def _free_slot(g: Any, req: Any, free: Any, slot: int) -> None:
+    req[slot, POS] = -1
+    free[g[G_FREE]] = slot
+    g[G_FREE] += 1
+
+
+def feed(g, req, edges, heap, free, slots, fed, parents_from, parent_slots):  # type: ignore[no-untyped-def]
+    """Link newly written rows: ``slots`` in workload order, parents as slots.
+
+    Rows without parents are appended to ``fed``. A parent that has already ended counts at once.
+    """
+    for i in range(len(slots)):
+        slot = slots[i]
+        first, last = parents_from[i], parents_from[i + 1]
+        if first == last:
+            fed[g[G_FED_TO]] = slot
+            g[G_FED_TO] += 1
+            continue
+        for e in range(first, last):
+            parent = parent_slots[e]
+            req[parent, UNSEEN] -= 1
+            if req[parent, STATE] == OVER:
+                req[slot, LAST_PARENT] = max(req[slot, LAST_PARENT], req[parent, END])
+                if req[parent, UNSEEN] == 0:
+                    _free_slot(g, req, free, parent)
+            else:
+                req[slot, PENDING] += 1
+                edge = g[G_EDGE_FREE]
+                g[G_EDGE_FREE] = edges[edge, 1]
+                edges[edge, 0] = slot
+                edges[edge, 1] = req[parent, EDGE]
+                req[parent, EDGE] = edge
+        if req[slot, PENDING] == 0:
+            _plan_release(g, req, heap, slot)
+
+
+@njit
+def _over(
+    g: Any, req: Any, edges: Any, heap: Any, free: Any, out: Any, slot: int, now: int, status: int
+) -> None:
+    """The request ends now: write its row, tell its children, give its slot back."""
+    o = g[G_OUT]
+    g[G_OUT] += 1
+    out[o, O_POS] = req[slot, POS]
+    out[o, O_ROW] = req[slot, ROW]
+    out[o, O_ARRIVAL] = req[slot, ARRIVAL]
+    out[o, O_RELEASE] = req[slot, RELEASE]
+    out[o, O_SCHEDULED] = req[slot, SCHEDULED]
+    out[o, O_FIRST] = req[slot, FIRST]
+    out[o, O_LAST] = now if status == OK else -1
+    out[o, O_REPLICA] = req[slot, REPLICA]
+    out[o, O_PREEMPTIONS] = req[slot, PREEMPTED]
+    out[o, O_STATUS] = status
+    req[slot, STATE] = OVER
+    req[slot, END] = now
+    edge = req[slot, EDGE]
+    while edge >= 0:
+        child = edges[edge, 0]
+        req[child, LAST_PARENT] = now
+        req[child, PENDING] -= 1
+        if req[child, PENDING] == 0:
+            _plan_release(g, req, heap, child)
+        following = edges[edge, 1]
+        edges[edge, 1] = g[G_EDGE_FREE]
+        g[G_EDGE_FREE] = edge
+        edge = following
+    req[slot, EDGE] = -1
+    if req[slot, UNSEEN] == 0:
+        _free_slot(g, req, free, slot)
+
+
+# ---------------------------------------------------------------------------- the batch
+
+
+@njit
+def _blocks(tokens: int, size: int) -> int:
+    return (tokens + size - 1) // size
+
+
+@njit
+def _emitted(req: Any, slot: int, steps: int) -> int:
+    """Tokens that ``steps`` steps of this request have emitted."""
+    return steps * req[slot, OUTPUT] // req[slot, STEPS]
+
+
+@njit
+def _context(req: Any, slot: int, iteration: int) -> int:
+    """Tokens that the request attends to when it decodes in ``iteration``."""
+    return req[slot, TOTAL] + 1 + req[slot, AHEAD] // 2 + iteration - req[slot, JOINED]
+
+
+@njit
+def _rate(req: Any, slot: int) -> int:
+    return (req[slot, OUTPUT] * 65536) // req[slot, STEPS]
+
+
+@njit
+def _unlink(req: Any, rep: Any, r: int, slot: int) -> None:
+    """Out of the list of admitted requests."""
+    before, after = req[slot, PREV], req[slot, NEXT]
+    if after >= 0:
+        req[after, PREV] = before
+    else:
+        rep[r, R_LAST] = before
+    if before >= 0:
+        req[before, NEXT] = after
+    rep[r, R_HELD] -= 1
+
+
+@njit
+def _join(
+    req: Any, rep: Any, ring: Any, grow: Any, r: int, slot: int, iteration: int, size: int
+) -> None:
+    """Into the decode, from ``iteration`` on."""
+    req[slot, STATE] = DECODE
+    req[slot, JOINED] = iteration
+    finish = iteration + req[slot, STEPS] - req[slot, DONE] - 1
+    req[slot, FINISH] = finish
+    bucket = finish % ring.shape[1]
+    head = ring[r, bucket]
+    req[slot, RING_PREV] = -1
+    req[slot, RING_NEXT] = head
+    if head >= 0:
+        req[head, RING_PREV] = slot
+    ring[r, bucket] = slot
+    grow[r, (iteration - req[slot, TOTAL] - req[slot, AHEAD]) % size] += 1
+    rep[r, R_DECODE] += 1
+    rep[r, R_CONTEXT] += _context(req, slot, iteration)
+    rep[r, R_RATE] += _rate(req, slot)
+
+
+@njit
+def _leave(
+    req: Any, rep: Any, ring: Any, grow: Any, r: int, slot: int, iteration: int, size: int
+) -> None:
+    """Out of the decode, before ``iteration``; frees the blocks held."""
+    before, after = req[slot, RING_PREV], req[slot, RING_NEXT]
+    if before >= 0:
+        req[before, RING_NEXT] = after
+    else:
+        ring[r, req[slot, FINISH] % ring.shape[1]] = after
+    if after >= 0:
+        req[after, RING_PREV] = before
+    held = req[slot, TOTAL] + req[slot, AHEAD]
+    grow[r, (req[slot, JOINED] - held) % size] -= 1
+    rep[r, R_FREE] += _blocks(held + iteration - req[slot, JOINED], size)
+    rep[r, R_DECODE] -= 1
+    rep[r, R_CONTEXT] -= _context(req, slot, iteration)
+    rep[r, R_RATE] -= _rate(req, slot)
+
+
+@njit
+def _account(g: Any, rep: Any, xs: Any, pool: Any, win: Any, rowacc: Any, r: int) -> None:
+    """Add the iteration that ends now to its windows (split by time where it spans several)."""
+    start, end = rep[r, R_START], rep[r, R_END]
+    width = g[G_WINDOW_NS]
+    first, last = start // width, (end - 1) // width
+    p = rep[r, R_POOL]
+    used = pool[p, P_BLOCKS] - rep[r, R_FREE]
+    n = xs.shape[1]
+    for w in range(first, last + 1):
+        part = min(end, (w + 1) * width) - max(start, w * width)
+        share = part / (end - start)
+        i = w - g[G_WINDOW_BASE]
+        win[r, i, W_BUSY_NS] += part
+        win[r, i, W_SEQ_NS] += rep[r, R_BATCH] * part
+        win[r, i, W_BLOCK_NS] += used * part
+        for k in range(n):
+            win[r, i, WINDOW_COLUMNS + k] += share * xs[r, k]
+    i = last - g[G_WINDOW_BASE]
+    win[r, i, W_ITERATIONS] += 1
+    win[r, i, W_GENERATED] += rep[r, R_TOKENS] / 65536.0
+    win[r, i, W_PREFILL] += xs[r, X_P]
+    won = rep[r, R_WON]
+    row = pool[p, P_ROW_FROM]
+    while won > 0:
+        if won & 1:
+            for k in range(n):
+                rowacc[row, k] += xs[r, k]
+        won >>= 1
+        row += 1
+
+
+@njit
+def _end_iteration(
+    g: Any,
+    req: Any,
+    rep: Any,
+    pool: Any,
+    edges: Any,
+    heap: Any,
+    ring: Any,
+    grow: Any,
+    free: Any,
+    out: Any,
+    r: int,
+) -> None:
+    now = g[G_NOW]
+    k = rep[r, R_ITER]
+    size = pool[rep[r, R_POOL], P_BLOCK_SIZE]
+    rep[r, R_ITER] = k + 1
+    rep[r, R_END] = NEVER
+    rep[r, R_CONTEXT] += rep[r, R_DECODE]
+    # Completions are gathered in admission order, linked through SIBLING (free outside the queue).
+    done = -1
+    slot = ring[r, k % ring.shape[1]]
+    while slot >= 0:
+        following = req[slot, RING_NEXT]
+        if req[slot, FINISH] == k:  # others in this bucket finish a whole turn of the ring later
+            _leave(req, rep, ring, grow, r, slot, k + 1, size)
+            done = _in_order(req, done, slot)
+        slot = following
+    slot = rep[r, R_ENDED]
+    while slot >= 0:
+        following = req[slot, SIBLING]
+        if req[slot, FIRST] < 0:
+            req[slot, FIRST] = now
+        req[slot, DONE] += 1
+        if req[slot, DONE] == req[slot, STEPS]:
+            rep[r, R_FREE] += _blocks(req[slot, TOTAL] + req[slot, AHEAD], size)
+            done = _in_order(req, done, slot)
+        else:
+            _join(req, rep, ring, grow, r, slot, k + 1, size)
+        slot = following
+    rep[r, R_ENDED] = -1
+    rep[r, R_ENDED_LAST] = -1
+    while done >= 0:
+        following = req[done, SIBLING]
+        _unlink(req, rep, r, done)
+        _over(g, req, edges, heap, free, out, done, now, OK)
+        done = following
+
+
+@njit
+def _in_order(req: Any, head: int, slot: int) -> int:
+    """Insert into a list sorted by admission number; returns its head."""
+    if head < 0 or req[slot, ORDER] < req[head, ORDER]:
+        req[slot, SIBLING] = head
+        return slot
+    at = head
+    while req[at, SIBLING] >= 0 and req[req[at, SIBLING], ORDER] < req[slot, ORDER]:
+        at = req[at, SIBLING]
+    req[slot, SIBLING] = req[at, SIBLING]
+    req[at, SIBLING] = slot
+    return head
+
+
+@njit
+def _chunk(req: Any, rep: Any, xs: Any, r: int, slot: int, budget: int) -> int:
+    """The prefill takes its share of the budget; returns what is left of it."""
+    rest = req[slot, TOTAL] - req[slot, PROGRESS]
+    m = min(rest, budget)
+    a = req[slot, PROGRESS]
+    req[slot, PROGRESS] += m
+    xs[r, X_P] += m
+    xs[r, X_Q] += a * m + m * (m + 1) // 2
+    xs[r, X_C] += a + m
+    rep[r, R_BATCH] += 1
+    if m < rest:
+        rep[r, R_PARTIAL] = slot
+        return 0
+    rep[r, R_PARTIAL] = -1
+    req[slot, SIBLING] = -1
+    if rep[r, R_ENDED] < 0:
+        rep[r, R_ENDED] = slot
+    else:
+        req[rep[r, R_ENDED_LAST], SIBLING] = slot
+    rep[r, R_ENDED_LAST] = slot
+    # Tokens this prefill will emit: one step's worth.
+    rep[r, R_TOKENS] += _rate(req, slot)
+    return budget - m
+
+
+def advance(  # type: ignore[no-untyped-def]
+    g,
+    req,
+    rep,
+    pool,
+    edges,
+    heap,
+    ring,
+    grow,
+    free,
+    fed,
+    out,
+    coef,
+    ends,
+    tables,
+    xs,
+    win,
+    rowacc,
+    mem,
+    par,
+    route,
+    rank,
+    reuse,
+    tick,
+):
+    """Process all instants before g[G_LIMIT]; returns PAUSED, or NEEDS_WINDOWS when ``win`` is too short.
+
+    coef [rows, x] in ns, ends [rows] (1 ends a block), tables [pools, tables, tokens], xs [replicas, x],
+    win [replicas, windows, columns], rowacc [rows, x] (sum of x over the iterations in which the row was
+    the longest of its block).
+    """
+    replicas = rep.shape[0]
+    n_x = xs.shape[1]
+    while True:
+        # -- the next instant
+        now = NEVER
+        for r in range(replicas):
+            now = min(now, rep[r, R_END])
+        if g[G_FED] < g[G_FED_TO]:
+            now = min(now, req[fed[g[G_FED]], ARRIVAL])
+        if g[G_HEAP] > 0:
+            now = min(now, heap[0, 0])
+        if now == NEVER:  # tick alone does not keep the clock running
+            return PAUSED
+        now = min(now, g[G_TICK])
+        if now >= g[G_LIMIT]:
+            return PAUSED
+        happened = 0
+        for r in range(replicas):
+            if rep[r, R_END] == now:
+                happened += 1
+                last = (now - 1) // g[G_WINDOW_NS]
+                if last - g[G_WINDOW_BASE] >= win.shape[1]:
+                    g[G_NEEDED] = last
+                    return NEEDS_WINDOWS
+        g[G_NOW] = now
+        # -- 1. iterations that end
+        if happened > 0:
+            for r in range(replicas):
+                if rep[r, R_END] == now:
+                    _account(g, rep, xs, pool, win, rowacc, r)
+                    _end_iteration(g, req, rep, pool, edges, heap, ring, grow, free, out, r)
+        # -- 2. tick
+        if g[G_TICK] == now:
+            g[G_TICK] = max(now + 1, tick(now, -1, -1, req, rep, mem, par))
+        # -- 3. releases
+        while True:
+            slot = -1
+            if g[G_FED] < g[G_FED_TO] and req[fed[g[G_FED]], ARRIVAL] == now:
+                slot = fed[g[G_FED]]
+            if g[G_HEAP] > 0 and heap[0, 0] == now and (slot < 0 or heap[0, 1] < req[slot, ROW]):
+                slot = _heap_pop(g, heap)
+            elif slot >= 0:
+                g[G_FED] += 1
+            else:
+                break
+            happened += 1
+            req[slot, RELEASE] = now
+            r = route(now, slot, -1, req, rep, mem, par)
+            req[slot, REPLICA] = r
+            p = rep[r, R_POOL]
+            tokens = req[slot, INPUT] + req[slot, OUTPUT]
+            if tokens > pool[p, P_MAX_CONTEXT]:
+                _over(g, req, edges, heap, free, out, slot, now, REJECTED_CONTEXT)
+            elif _blocks(tokens - 1, pool[p, P_BLOCK_SIZE]) > pool[p, P_BLOCKS]:
+                _over(g, req, edges, heap, free, out, slot, now, REJECTED_MEMORY)
+            else:
+                req[slot, KEY] = rank(now, slot, r, req, rep, mem, par)
+                _enqueue(req, rep, r, slot)
+        if happened > 1:
+            g[G_TIES] += 1
+        # -- 4. idle replicas start
+        for r in range(replicas):
+            if rep[r, R_END] != NEVER or (rep[r, R_HELD] == 0 and rep[r, R_QUEUE] < 0):
+                continue
+            p = rep[r, R_POOL]
+            size = pool[p, P_BLOCK_SIZE]
+            k = rep[r, R_ITER]
+            for i in range(n_x):
+                xs[r, i] = 0.0
+            # growth, by preempting from the youngest
+            preempted = False
+            while rep[r, R_FREE] < grow[r, k % size]:
+                victim = rep[r, R_LAST]
+                if req[victim, STATE] == DECODE:
+                    req[victim, DONE] += k - req[victim, JOINED]
+                    _leave(req, rep, ring, grow, r, victim, k, size)
+                else:
+                    rep[r, R_FREE] += _blocks(req[victim, TOTAL] + req[victim, AHEAD], size)
+                    rep[r, R_PARTIAL] = -1
+                _unlink(req, rep, r, victim)
+                req[victim, PREEMPTED] += 1
+                rep[r, R_PREEMPTIONS] += 1
+                preempted = True
+                req[victim, KEY] = rank(now, victim, r, req, rep, mem, par)
+                _enqueue(req, rep, r, victim)
+            rep[r, R_FREE] -= grow[r, k % size]
+            decode = rep[r, R_DECODE]
+            rep[r, R_BATCH] = decode
+            rep[r, R_TOKENS] = rep[r, R_RATE]
+            budget = pool[p, P_MAX_BATCHED] - decode
+            if rep[r, R_PARTIAL] >= 0 and budget > 0:
+                budget = _chunk(req, rep, xs, r, rep[r, R_PARTIAL], budget)
+            while (
+                not preempted
+                and budget > 0
+                and rep[r, R_PARTIAL] < 0
+                and rep[r, R_QUEUE] >= 0
+                and rep[r, R_HELD] < pool[p, P_MAX_SEQS]
+            ):
+                slot = rep[r, R_QUEUE]
+                emitted = _emitted(req, slot, req[slot, DONE])
+                total = req[slot, INPUT] + emitted
+                ahead = req[slot, OUTPUT] - emitted - (req[slot, STEPS] - req[slot, DONE])
+                blocks = _blocks(total + ahead, size)
+                spare = pool[p, P_WATERMARK] if rep[r, R_HELD] > 0 else 0
+                if rep[r, R_FREE] - blocks < spare:
+                    break
+                rep[r, R_QUEUE] = _pop(req, slot)
+                rep[r, R_WAITING] -= 1
+                rep[r, R_FREE] -= blocks
+                req[slot, STATE] = PREFILL
+                req[slot, TOTAL] = total
+                req[slot, AHEAD] = ahead
+                req[slot, ORDER] = g[G_ADMITTED]
+                g[G_ADMITTED] += 1
+                if req[slot, SCHEDULED] < 0:
+                    req[slot, SCHEDULED] = now
+                before = rep[r, R_LAST]
+                req[slot, PREV] = before
+                req[slot, NEXT] = -1
+                if before >= 0:
+                    req[before, NEXT] = slot
+                rep[r, R_LAST] = slot
+                rep[r, R_HELD] += 1
+                cached = reuse(now, slot, r, req, rep, mem, par)
+                req[slot, PROGRESS] = max(0, min(cached, total - 1))
+                budget = _chunk(req, rep, xs, r, slot, budget)
+            # its length
+            xs[r, X_ONE] = 1.0
+            xs[r, X_D] = decode
+            xs[r, X_S] = rep[r, R_CONTEXT]
+            n = min(decode + int(xs[r, X_P]), tables.shape[2] - 1)
+            for i in range(X_TABLES, n_x):
+                xs[r, i] = tables[p, i - X_TABLES, n]
+            total_ns = 0.0
+            won = 0
+            best = 0.0
+            best_row = -1
+            for row in range(pool[p, P_ROW_FROM], pool[p, P_ROW_TO]):
+                v = 0.0
+                for i in range(n_x):
+                    v += coef[row, i] * xs[r, i]
+                if best_row < 0 or v > best:
+                    best = v
+                    best_row = row
+                if ends[row] == 1:
+                    total_ns += best
+                    won |= 1 << (best_row - pool[p, P_ROW_FROM])
+                    best_row = -1
+            rep[r, R_WON] = won
+            rep[r, R_START] = now
+            rep[r, R_END] = now + max(1, int(total_ns + 0.5))
+            used = pool[p, P_BLOCKS] - rep[r, R_FREE]
+            rep[r, R_PEAK] = max(rep[r, R_PEAK], used)

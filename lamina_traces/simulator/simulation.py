@@ -1,0 +1,586 @@
+"""Running the serving clock: chunks of requests in, finished rows and windows out.
+
+The clock itself, and the definition of what it does, is ``serving.py``. Here its arrays are kept: one row
+per request in flight (or ended, with children that have not come yet), grown when needed, so that
+memory is bounded by the requests in flight plus one chunk however long the workload is.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..costs import Rows
+from ..errors import ModelError, UnknownName
+from ..schema import Requests
+from . import serving as k
+from .compiled import compile_cached
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+CHUNK = 65_536
+"""requests fed at a time: large enough to forget the call, small enough to stay in cache."""
+_RING = 2048
+_MAX_WINDOWS = 5_000_000
+
+ROUTES: Mapping[str, Callable[..., Any]] = {
+    "round-robin": k.route_round_robin,
+    "least-outstanding": k.route_least_outstanding,
+}
+RANKS: Mapping[str, Callable[..., Any]] = {"fcfs": k.rank_fcfs, "priority": k.rank_priority}
+
+
+@dataclass(frozen=True)
+class Engine:
+    """``replicas`` equal engines as the clock sees them: numbers only."""
+
+    rows: Rows
+    blocks: int
+    block_size: int = 16
+    watermark_blocks: int = 0
+    max_num_seqs: int = 256
+    max_num_batched_tokens: int = 2048
+    max_context: int = k.NEVER
+    replicas: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("blocks", "block_size", "max_num_seqs", "max_num_batched_tokens", "max_context", "replicas"):
+            if getattr(self, name) < 1:
+                raise ModelError(f"{name} = {getattr(self, name)} leaves nothing to run", f"give {name} ≥ 1")
+        if not 0 <= self.watermark_blocks < self.blocks:
+            raise ModelError(f"a watermark of {self.watermark_blocks} in {self.blocks} blocks", "give 0 ≤ it < blocks")
+        if self.max_num_seqs > self.max_num_batched_tokens:
+            raise ModelError(
+                f"max_num_seqs = {self.max_num_seqs} exceeds max_num_batched_tokens = {self.max_num_batched_tokens}",
+                "each decoding sequence takes one token of the budget",
+            )
+
+
+@functools.cache
+def _clock() -> Any:
+    return compile_cached(k.advance, k.ADVANCE)
+
+
+@functools.cache
+def _feeder() -> Any:
+    return compile_cached(k.feed, k.FEED)
+
+
+@functools.cache
+def policy(function: Callable[..., Any]) -> Any:
+    """A policy compiled for the clock. Stock ones are kept between processes, a caller's own are not."""
+    if getattr(function, "__module__", "") == k.__name__:
+        return compile_cached(function, k.POLICY)
+    from numba import njit
+
+    return njit(k.POLICY)(getattr(function, "py_func", function))
+
+
+def warm_up() -> None:
+    """Compile (or load) the clock now: 0.3 s from the cache, some seconds without."""
+    _clock()
+    _feeder()
+    for f in (*ROUTES.values(), *RANKS.values(), k.reuse_none, k.tick_never):
+        policy(f)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """Rows of requests that are over, in the order of their end; columns of equal length.
+
+    ``position``: place in the workload. Instants are ns, -1 where it never happened. ``status``: OK,
+    REJECTED_MEMORY, REJECTED_CONTEXT, UNFINISHED (released but not done at ``until_ns``), NOT_RELEASED.
+    """
+
+    position: Ints
+    row_id: Ints
+    arrival_ns: Ints
+    release_ns: Ints
+    scheduled_ns: Ints
+    first_token_ns: Ints
+    last_token_ns: Ints
+    replica: Ints
+    preemptions: Ints
+    status: Ints
+
+    @classmethod
+    def of(cls, table: Ints) -> Finished:
+        return cls(*(table[:, c].copy() for c in range(k.OUT_COLUMNS)))
+
+    def __len__(self) -> int:
+        return len(self.position)
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Accumulators on a fixed grid, one row per (window, replica), windows in order.
+
+    ``x`` [rows, state]: the sum over iterations of the state vector, split by time where an iteration spans
+    windows; work of any kind is a coefficient vector times it. Tokens count where their iteration ended.
+    """
+
+    window_ns: int
+    window: Ints
+    replica: Ints
+    iterations: Ints
+    busy_s: Floats
+    decode_tokens: Ints
+    prefill_tokens: Ints
+    sequence_s: Floats
+    """sequences in the batch, integrated over time."""
+    block_s: Floats
+    """KV blocks in use, integrated over time."""
+    x: Floats
+
+    @property
+    def start_ns(self) -> Ints:
+        return self.window * self.window_ns
+
+    def __len__(self) -> int:
+        return len(self.window)
+
+
+NOT_RELEASED = 4
+"""status of a request that would arrive after ``until_ns``, or waits for one that did not end."""
+
+
+class Simulation:
+    """A clock that can be stopped and fed.
+
+    ``engines``: pools of equal replicas; replica numbers run through the pools in order. ``route`` and
+    ``rank``: a stock name or a policy function (``serving.py``). ``mem``, ``par``: state and parameters of
+    the policies; mem[:16] belongs to the stock ones. ``until_ns``: instants after it are not simulated.
+
+        sim = Simulation([engine])
+        for chunk in chunks:
+            rows = sim.feed(chunk)
+        rows = sim.finish()
+
+    Any cutting of a workload into chunks gives the same rows. Parents are positions counted over
+    all chunks. A parent from an earlier chunk is remembered only if its chunk says that children will come:
+    ``extra["children"]``, the number of children of each row in the whole workload.
+    """
+
+    def __init__(
+        self,
+        engines: Sequence[Engine],
+        *,
+        route: str | Callable[..., Any] = "round-robin",
+        rank: str | Callable[..., Any] = "fcfs",
+        reuse: Callable[..., Any] = k.reuse_none,
+        tick: Callable[..., Any] = k.tick_never,
+        first_tick_ns: int = k.NEVER,
+        window_s: float = 10.0,
+        until_ns: int | None = None,
+        mem: Ints | None = None,
+        par: Floats | None = None,
+    ) -> None:
+        if not engines:
+            raise ModelError("there is no pool to serve", "give at least one pool")
+        if not window_s > 0:
+            raise ModelError(f"a window of {window_s:g} s", "give a window above zero")
+        self.engines = tuple(engines)
+        self._policies = (
+            policy(_named("route", route, ROUTES)),
+            policy(_named("rank", rank, RANKS)),
+            policy(reuse),
+            policy(tick),
+        )
+        self._until = k.NEVER if until_ns is None else int(until_ns) + 1
+        replicas = sum(e.replicas for e in engines)
+        states = k.X_TABLES + max(e.rows.tables.shape[0] for e in engines)
+        tokens = max(e.max_num_batched_tokens for e in engines) + 1
+        self.states = states
+
+        self._pool = np.zeros((len(engines), k.POOL_COLUMNS), np.int64)
+        self._coef = np.zeros((sum(len(e.rows.ends) for e in engines), states))
+        self._tables = np.zeros((len(engines), states - k.X_TABLES, tokens))
+        row = 0
+        for i, e in enumerate(engines):
+            n_rows, width = e.rows.coef.shape
+            self._pool[i] = (
+                e.blocks,
+                e.block_size,
+                e.watermark_blocks,
+                e.max_num_seqs,
+                e.max_num_batched_tokens,
+                e.max_context,
+                row,
+                row + n_rows,
+            )
+            self._coef[row : row + n_rows, :width] = e.rows.coef * 1e9
+            row += n_rows
+            length = min(tokens, e.rows.tables.shape[1])
+            if e.rows.tables.shape[0] and e.rows.tables.shape[1] <= e.max_num_batched_tokens:
+                raise ModelError(
+                    f"tables for {e.rows.tables.shape[1] - 1} tokens, iterations of {e.max_num_batched_tokens}",
+                    "lower the step model for max_num_batched_tokens",
+                )
+            self._tables[i, : e.rows.tables.shape[0], :length] = e.rows.tables[:, :length]
+        self._ends = np.concatenate([e.rows.ends for e in engines])
+        if not np.isfinite(self._coef).all():
+            raise ModelError("a coefficient of the step model is not finite", "check rates for zero")
+
+        self._rep = np.zeros((replicas, k.REP_COLUMNS), np.int64)
+        rep = self._rep
+        rep[:, k.R_POOL] = np.repeat(np.arange(len(engines)), [e.replicas for e in engines])
+        rep[:, k.R_FREE] = self._pool[rep[:, k.R_POOL], k.P_BLOCKS]
+        rep[:, [k.R_END]] = k.NEVER
+        rep[:, [k.R_QUEUE, k.R_LAST, k.R_PARTIAL, k.R_ENDED, k.R_ENDED_LAST]] = -1
+        self._ring = np.full((replicas, _RING), -1, np.int64)
+        self._grow = np.zeros((replicas, int(self._pool[:, k.P_BLOCK_SIZE].max())), np.int64)
+        self._xs = np.zeros((replicas, states))
+        self.window_ns = max(1, round(window_s * 1e9))
+        self._win = np.zeros((replicas, 256, k.WINDOW_COLUMNS + states))
+        self.row_x = np.zeros((row, states))
+        """[rows, state] the state summed over the iterations in which a row was the longest of its block."""
+        self._mem = np.zeros(64, np.int64) if mem is None else np.ascontiguousarray(mem, np.int64)
+        self._par = np.zeros(1) if par is None else np.ascontiguousarray(par, np.float64)
+        self._g = np.zeros(k.G_SIZE, np.int64)
+        self._g[k.G_EDGE_FREE] = -1
+        self._g[k.G_WINDOW_NS] = self.window_ns
+        self._g[k.G_TICK] = first_tick_ns
+        self._req = np.empty((0, k.REQ_COLUMNS), np.int64)
+        self._free = np.empty(0, np.int64)
+        self._heap = np.empty((0, 3), np.int64)
+        self._out = np.empty((0, k.OUT_COLUMNS), np.int64)
+        self._edges = np.empty((0, 2), np.int64)
+        self._fed = np.empty(0, np.int64)
+        self._seen = 0
+        self._last = (-1, -1)
+        self._windows: list[Floats] = []
+        self._window_from = -1
+        self._emitted = 0
+
+    # ------------------------------------------------------------------ feeding
+
+    def feed(self, chunk: Requests) -> Finished:
+        """Take the next requests and go as far as they allow; returns the rows that ended meanwhile."""
+        if len(chunk):
+            self._take(chunk)
+            # The next chunk may still bring arrivals at this very instant.
+            return self._run(int(chunk.arrival_ns[-1]))
+        return self._run(max(0, self._last[0]))
+
+    def finish(self) -> Finished:
+        """No more requests come: go to the end; returns the remaining rows."""
+        done = self._run(k.NEVER)
+        left = np.flatnonzero((self._req[:, k.POS] >= 0) & (self._req[:, k.STATE] != k.OVER))
+        if len(left) == 0:
+            return done
+        rows = self._req[left]
+        out = np.full((len(left), k.OUT_COLUMNS), -1, np.int64)
+        columns = (k.POS, k.ROW, k.ARRIVAL, k.RELEASE, k.SCHEDULED, k.FIRST)
+        out[:, : len(columns)] = rows[:, columns]
+        out[:, k.O_REPLICA] = rows[:, k.REPLICA]
+        out[:, k.O_PREEMPTIONS] = rows[:, k.PREEMPTED]
+        out[:, k.O_STATUS] = np.where(rows[:, k.RELEASE] >= 0, k.UNFINISHED, NOT_RELEASED)
+        rest = Finished.of(out)
+        return Finished(*(np.concatenate(pair) for pair in zip(vars(done).values(), vars(rest).values(), strict=True)))
+
+    def _take(self, chunk: Requests) -> None:
+        n = len(chunk)
+        _check(chunk, self._last)
+        self._last = (int(chunk.arrival_ns[-1]), int(chunk.row_id[-1]))
+        if self._window_from < 0:
+            self._window_from = int(chunk.arrival_ns[0]) // self.window_ns
+            self._g[k.G_WINDOW_BASE] = self._window_from
+        self._reserve(n, len(chunk.parents))
+        g, req = self._g, self._req
+        top = int(g[k.G_FREE])
+        slots = self._free[top - n : top][::-1].copy()
+        g[k.G_FREE] = top - n
+        rows = np.full((n, k.REQ_COLUMNS), -1, np.int64)
+        rows[:, k.POS] = np.arange(self._seen, self._seen + n)
+        rows[:, k.ROW] = chunk.row_id
+        rows[:, k.ARRIVAL] = chunk.arrival_ns
+        rows[:, k.INPUT] = chunk.input_tokens
+        rows[:, k.OUTPUT] = chunk.output_tokens
+        rows[:, k.STEPS] = chunk.steps
+        rows[:, k.DELAY] = chunk.delay_ns
+        rows[:, k.PRIORITY] = chunk.priority
+        rows[:, [k.PREEMPTED, k.STATE, k.PENDING, k.DONE, k.UNSEEN]] = 0
+        parents_from = np.ascontiguousarray(chunk.parents_from, np.int64)
+        parent_slots = np.empty(0, np.int64)
+        if len(chunk.parents):
+            parent_slots = self._find(chunk, slots)
+            inside = chunk.parents[chunk.parents >= self._seen] - self._seen
+            rows[:, k.UNSEEN] = np.bincount(inside, minlength=n)
+        if "children" in chunk.extra:
+            rows[:, k.UNSEEN] = np.maximum(rows[:, k.UNSEEN], chunk.extra["children"])
+        req[slots] = rows
+        waiting = self._fed[g[k.G_FED] : g[k.G_FED_TO]]
+        self._fed = np.concatenate([waiting, np.empty(n, np.int64)])
+        g[k.G_FED], g[k.G_FED_TO] = 0, len(waiting)
+        self._seen += n
+        _feeder()(g, req, self._edges, self._heap, self._free, slots, self._fed, parents_from, parent_slots)
+
+    def _find(self, chunk: Requests, slots: Ints) -> Ints:
+        """Slots of the chunk's parents, in this chunk or before it."""
+        own = np.repeat(np.arange(self._seen, self._seen + len(chunk)), np.diff(chunk.parents_from))
+        bad = np.flatnonzero((chunk.parents < 0) | (chunk.parents >= own))
+        if len(bad):
+            i = int(bad[0])
+            raise ModelError(
+                f"request at position {own[i]} waits for position {chunk.parents[i]}",
+                "parents stand before their children",
+            )
+        found = np.empty(len(chunk.parents), np.int64)
+        inside = chunk.parents >= self._seen
+        found[inside] = slots[chunk.parents[inside] - self._seen]
+        before = chunk.parents[~inside]
+        if len(before):
+            kept = np.flatnonzero(self._req[:, k.POS] >= 0)
+            positions = self._req[kept, k.POS]
+            order = np.argsort(positions)
+            at = np.searchsorted(positions, before, sorter=order)
+            hit = order[np.minimum(at, len(order) - 1)] if len(order) else np.zeros(len(before), np.int64)
+            missing = (positions[hit] != before) if len(order) else np.ones(len(before), bool)
+            if missing.any():
+                raise ModelError(
+                    f"the parent at position {before[missing][0]} ended in an earlier chunk and was not kept",
+                    "give Requests.extra['children'], the number of children of each row, with the chunks",
+                )
+            found[~inside] = kept[hit]
+        return found
+
+    def _reserve(self, n: int, n_edges: int) -> None:
+        g = self._g
+        lack = n - int(g[k.G_FREE])
+        if lack > 0:
+            old = len(self._req)
+            new = max(old + lack, old + old // 2, 1024)
+            grown = np.full((new, k.REQ_COLUMNS), -1, np.int64)
+            grown[:old] = self._req
+            self._req = grown
+            free = np.empty(new, np.int64)
+            kept = int(g[k.G_FREE])
+            free[: new - old] = np.arange(new - 1, old - 1, -1)
+            free[new - old : new - old + kept] = self._free[:kept]
+            self._free = free
+            g[k.G_FREE] = new - old + kept
+            heap = np.zeros((new, 3), np.int64)
+            heap[: len(self._heap)] = self._heap
+            self._heap = heap
+            self._out = np.zeros((new, k.OUT_COLUMNS), np.int64)
+        if n_edges:
+            # Edges in use are at most all of them: give the chunk its own.
+            unused = self._unused_edges(n_edges)
+            if unused < n_edges:
+                old = len(self._edges)
+                new = max(old + n_edges, old + old // 2, 1024)
+                edges = np.zeros((new, 2), np.int64)
+                edges[:old] = self._edges
+                edges[old:, 1] = np.arange(old + 1, new + 1)
+                edges[new - 1, 1] = g[k.G_EDGE_FREE]
+                g[k.G_EDGE_FREE] = old
+                self._edges = edges
+
+    def _unused_edges(self, enough: int) -> int:
+        count, edge = 0, int(self._g[k.G_EDGE_FREE])
+        while edge >= 0 and count < enough:
+            count += 1
+            edge = int(self._edges[edge, 1])
+        return count
+
+    # ------------------------------------------------------------------ running
+
+    def _run(self, limit: int) -> Finished:
+        g = self._g
+        g[k.G_LIMIT] = min(limit, self._until)
+        g[k.G_OUT] = 0
+        while self._advance() == k.NEEDS_WINDOWS:
+            self._flush_windows()
+            needed = int(g[k.G_NEEDED] - g[k.G_WINDOW_BASE]) + 1
+            if needed > self._win.shape[1]:
+                shape = (self._win.shape[0], needed + 256, self._win.shape[2])
+                if shape[0] * shape[1] > _MAX_WINDOWS:
+                    raise ModelError(f"an iteration spans {needed} windows", "take a wider window")
+                grown = np.zeros(shape)
+                grown[:, : self._win.shape[1]] = self._win
+                self._win = grown
+        return Finished.of(self._out[: g[k.G_OUT]])
+
+    def _advance(self) -> int:
+        return int(
+            _clock()(
+                self._g,
+                self._req,
+                self._rep,
+                self._pool,
+                self._edges,
+                self._heap,
+                self._ring,
+                self._grow,
+                self._free,
+                self._fed,
+                self._out,
+                self._coef,
+                self._ends,
+                self._tables,
+                self._xs,
+                self._win,
+                self.row_x,
+                self._mem,
+                self._par,
+                *self._policies,
+            )
+        )
+
+    def _flush_windows(self) -> None:
+        """Move the windows that nothing can touch any more out of the accumulators."""
+        g = self._g
+        busy = self._rep[self._rep[:, k.R_END] != k.NEVER, k.R_START]
+        first = min(int(busy.min()) if len(busy) else int(g[k.G_NOW]), int(g[k.G_NOW]))
+        if not len(busy):  # an idle gap: nothing happens before the instant that asked for room
+            first = int(g[k.G_NEEDED]) * self.window_ns
+        done = first // self.window_ns - int(g[k.G_WINDOW_BASE])
+        if done <= 0:
+            return
+        self._emit(done)
+        kept = max(0, self._win.shape[1] - done)
+        if kept:
+            self._win[:, :kept] = self._win[:, done:].copy()
+        self._win[:, kept:] = 0.0
+        g[k.G_WINDOW_BASE] += done
+
+    def _emit(self, n: int) -> None:
+        self._emitted += n
+        if self._emitted * self._win.shape[0] > _MAX_WINDOWS:
+            raise ModelError(
+                f"more than {_MAX_WINDOWS:,} windows of {self.window_ns / 1e9:g} s", "take a wider window"
+            )
+        held = self._win[:, : min(n, self._win.shape[1])]
+        self._windows.append(held.copy())
+        if n > held.shape[1]:
+            self._windows.append(np.zeros((held.shape[0], n - held.shape[1], held.shape[2])))
+
+    # ------------------------------------------------------------------ reading
+
+    def windows(self) -> Windows:
+        """All windows up to the present; call it once, at the end."""
+        last = int(self._g[k.G_NOW] - 1) // self.window_ns
+        if self._seen and last >= self._g[k.G_WINDOW_BASE]:
+            self._emit(last - int(self._g[k.G_WINDOW_BASE]) + 1)
+        shape = (self._win.shape[0], 0, self._win.shape[2])
+        table = np.concatenate(self._windows, axis=1) if self._windows else np.zeros(shape)
+        replicas, n, columns = table.shape
+        flat = table.transpose(1, 0, 2).reshape(replicas * n, columns)
+        return Windows(
+            window_ns=self.window_ns,
+            window=np.repeat(np.arange(n) + max(0, self._window_from), replicas),
+            replica=np.tile(np.arange(replicas), n),
+            iterations=flat[:, k.W_ITERATIONS].astype(np.int64),
+            busy_s=flat[:, k.W_BUSY_NS] / 1e9,
+            decode_tokens=np.rint(flat[:, k.W_GENERATED]).astype(np.int64),
+            prefill_tokens=flat[:, k.W_PREFILL].astype(np.int64),
+            sequence_s=flat[:, k.W_SEQ_NS] / 1e9,
+            block_s=flat[:, k.W_BLOCK_NS] / 1e9,
+            x=flat[:, k.WINDOW_COLUMNS :].copy(),
+        )
+
+    @property
+    def now_ns(self) -> int:
+        """The last instant that was processed."""
+        return int(self._g[k.G_NOW])
+
+    @property
+    def free_blocks(self) -> Ints:
+        """[replicas]"""
+        return self._rep[:, k.R_FREE].copy()
+
+    @property
+    def peak_blocks(self) -> Ints:
+        """[replicas] the most KV blocks that were ever in use."""
+        return self._rep[:, k.R_PEAK].copy()
+
+    @property
+    def preemptions(self) -> Ints:
+        """[replicas]"""
+        return self._rep[:, k.R_PREEMPTIONS].copy()
+
+    @property
+    def ties(self) -> int:
+        """Instants at which more than one thing happened."""
+        return int(self._g[k.G_TIES])
+
+    @property
+    def dependent_releases(self) -> int:
+        return int(self._g[k.G_DEPENDENT])
+
+    @property
+    def slots(self) -> int:
+        """Requests that memory is held for: those in flight, parents awaiting children, one chunk."""
+        return len(self._req)
+
+
+def chunks(requests: Requests, size: int = CHUNK) -> Iterator[Requests]:
+    """Cut a workload for ``feed``; adds the column that says how many children each row has."""
+    n = len(requests)
+    extra = dict(requests.extra)
+    if len(requests.parents):
+        extra["children"] = np.bincount(requests.parents, minlength=n).astype(np.int64)
+    for a in range(0, n, size):
+        b = min(n, a + size)
+        first, last = requests.parents_from[a], requests.parents_from[b]
+        yield replace(
+            requests,
+            row_id=requests.row_id[a:b],
+            arrival_ns=requests.arrival_ns[a:b],
+            input_tokens=requests.input_tokens[a:b],
+            output_tokens=requests.output_tokens[a:b],
+            steps=requests.steps[a:b],
+            delay_ns=requests.delay_ns[a:b],
+            priority=requests.priority[a:b],
+            parents_from=requests.parents_from[a : b + 1] - first,
+            parents=requests.parents[first:last],
+            extra={name: column[a:b] for name, column in extra.items()},
+        )
+
+
+def run(sim: Simulation, requests: Requests | Iterable[Requests]) -> Finished:
+    """Feed everything and finish; rows in the order of the workload."""
+    parts = []
+    for piece in [requests] if isinstance(requests, Requests) else requests:
+        # A single workload is cut here; a caller's own chunks are taken as they come.
+        cut = chunks(piece) if isinstance(requests, Requests) else [piece]
+        parts += [sim.feed(c) for c in cut]
+    parts.append(sim.finish())
+    joined = Finished(*(np.concatenate(c) for c in zip(*(vars(p).values() for p in parts), strict=True)))
+    order = np.argsort(joined.position, kind="stable")
+    return Finished(*(c[order] for c in vars(joined).values()))
+
+
+def _named(what: str, given: str | Callable[..., Any], known: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
+    if not isinstance(given, str):
+        return given
+    if given not in known:
+        raise UnknownName(f"{what} policy", given, known)
+    return known[given]
+
+
+def _check(chunk: Requests, last: tuple[int, int]) -> None:
+    """ModelError where a request cannot be simulated, naming the first such row."""
+    arrival, row = chunk.arrival_ns, chunk.row_id
+    same = arrival[1:] == arrival[:-1]
+    if (arrival[1:] < arrival[:-1]).any() or (same & (row[1:] <= row[:-1])).any() or (int(arrival[0]), int(row[0])) <= last:
+        raise ModelError("requests are not sorted by (arrival, row_id)", "sort them, and give each row_id once")
+    rules = (
+        (chunk.input_tokens < 1, "has no input tokens"),
+        (chunk.output_tokens < 1, "has no output tokens (a failed request?)"),
+        ((chunk.steps < 1) | (chunk.steps > chunk.output_tokens), "needs steps between 1 and its output tokens"),
+        (chunk.delay_ns < 0, "has a negative delay"),
+        (arrival < 0, "arrives before the origin"),
+        (arrival >= 2**61, "arrives after 73 years"),
+        (chunk.input_tokens + chunk.output_tokens >= 2**31, "has 2 billion tokens or more"),
+    )
+    for mask, what in rules:
+        if mask.any():
+            i = int(np.argmax(mask))
+            raise ModelError(f"request with row_id {row[i]} {what}", "leave it out of the simulation, or mend it")
