@@ -9,27 +9,29 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from . import azure, burstgpt
+import polars as pl
+
+from . import azure, burstgpt, columns, huawei_cold_start, lamina, mooncake, nvidia_smi
 from .detection import head_of, read_head, recognised
+from .exporting import ExportSummary, Target
+from .exporting import export as _export
 from .format import Format
 from .inputs import Limits, Stream
-from .reading import Block, Input, Reading, Summary
+from .reading import Block, Input, Preview, Reading, Summary
 from .reading import open_reading as _open_reading
 
-FORMATS: dict[str, Format] = {m.FORMAT.name: m.FORMAT for m in (burstgpt, azure)}
+FORMATS: dict[str, Format] = {
+    m.FORMAT.name: m.FORMAT
+    for m in (burstgpt, azure, mooncake, huawei_cold_start, nvidia_smi, lamina, columns)
+}
 """formats by name, in the order in which catalogues list them."""
+TARGETS: dict[str, Target] = {m.TARGET.name: m.TARGET for m in (mooncake, burstgpt, azure)}
+"""export targets by name."""
 
 __all__ = [
-    "FORMATS",
-    "Block",
-    "Format",
-    "Input",
-    "Limits",
-    "Reading",
-    "Summary",
-    "detect",
-    "open_reading",
-]
+    "FORMATS", "TARGETS", "Block", "ExportSummary", "Format", "Input", "Limits", "Preview", "Reading",
+    "Summary", "Target", "detect", "export", "open_reading", "preview",
+]  # fmt: skip
 
 
 def open_reading(
@@ -85,3 +87,48 @@ def detect(path_or_head: str | Path | bytes) -> Format:
         return recognised(read_head(stream)[0], FORMATS)
     finally:
         stream.close()
+
+
+def export(
+    batches: Iterable[pl.DataFrame],
+    target: str,
+    path: str | Path,
+    *,
+    origin_ns: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> ExportSummary:
+    """Write canonical ``batches`` (sorted by ``arrival_ns``) as ``target`` to ``path``.
+
+    The file appears whole or not at all. ``origin_ns`` is the unix time of arrival 0, for targets with
+    a calendar. ``progress`` is called with rows so far.
+
+    Raises UnknownName (target), UsageError (path), DataError (a needed column is absent, the batches
+    are not sorted, nothing is left to write).
+    """
+    return _export(batches, target, path, targets=TARGETS, origin_ns=origin_ns, progress=progress)
+
+
+def preview(
+    paths: Iterable[str | Path] | str | Path,
+    *,
+    rows: int = 5,
+    as_format: str | None = None,
+    mapping: Mapping[str, str] | str | None = None,
+    time_unit: str | None = None,
+    tz: str | None = None,
+    keep_text: bool = False,
+    kind: str | None = None,
+) -> Preview:
+    """What ``ingest`` would do, from the first block alone (--dry-run). Raises as ``open_reading``."""
+    reading = open_reading(
+        paths,
+        as_format=as_format,
+        mapping=mapping,
+        time_unit=time_unit,
+        tz=tz,
+        keep_text=keep_text,
+        kind=kind,
+        hashed=False,
+        limits=Limits(block_bytes=1 << 20),
+    )
+    return reading.preview(rows)

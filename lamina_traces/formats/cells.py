@@ -117,7 +117,7 @@ def parsed(field: Field, text: pl.Series, context: Context) -> tuple[pl.Series, 
 
 
 def _whole(dtype: Any) -> Any:
-    def parse(field: Field, text: pl.Series, context: Context) -> pl.Series:
+    def parse(_field: Field, text: pl.Series, _context: Context) -> pl.Series:
         out = text.cast(dtype, strict=False)
         if out.null_count() > text.null_count():  # "472.0", "1e3"
             exact = text.cast(pl.Decimal(_DIGITS, 9), strict=False).to_physical()
@@ -130,12 +130,12 @@ def _whole(dtype: Any) -> Any:
     return parse
 
 
-def _clock(field: Field, text: pl.Series, context: Context) -> pl.Series:
+def _clock(field: Field, text: pl.Series, _context: Context) -> pl.Series:
     ticks = text.cast(pl.Decimal(_DIGITS, _SCALE[field.unit]), strict=False).to_physical()
     return ticks.cast(pl.Int64, strict=False)
 
 
-def _number(field: Field, text: pl.Series, context: Context) -> pl.Series:
+def _number(field: Field, text: pl.Series, _context: Context) -> pl.Series:
     out = text.cast(pl.Float64, strict=False)
     out = out.set((~out.is_finite()).fill_null(False), None)
     return _in_seconds(field, out)
@@ -152,7 +152,7 @@ def _measure_absent(text: pl.Series) -> pl.Series:
     return text.str.strip_chars().str.contains(r"^(?i)(\[.*\]|n/a|-|)$").fill_null(True)
 
 
-def _measure(field: Field, text: pl.Series, context: Context) -> pl.Series:
+def _measure(field: Field, text: pl.Series, _context: Context) -> pl.Series:
     parts = text.str.extract_groups(r"^([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(\S*)$").struct
     number = parts.field("1").cast(pl.Float64, strict=False)
     unit = parts.field("2")
@@ -178,7 +178,7 @@ MEASURES: dict[str, dict[str, float]] = {
 """per unit of a column: the units its values may carry, as factors to the column's own."""
 
 
-def _instant(field: Field, text: pl.Series, context: Context) -> pl.Series:
+def _instant(_field: Field, text: pl.Series, context: Context) -> pl.Series:
     """Instants to ns since 1970. Naive stamps are read as UTC, or in ``--tz``; how many is tallied."""
     g = text.str.extract_groups(_INSTANT).struct
     date = g.field("1") + "-" + g.field("2") + "-" + g.field("3") + " " + g.field("4")
@@ -213,26 +213,25 @@ def _instant(field: Field, text: pl.Series, context: Context) -> pl.Series:
     return ns - sign * minutes * 60_000_000_000 + fraction
 
 
-def _flag(field: Field, text: pl.Series, context: Context) -> pl.Series:
+def _flag(_field: Field, text: pl.Series, _context: Context) -> pl.Series:
     folded = text.str.to_lowercase()
     yes, no = folded.is_in(["true", "1", "yes", "t"]), folded.is_in(["false", "0", "no", "f"])
     return yes.set((~(yes | no)).fill_null(True), None)
 
 
-def _ids(field: Field, text: pl.Series, context: Context) -> pl.Series:
+def _ids(_field: Field, text: pl.Series, _context: Context) -> pl.Series:
     inner = text.str.extract(r"^\[(.*)\]$").str.split(",")
     out = inner.list.eval(pl.element().str.strip_chars().cast(pl.UInt64, strict=False))
     broken = out.list.eval(pl.element().is_null()).list.any().fill_null(False)
     empty = text.str.contains(r"^\[\s*\]$").fill_null(False)
-    cleared = out.to_frame("x").select(
-        pl.when(pl.lit(empty))
+    lists = pl.DataFrame({"x": out, "empty": empty, "broken": broken}).select(
+        pl.when("empty")
         .then(pl.lit([], dtype=pl.List(pl.UInt64)))
-        .when(pl.lit(broken))
-        .then(None)
-        .otherwise("x")
-        .alias("x")  # fmt: skip
+        .when(~pl.col("broken"))
+        .then("x")
+        .alias("x")
     )
-    return cleared["x"]
+    return lists["x"]
 
 
 _PARSERS: dict[str, Any] = {

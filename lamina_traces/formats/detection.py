@@ -7,6 +7,8 @@ Neither positions nor extensions are looked at: a BurstGPT file with its columns
 from __future__ import annotations
 
 import csv
+import itertools
+import json
 import shlex
 from collections.abc import Mapping, Sequence
 
@@ -192,8 +194,6 @@ def unknown(head: Head) -> UnknownFormat:
 
 
 def _as_json(row: Mapping[str, str | None]) -> str:
-    import json
-
     def value(text: str | None) -> object:
         try:
             return json.loads(text) if text is not None else None
@@ -218,16 +218,16 @@ def guessed_mapping(head: Head) -> tuple[dict[str, str], str | None]:
     free = [n for n in head.names if n]
     chosen: dict[str, str] = {}
     for short, words in _HINTS.items():
-        numeric = short in ("input", "output")
+        counted = short in ("input", "output")
         best = None
         for rank, word in enumerate(words):
             for n in free:
                 folded = n.casefold().replace(" ", "_")
-                if word not in folded or (numeric and not _numeric(head, n)):
+                if word not in folded or (counted and not numeric(head, n)):
                     continue
-                if short == "arrival" and not (_numeric(head, n) or _dated(head, n)):
+                if short == "arrival" and not (numeric(head, n) or dated(head, n)):
                     continue
-                if not numeric and short != "arrival" and is_private(n):
+                if not counted and short != "arrival" and is_private(n):
                     continue
                 score = (folded != word, rank, len(folded))
                 if best is None or score < best[0]:
@@ -237,11 +237,11 @@ def guessed_mapping(head: Head) -> tuple[dict[str, str], str | None]:
             free.remove(best[1])
     for short in ("input", "output"):  # by values alone: whole numbers in a likely range
         if short not in chosen:
-            n = next((n for n in free if _whole(head, n)), None)
-            if n is not None:
-                chosen[short] = n
-                free.remove(n)
-    return chosen, _time_unit(head, chosen.get("arrival"))
+            whole = next((n for n in free if _whole(head, n)), None)
+            if whole is not None:
+                chosen[short] = whole
+                free.remove(whole)
+    return chosen, guessed_time_unit(head, chosen.get("arrival"))
 
 
 def guessed_command(head: Head) -> str:
@@ -258,7 +258,8 @@ def _values(head: Head, name: str) -> list[str]:
     return [v for r in head.rows if (v := r.get(name)) is not None]
 
 
-def _numeric(head: Head, name: str) -> bool:
+def numeric(head: Head, name: str) -> bool:
+    """Whether every value of a column in the head is a finite number."""
     values = _values(head, name)
     return bool(values) and all(_float(v) is not None for v in values)
 
@@ -268,7 +269,8 @@ def _whole(head: Head, name: str) -> bool:
     return bool(numbers) and all(x is not None and x == int(x) and 0 <= x < 1e7 for x in numbers)
 
 
-def _dated(head: Head, name: str) -> bool:
+def dated(head: Head, name: str) -> bool:
+    """Whether the values of a column in the head look like dates with times."""
     values = _values(head, name)[:20]
     shape = pl.Series(values, dtype=pl.String).str.contains(r"^\d{4}[-/]\d\d[-/]\d\d[T ]\d\d:\d\d")
     return bool(values) and bool(shape.all())
@@ -282,10 +284,10 @@ def _float(text: str) -> float | None:
     return x if x - x == 0 else None
 
 
-def _time_unit(head: Head, name: str | None) -> str | None:
+def guessed_time_unit(head: Head, name: str | None) -> str | None:
     """The unit of a clock column: by size for stamps since 1970, else by the size of its steps."""
-    if name is None or not _numeric(head, name):
-        return None if name is not None and _dated(head, name) else "s"
+    if name is None or not numeric(head, name):
+        return None if name is not None and dated(head, name) else "s"
     folded = name.casefold()
     for unit in ("ns", "us", "ms"):
         if folded.endswith((f"_{unit}", f"[{unit}]", f"({unit})")):
@@ -297,5 +299,5 @@ def _time_unit(head: Head, name: str | None) -> str | None:
             return unit
     if largest >= 1e9 or any("." in v for v in _values(head, name)):
         return "s"
-    steps = sorted(b - a for a, b in zip(values, values[1:], strict=False) if b > a)
+    steps = sorted(b - a for a, b in itertools.pairwise(values) if b > a)
     return "ms" if steps and steps[len(steps) // 2] >= 50 else "s"

@@ -139,7 +139,7 @@ class Format:
     quirks: tuple[str, ...] = ()
     bind: Callable[[Format, Head, Request], Binding] | None = None
     matches: Callable[[Sequence[str]], bool] | None = None
-    version: Callable[[Head], str] = lambda head: ""
+    version: Callable[[Head], str] = lambda _head: ""
 
     @property
     def kind(self) -> Kind:

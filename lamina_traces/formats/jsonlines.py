@@ -27,9 +27,6 @@ class _Number(str):
     __slots__ = ()
 
 
-_MISSING = object()
-
-
 def _number_back(value: Any) -> Any:
     """Numbers as JSON can write them again."""
     if isinstance(value, _Number):
@@ -170,8 +167,7 @@ def _id_lists(field: Field, column: list[Any]) -> tuple[pl.Series, pl.Series]:
         mask=pa.array([v is None for v in column], type=pa.bool_()),
     )
     out = pl.from_arrow(array)
-    assert isinstance(out, pl.Series)
-    return out.cast(pl.List(pl.UInt64)), pl.Series(wrong, dtype=pl.Boolean)
+    return pl.Series(out, dtype=pl.List(pl.UInt64)), pl.Series(wrong, dtype=pl.Boolean)
 
 
 def _is_ids(value: Any) -> bool:

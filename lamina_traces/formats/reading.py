@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,11 +17,15 @@ from ..schema import KINDS, TABLES, Clock, Column, Kind, Nature
 from ..units import format_count
 from .delimited import REJECTS_SCHEMA, Counted, Rejects, read_careful, read_fast
 from .detection import read_head, recognised
-from .format import Binding, Context, Format, Head, Request
+from .format import ROW_EXTRA, Binding, Context, Format, Head, Request
 from .inputs import STDIN, Limits, Stream
 from .jsonlines import read_json
 
 _DAY_NS = 86_400_000_000_000
+INSTANTS = (
+    "arrival_ns", "send_ns", "queued_ns", "scheduled_ns", "first_token_ns", "last_token_ns", "deadline_ns",
+)  # fmt: skip
+"""columns that are instants on the trace's clock (the other ``*_ns`` columns are durations)."""
 _TYPES: dict[str, Any] = {
     "BIGINT": pl.Int64,
     "INTEGER": pl.Int32,
@@ -140,6 +145,33 @@ class Summary:
         }
 
 
+@dataclass(frozen=True)
+class Preview:
+    """The start of a reading: what was detected, how it is mapped, and the first rows."""
+
+    format: str
+    title: str
+    version: str
+    table: str
+    kind: Kind
+    clock: Clock
+    mapping: tuple[tuple[str, str, str], ...]
+    """(source column, canonical column, unit in the source)."""
+    extra: tuple[str, ...]
+    """source columns without a canonical one, kept as JSON."""
+    dropped_fields: tuple[str, ...]
+    rows: pl.DataFrame
+    """the first canonical rows."""
+    rows_seen: int
+    rejects: pl.DataFrame
+    first_ns: int | None
+    last_ns: int | None
+    """time range of the rows seen, in ns from the origin."""
+    origin_ns: int | None
+    origin_local: str | None
+    notices: tuple[Notice, ...]
+
+
 @dataclass
 class _Source:
     path: str | Path
@@ -220,7 +252,8 @@ class Reading:
             for frame, rejects, counted in self._pieces(source, stream):
                 for name in ("lines", "kept", "rejected", "blank", "header"):
                     setattr(total, name, getattr(total, name) + getattr(counted, name))
-                yield self._block(source.binding, frame, rejects)
+                if frame.height or len(rejects):
+                    yield self._block(source.binding, frame, rejects)
                 if self._progress is not None:
                     self._progress(stream.raw_bytes, stream.size)
             self._inputs.append(
@@ -279,7 +312,8 @@ class Reading:
         refused = rejects.frame() if len(rejects) else pl.DataFrame(schema=REJECTS_SCHEMA)
         out = binding.canonical(frame, self._context)
         if binding.absolute and out.height:
-            out = out.with_columns(pl.col("arrival_ns") - self._origin_of(binding, out))
+            zero = self._origin_of(binding, out)
+            out = out.with_columns(pl.col(c) - zero for c in INSTANTS if c in out.columns)
         n = out.height
         if "row_id" not in out.columns:
             ids = pl.int_range(self._rows, self._rows + n, dtype=pl.Int64, eager=True)
@@ -294,6 +328,25 @@ class Reading:
             for c in self._columns
         )
         return Block(out, refused)
+
+    def preview(self, rows: int = 5) -> Preview:
+        """Read the first block and say what the rest would become. The reading is used up by it."""
+        blocks = iter(self)
+        block = next(blocks, None)
+        while block is not None and not block.frame.height:
+            block = next(blocks, None)
+        blocks.close()  # type: ignore[attr-defined]
+        if block is None:
+            raise self._nothing()
+        first, s = self._sources[0].binding, self.finish()
+        time = TABLES[self.table].time
+        stamps = block.frame[time].drop_nulls() if time in block.frame.columns else pl.Series([])
+        low, high = (stamps.min(), stamps.max()) if len(stamps) else (None, None)
+        return Preview(
+            s.format, self.format.title, s.version, s.table, s.kind, s.clock, s.mapping, first.extra,
+            s.dropped_fields, block.frame.head(rows), block.frame.height, block.rejects,
+            low, high, s.origin_ns, s.origin_local, s.notices,  # type: ignore[arg-type]
+        )  # fmt: skip
 
     def _origin_of(self, binding: Binding, out: pl.DataFrame) -> int:
         if self._origin is None:
@@ -349,8 +402,6 @@ class Reading:
 
 
 def _date_text(ns: int | None) -> str:
-    import datetime
-
     day = datetime.date(1970, 1, 1) + datetime.timedelta(days=(ns or 0) // _DAY_NS)
     return f"{day.isoformat()}T00:00:00"
 
@@ -362,8 +413,6 @@ def _reason_kind(reason: str) -> str:
 
 def empty_frame(binding: Binding, head: Head) -> pl.DataFrame:
     """A typed source frame without rows."""
-    from .format import ROW_EXTRA
-
     types: dict[str, Any] = {
         "tokens": pl.Int32,
         "integer": pl.Int64,
@@ -460,7 +509,8 @@ def open_reading(
         if not keep:
             stream.close()
         sources.append(_Source(path, head, header, skip, binding, stream if keep else None))
-    assert fmt is not None
+    if fmt is None:
+        raise UsageError("no input", "name at least one file, or - for standard input")
     _agree(sources)
     if kind is not None and TABLES[sources[0].binding.table].kind != kind:
         raise UsageError(

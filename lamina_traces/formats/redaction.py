@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from typing import Any
 
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 
+
+def _words(text: str) -> list[str]:
+    return text.split()
+
+
 _TEXT = frozenset(
-    "prompt prompts completion completions message messages content contents text texts response "
-    "responses request body payload query question answer input inputs output outputs instruction "
-    "instructions conversation conversations chat dialog dialogue transcript utterance reasoning "
-    "thinking summary document documents passage passages snippet comment generated generation "
-    "choices choice delta arguments".split()
+    _words("""
+    prompt prompts completion completions message messages content contents text texts response
+    responses request body payload query question answer input inputs output outputs instruction
+    instructions conversation conversations chat dialog dialogue transcript utterance reasoning
+    thinking summary document documents passage passages snippet comment generated generation
+    choices choice delta arguments
+""")
 )
 _SECRET = frozenset(
-    "authorization auth password passwd secret secrets cookie cookies credential credentials bearer "
-    "jwt apikey email mail phone ip ipv4 ipv6 ssn".split()
+    _words("""
+    authorization auth password passwd secret secrets cookie cookies credential credentials bearer
+    jwt apikey email mail phone ip ipv4 ipv6 ssn
+""")
 )
 _SECRET_PAIRS = (
     ("api", "key"), ("access", "key"), ("private", "key"), ("access", "token"), ("auth", "token"),
@@ -26,16 +36,22 @@ _SECRET_PAIRS = (
     ("remote", "address"), ("remote", "addr"), ("ip", "address"), ("ip", "addr"), ("mail", "address"),
 )  # fmt: skip
 _MEASURES = frozenset(
-    "token tokens length lengths len count counts num number size sizes bytes chars ms us ns s sec secs "
-    "second seconds time times timestamp ts at id ids hash hashes rate ratio latency duration type kind "
-    "status code index idx turn version model name class category lang language role".split()
+    _words("""
+    token tokens length lengths len count counts num number size sizes bytes chars ms us ns s sec secs
+    second seconds time times timestamp ts at id ids hash hashes rate ratio latency duration type kind
+    status code index idx turn version model name class category lang language role
+""")
 )
 LONGEST_STRING = 160
 """a longer string under any name is taken for free text."""
-SECRET_PATTERN = r"[\w.+-]+@[\w-]+\.\w|\b(?:\d{1,3}\.){3}\d{1,3}\b|\bBearer\s+\S|\bsk-\w{8}|\beyJ\w{10}|-----BEGIN "
+SECRET_PATTERN = r"[\w.+-]+@[\w-]+\.\w|\b(?:\d{1,3}\.){3}\d{1,3}\b|\bBearer\s+\S|\bsk-\w{8}|\beyJ\w{10}|-----BEGIN "  # noqa: S105 - a pattern
 """e-mail and IPv4 addresses, bearer tokens, keys (valid for Python's re and for polars)."""
 _LOOKS_SECRET = re.compile(SECRET_PATTERN)
-_SHOWN = frozenset("nan inf -inf infinity null none n/a [n/a] true false".split())
+_SHOWN = frozenset(
+    _words("""
+    nan inf -inf infinity null none n/a [n/a] true false
+""")
+)
 _PLAIN = re.compile(r"[\s\d.,:+\-/TZ]*")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
@@ -48,7 +64,7 @@ def is_private(name: str) -> bool:
     words = [w.lower() for w in _WORDS.findall(name)]
     if not words:
         return False
-    pairs = set(zip(words, words[1:], strict=False))
+    pairs = set(itertools.pairwise(words))
     if any(p in pairs for p in _SECRET_PAIRS) or any(w in _SECRET for w in words):
         return True
     if words == ["token"] or words[-1:] == ["token"]:
