@@ -14,6 +14,7 @@ cannot be opened; no setting can be changed and no extension loaded.
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,7 +25,7 @@ import pyarrow as pa
 
 from ..errors import UsageError
 from ..schema import TABLES
-from . import engine
+from . import engine, names
 from .trace import Trace
 
 _TABLE_FUNCTIONS = frozenset(
@@ -68,20 +69,25 @@ _FORBIDDEN_FUNCTIONS = frozenset(
 """in expressions: those that act, or that tell about the machine."""
 
 _EXPLAIN = re.compile(
-    r"(?:\s|--[^\n]*(?:\n|$)|/\*.*?\*/)*explain\b\s*(?:analyze\b|analyse\b)?"
-    r"\s*(?:\(\s*(?:analyze|analyse|format\s+\w+)(?:\s*,\s*(?:analyze|format\s+\w+))*\s*\))?",
-    re.IGNORECASE | re.DOTALL,
+    r"[ \t\r\n]*explain\b[ \t\r\n]*(?:analyze\b)?[ \t\r\n]*"
+    r"(?:\([ \t]*(?:analyze|format[ \t]+\w+)(?:[ \t]*,[ \t]*(?:analyze|format[ \t]+\w+))*[ \t]*\))?",
+    re.IGNORECASE,
 )
+"""what stands before an explained statement. No comments: whether they nest, and where a line ends, is
+what a text would use to have this pattern and DuckDB see two different statements."""
 _HINT = "SELECT, EXPLAIN SELECT, DESCRIBE and SHOW TABLES can be run; one statement at a time"
 
 
 def run(traces: Sequence[Trace], text: str, *, threads: int | None = None) -> pa.Table:
     """Run one statement over ``traces``. Raises UsageError for anything but a read of them."""
-    files = [f for t in traces for table in t.tables for f in t.files(table)]
-    with engine.connect(files, setup=views(traces), threads=threads) as connection:
-        statement = checked(connection, text)
-        with engine.translated("run the SQL", users_text=True):
-            return engine.arrow(connection, statement)
+    tree = checked(text)
+    wanted = _named(tree, traces)
+    files = [f for t in wanted for table in t.tables for f in t.files(table)]
+    with (
+        engine.connect(files, setup=views(wanted), threads=threads) as connection,
+        engine.translated("run the SQL", users_text=True),
+    ):
+        return engine.arrow(connection, text)
 
 
 def views(traces: Iterable[Trace]) -> Iterator[str]:
@@ -105,26 +111,36 @@ def views(traces: Iterable[Trace]) -> Iterator[str]:
         yield f"CREATE VIEW main.{engine.quoted(table)} AS {' UNION ALL '.join(parts) or empty}"
 
 
-def checked(connection: duckdb.DuckDBPyConnection, text: str) -> str:
-    """The one statement of ``text``, if it only reads. Raises UsageError."""
-    with engine.translated("read the SQL", users_text=True):
-        statements = connection.extract_statements(text)
+def checked(text: str) -> dict[str, Any]:
+    """DuckDB's own tree of the one SELECT in ``text``, if it only reads. Raises UsageError."""
+    with _parser().cursor() as connection, engine.translated("read the SQL", users_text=True):
+        return _checked(connection, text)
+
+
+@functools.cache
+def _parser() -> duckdb.DuckDBPyConnection:
+    return duckdb.connect(":memory:", config={"enable_external_access": "false"})
+
+
+def _checked(connection: duckdb.DuckDBPyConnection, text: str) -> dict[str, Any]:
+    statements = connection.extract_statements(text)
     if len(statements) != 1:
         raise UsageError(f"the SQL holds {len(statements)} statements", _HINT)
-    kind = statements[0].type
+    try:
+        kind = statements[0].type
+    except ValueError as e:  # a kind that the Python client has no name for
+        raise UsageError("this is not a reading statement", _HINT) from e
     inner = text
     if kind == duckdb.StatementType.EXPLAIN:
         # EXPLAIN ANALYZE runs what it explains, COPY … TO included: what it explains must be a SELECT too.
         inner = text[match.end() :] if (match := _EXPLAIN.match(text)) else ""
-        with engine.translated("read the SQL", users_text=True):
-            explained = connection.extract_statements(inner)
+        explained = connection.extract_statements(inner)
         if len(explained) != 1 or explained[0].type != duckdb.StatementType.SELECT:
             raise UsageError("only a SELECT can be explained", _HINT)
     elif kind != duckdb.StatementType.SELECT:
         raise UsageError(f"{kind.name} is not a reading statement", _HINT)
-    with engine.translated("read the SQL", users_text=True):
-        rows = connection.execute("SELECT json_serialize_sql($1::VARCHAR)", [inner]).fetchall()
-    tree = json.loads(rows[0][0])
+    rows = connection.execute("SELECT json_serialize_sql($1::VARCHAR)", [inner]).fetchall()
+    tree: dict[str, Any] = json.loads(rows[0][0])
     if tree.get("error"):
         raise UsageError(f"the SQL cannot be checked: {tree.get('error_message', '')}", _HINT)
     for node in _nodes(tree):
@@ -135,7 +151,27 @@ def checked(connection: duckdb.DuckDBPyConnection, text: str) -> str:
                 raise UsageError(f"the table function {name}() cannot be used here", _HINT)
         elif str(node.get("function_name", "")).lower() in _FORBIDDEN_FUNCTIONS:
             raise UsageError(f"the function {node['function_name']}() cannot be used here", _HINT)
-    return text
+    return tree
+
+
+def _named(tree: dict[str, Any], traces: Sequence[Trace]) -> Sequence[Trace]:
+    """The traces that a statement can mean. Laying out a trace opens its files, and a store may hold
+    thousands; a name that is no trace and no table (a CTE, a catalogue) leaves all in."""
+    by_name = {names.folded(t.name): t for t in traces}
+    wanted: set[str] = set()
+    for node in _nodes(tree):
+        if node.get("show_type") == "SHOW_SPECIAL" or node.get("type") == "TABLE_FUNCTION":
+            return traces
+        if node.get("type") != "BASE_TABLE":
+            continue
+        path = [names.folded(str(p)) for p in node["qualified_name"]["path"]]
+        meant = by_name.keys() & set(path)
+        if path[-1] in TABLES and not meant:
+            meant = {n for n, t in by_name.items() if path[-1] in t.tables}
+        elif not meant:
+            return traces
+        wanted |= meant
+    return [t for n, t in by_name.items() if n in wanted]
 
 
 def _nodes(tree: Any) -> Iterator[dict[str, Any]]:

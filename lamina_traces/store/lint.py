@@ -94,10 +94,7 @@ def check(sql: str, where: str = "query") -> exp.Query:
 
     Raises UsageError that names ``where``, the construct and the way around it.
     """
-    try:
-        trees = sqlglot.parse(sql, read="duckdb")
-    except SqlglotError as e:
-        raise _refusal(where, f"is not SQL: {str(e).splitlines()[0]}") from e
+    trees = _parsed(sql, where, "SQL")
     if len(trees) != 1 or not isinstance(trees[0], exp.Query):
         raise _refusal(where, "must be one SELECT")
     tree = trees[0]
@@ -124,10 +121,7 @@ def check_condition(text: str, table: str, where: str = "--where") -> exp.Expr:
 
     Raises UsageError (UnknownName for a column).
     """
-    try:
-        trees = sqlglot.parse(text, read="duckdb")
-    except SqlglotError as e:
-        raise _refusal(where, f"is not a condition: {str(e).splitlines()[0]}") from e
+    trees = _parsed(text, where, "a condition")
     if len(trees) != 1 or trees[0] is None:
         raise _refusal(where, "must be one condition")
     tree = trees[0]
@@ -163,6 +157,15 @@ def render(tree: exp.Expr, dialect: str = "duckdb") -> str:
         return node
 
     return tree.copy().transform(exact_log).sql(dialect, comments=False)
+
+
+def _parsed(text: str, where: str, what: str) -> list[exp.Expr | None]:
+    try:
+        return sqlglot.parse(text, read="duckdb")
+    except SqlglotError as e:
+        raise _refusal(where, f"is not {what}: {str(e).splitlines()[0]}") from e
+    except RecursionError as e:
+        raise _refusal(where, "is nested too deeply") from e
 
 
 def _refusal(where: str, what: str) -> UsageError:
@@ -216,7 +219,6 @@ def _check_types(tree: exp.Query, where: str) -> None:
                 tree.copy(),
                 schema=SCHEMA,
                 dialect="duckdb",
-                validate_qualify_columns=False,
                 quote_identifiers=False,
             ),
             schema=SCHEMA,
