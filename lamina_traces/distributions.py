@@ -475,7 +475,7 @@ class Grid:
         m = int(min(knots, c.rows // k + 1))
         q = np.linspace(0.0, 1.0, m)
         edge = (k - 1) / (c.rows - 1)
-        return cls(c.quantile(np.clip(q, edge, 1 - edge)), c.mean, c.rows)
+        return cls(significant(c.quantile(np.clip(q, edge, 1 - edge)), 7), c.mean, c.rows)
 
     def quantile(self, u: Array) -> Array:
         """Values at ``u`` in [0, 1]."""
@@ -485,7 +485,7 @@ class Grid:
         return np.asarray(self.values[i] + (h - i) * (self.values[i + 1] - self.values[i]))
 
     def to_dict(self) -> dict[str, Any]:
-        return {"values": [_short(v) for v in self.values], "mean": self.mean, "rows": self.rows}
+        return {"values": [int(v) if v == int(v) else float(v) for v in self.values], "mean": self.mean, "rows": self.rows}
 
     @classmethod
     def from_dict(cls, d: dict[str, Any]) -> Grid:
@@ -498,8 +498,7 @@ class Grid:
         return cls(values, float(d["mean"]), float(d["rows"]))
 
 
-def _short(v: float) -> float | int:
-    """Seven significant digits: far below any sampling error, and half the bytes."""
-    if v == int(v) and abs(v) < 1e15:
-        return int(v)
-    return float(f"{v:.7g}")
+def significant(x: Array, digits: int) -> Array:
+    """Rounded to significant digits. What a profile stores is rounded when it is fitted, not when it is
+    written, so that a profile and its file generate the same rows."""
+    return np.array([float(f"{v:.{digits}g}") for v in np.ravel(x)]).reshape(np.shape(x))

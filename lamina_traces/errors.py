@@ -19,6 +19,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+SCHEMA_VERSION = 1
+"""version of the manifest, the tables and every JSON object printed; a reader refuses a higher one."""
+
 
 class LaminaError(Exception):
     """Base of all errors raised on purpose.
@@ -75,7 +78,9 @@ class UsageError(LaminaError):
 class UnknownName(UsageError):
     """No such thing; ``choices`` feeds the close matches of the hint."""
 
-    def __init__(self, kind: str, name: str, choices: Iterable[str], listing: str | None = None) -> None:
+    def __init__(
+        self, kind: str, name: str, choices: Iterable[str], listing: str | None = None
+    ) -> None:
         known = sorted(set(choices))
         folded = {c.casefold(): c for c in known}
         close = difflib.get_close_matches(name.casefold(), folded, n=3, cutoff=0.5)

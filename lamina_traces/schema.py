@@ -21,10 +21,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from .errors import SCHEMA_VERSION as SCHEMA_VERSION
 from .errors import UnknownName
-
-SCHEMA_VERSION = 1
-"""version of the manifest and of the tables below; a reader refuses a higher one."""
 
 Kind = Literal["llm", "serverless", "power", "failures", "kernel", "metrics"]
 Nature = Literal["real", "synthetic", "measured", "simulated", "derived"]

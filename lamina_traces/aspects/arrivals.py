@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ..distributions import Fitted, Grid, fit_families, w1_log10
+from ..distributions import Fitted, Grid, fit_families, significant, w1_log10
 from ..errors import ModelError, Notice
 from ..schema import Counts
 from ..units import NS_PER_S, format_number, format_seconds
@@ -122,7 +122,7 @@ class Arrivals:
             ],
             "rate_curve": {
                 "window_s": self.window_s,
-                "multiple_of_mean": [float(f"{x:.5g}") for x in self.rate_curve],
+                "multiple_of_mean": self.rate_curve.tolist(),
             },
             "unit_gaps": self.unit_gaps.to_dict(),
             "families": [f.to_dict() for f in self.families],
@@ -337,7 +337,7 @@ def fit(trace: Trace, notices: list[Notice]) -> Arrivals | None:
     per_window = np.zeros(windows)
     per_window[counts["k"].to_numpy()] = counts["n"].to_numpy()
     mean_rate = events / span_s
-    curve = per_window / (width_ns / NS_PER_S) / mean_rate
+    curve = significant(per_window / (width_ns / NS_PER_S) / mean_rate, 6)
 
     units = _unit_gaps(trace, first, width_ns, curve * mean_rate)
     longer = np.cumsum(gaps.n[::-1])[::-1] - gaps.n  # rows longer than each value

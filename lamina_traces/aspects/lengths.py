@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ..distributions import K_ANONYMITY, Fitted, Grid, fit_families
+from ..distributions import K_ANONYMITY, Fitted, Grid, fit_families, significant
 from ..errors import ModelError, Notice
 from ..schema import Counts
 from ..units import format_number
@@ -78,7 +78,7 @@ class Lengths:
             "pairs": self.pairs,
             "spearman": self.spearman,
             "pearson": self.pearson,
-            "copula": [[float(f"{x:.4g}") for x in row] for row in self.copula],
+            "copula": self.copula.tolist(),
         }
 
     def findings(self) -> list[Finding]:
@@ -211,7 +211,7 @@ def fit(trace: Trace, notices: list[Notice]) -> Lengths | None:
         pairs=pairs,
         spearman=_finite(dependence["spearman"]),
         pearson=_finite(dependence["pearson"]),
-        copula=_suppress(grid) / pairs,
+        copula=significant(_suppress(grid) / pairs, 4),
     )
 
 

@@ -1,0 +1,227 @@
+"""Commands on traces: ingest, ls, show, sql, export, rm."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .options import (
+    As,
+    From,
+    Map,
+    OutputFormat,
+    StoreAt,
+    TimeUnitOption,
+    TimeZone,
+    To,
+    TraceArgument,
+    Where,
+    Yes,
+)
+from .output import clean, emit, emit_object, say, table, warn, write
+
+if TYPE_CHECKING:
+    from lamina_traces.store import Trace
+
+
+def ingest(
+    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Trace files, plain, .gz or .zst; - is standard input.")],
+    name: Annotated[str | None, typer.Option("--name", "-n", help="Name of the trace [default: from the file].")] = None,
+    as_: As = None,
+    map_: Map = None,
+    time_unit: TimeUnitOption = None,
+    tz: TimeZone = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace the trace of this name.")] = False,
+    keep_text: Annotated[bool, typer.Option("--keep-text", help="Keep prompts, completions and other text fields.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show mapping, units and time range; store nothing.")] = False,
+    fmt: OutputFormat = "table",
+    store: StoreAt = None,
+) -> None:
+    """Read trace files into the store.
+
+    Example: lamina-traces ingest AzureLLMInferenceTrace_code.csv --name azure
+    """
+    from lamina_traces.store import Store
+
+    options: dict[str, Any] = {"as_format": as_, "mapping": map_, "time_unit": time_unit, "tz": tz, "keep_text": keep_text}
+    if dry_run:
+        from lamina_traces import formats
+
+        preview = formats.preview(paths, **options)
+        if fmt in ("json", "jsonl"):
+            emit_object(preview.to_dict())
+        else:
+            write(preview.text())
+        return
+    trace = Store(store).ingest(paths, name, replace=replace, **options)
+    warn(trace.manifest.notices)
+    if fmt in ("json", "jsonl"):
+        emit_object(trace.manifest.to_dict())
+    else:
+        write(clean(f"{trace.name}: {trace.manifest.summary_line()}") + "\n")
+    say(f"next: lamina-traces fit {_quoted(trace.name)}")
+
+
+def ls(fmt: OutputFormat = "table", store: StoreAt = None) -> None:
+    """List the traces of the store.
+
+    Example: lamina-traces ls --format json
+    """
+    from lamina_traces.store import Store
+
+    opened = Store(store)
+    rows = [
+        {
+            "name": t.name,
+            "kind": t.manifest.kind,
+            "nature": t.manifest.nature,
+            "rows": t.manifest.rows,
+            "span_s": t.manifest.span_s,
+            "format": t.manifest.format,
+        }
+        for t in opened.traces()
+    ]
+    warn(opened.damaged())
+    emit(rows, fmt, ["name", "kind", "nature", "rows", "span_s", "format"])
+    if not rows:
+        say("the store is empty; add a trace with: lamina-traces ingest FILE")
+
+
+def show(
+    what: Annotated[str, typer.Argument(metavar="TRACE|PROFILE", help="A trace (stored name or file) or a workload profile (.json or library name).")],
+    rows: Annotated[int, typer.Option("--rows", min=0, help="How many rows to show.")] = 5,
+    where: Where = None,
+    from_: From = None,
+    to: To = None,
+    fmt: OutputFormat = "table",
+    store: StoreAt = None,
+) -> None:
+    """Show what a trace or a workload profile holds.
+
+    Example: lamina-traces show azure-code
+    """
+    from lamina_traces import workloads
+
+    thing = workloads.resolve(what, store=store, say=say)
+    if isinstance(thing, workloads.Profile):
+        from .model import print_profile
+
+        print_profile(thing, fmt)
+        return
+    trace = workloads.selected(thing, where, from_, to)
+    if fmt in ("json", "jsonl"):
+        emit_object(trace.manifest.to_dict() | {"head": _head(trace, rows)})
+        return
+    _print_trace(trace, rows, fmt)
+
+
+def _print_trace(trace: Trace, rows: int, fmt: str) -> None:
+    from lamina_traces.schema import TABLES
+    from lamina_traces.units import format_count, format_seconds
+
+    m = trace.manifest
+    origin = f", origin {m.origin_ns} unix ns" if m.origin_ns is not None else ""
+    facts = [
+        ("trace", clean(trace.name)),
+        ("kind", f"{m.kind}, {m.nature}, format {m.format or '–'}"),
+        ("rows", f"{format_count(m.rows)} over {format_seconds(m.span_s)}"),
+        ("clock", f"{m.clock}{origin}, tick {format_seconds(None if m.tick_ns is None else m.tick_ns / 1e9)}"),
+        ("lines", m.summary_line()),
+    ]
+    if m.dropped_fields:
+        facts.append(("dropped", clean(", ".join(m.dropped_fields)) + " (text; --keep-text keeps it)"))
+    if m.row_hash:
+        facts.append(("row hash", m.row_hash))
+    facts += [("from", clean(f"{k}: {v}")) for k, v in m.provenance.items() if v is not None]
+    facts += [("input", f"{clean(i.name)}, {i.bytes:,} bytes" + (f", sha256 {i.sha256[:16]}…" if i.sha256 else "")) for i in m.inputs]
+    write("".join(f"{k:9} {v}\n" for k, v in facts))
+    for name in trace.tables:
+        spec = TABLES[name]
+        recorded = set(trace.columns(name))
+        write(f"\n{name}: {spec.doc}\n")
+        shown = [c for c in spec.columns if c.name in recorded]
+        write(table([[c.name, c.type, c.unit or "–", c.doc] for c in shown], ["column", "type", "unit", "meaning"], md=fmt == "md"))
+    head = _head(trace, rows)
+    if head:
+        write("\n")
+        emit(head, fmt)
+        total = trace.rows()
+        if len(head) < total:
+            say(f"showing {len(head)} of {total:,} rows; --rows N for more")
+    rejected = trace.rejects()
+    if rejected.height:
+        write(f"\nrejected lines ({rejected.height:,}):\n")
+        emit(rejected.head(max(rows, 1)).to_dicts(), fmt)
+    warn(m.notices)
+
+
+def _head(trace: Trace, rows: int) -> list[dict[str, Any]]:
+    return trace.scan().head(rows).collect().to_dicts() if rows and trace.main_table else []
+
+
+def sql(
+    query: Annotated[str, typer.Argument(metavar="QUERY", help="One SELECT; traces are tables of their names. - reads standard input.")],
+    fmt: OutputFormat = "table",
+    store: StoreAt = None,
+) -> None:
+    """Run one read-only SQL query over the store.
+
+    Example: lamina-traces sql "select trace, count(*) as n from llm_requests group by trace"
+    """
+    from lamina_traces.store import Store
+
+    result = Store(store).sql(sys.stdin.read() if query == "-" else query)
+    emit(result.to_pylist(), fmt, result.column_names)
+
+
+def export(
+    trace: TraceArgument,
+    to_target: Annotated[str, typer.Option("--to", metavar="TARGET", help="What to write (see: catalog targets).")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")],
+    where: Where = None,
+    store: StoreAt = None,
+) -> None:
+    """Write a trace as a file that another tool imports.
+
+    Example: lamina-traces export azure-code --to mooncake -o azure.jsonl
+    """
+    from lamina_traces import workloads
+
+    chosen = workloads.selected(workloads.trace(trace, store=store, say=say), where, None, None)
+    summary = workloads.export(chosen, to_target, output)
+    write(clean(summary.line()) + "\n")
+    warn(summary.notices)
+    if summary.command:
+        say(f"import it with: {summary.command}")
+
+
+def rm(
+    name: Annotated[str, typer.Argument(metavar="TRACE", help="A stored name.")],
+    yes: Yes = False,
+    store: StoreAt = None,
+) -> None:
+    """Remove a trace from the store.
+
+    Example: lamina-traces rm azure --yes
+    """
+    from lamina_traces.errors import UsageError
+    from lamina_traces.store import Store
+
+    opened = Store(store)
+    trace = opened.trace(name)
+    if not yes:
+        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            raise UsageError(f"will not remove {trace.name!r} without being asked twice", "add --yes")
+        if not typer.confirm(f"remove {clean(trace.name)} ({trace.manifest.rows:,} rows)?", err=True):
+            raise typer.Abort
+    opened.remove(name)
+    say(f"removed {trace.name}")
+
+
+def _quoted(name: str) -> str:
+    import shlex
+
+    return shlex.quote(name)

@@ -1,0 +1,239 @@
+"""What the word WORKLOAD on a command line stands for: a stored trace, a file, or a workload profile.
+
+``has a separator or an extension`` means a path; otherwise a stored name or a library name. A word that is
+both is an error; ``store:NAME`` and ``library:NAME`` settle it. Files and library profiles are opened in a
+temporary store that lasts as long as the process.
+"""
+
+from __future__ import annotations
+
+import atexit
+import shutil
+import tempfile
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from . import formats, generator
+from .characterization import characterize
+from .errors import UnknownName, UsageError
+from .profile import Profile, library_names
+from .store import Store, Trace
+from .units import NS_PER_S, Rate, format_count, parse_duration_ns
+
+Say = Callable[[str], None]
+
+__all__ = ["Profile", "Trace", "export", "open_profile", "resolve", "selected", "store_generated", "trace", "write_parquet"]
+
+_temporary: Store | None = None
+
+
+def _silent(_text: str) -> None:
+    return None
+
+
+def temporary_store() -> Store:
+    """A store in a temporary folder, removed when the process ends."""
+    global _temporary  # noqa: PLW0603 - one per process, so that its traces share one folder
+    if _temporary is None:
+        folder = tempfile.mkdtemp(prefix="lamina-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        _temporary = Store(folder)
+    return _temporary
+
+
+def is_path(text: str) -> bool:
+    """Whether a word names a file: it has a separator or an extension, or is standard input."""
+    return text == "-" or "/" in text or "\\" in text or bool(Path(text).suffix)
+
+
+def resolve(text: str, *, store: Path | None = None, say: Say = _silent, **reading: Any) -> Trace | Profile:
+    """The trace or profile that ``text`` stands for. Raises UsageError (unknown, ambiguous), DataError."""
+    scope, _, rest = text.partition(":")
+    if scope == "library" and rest:
+        return Profile.library(rest)
+    if scope == "store" and rest:
+        return Store(store).trace(rest)
+    opened = Store(store)
+    stored = text in opened
+    if is_path(text):
+        if stored and Path(text).exists():
+            raise UsageError(f"{text!r} is a file and a stored trace", f"write ./{text} or store:{text}")
+        if stored:
+            return opened.trace(text)
+        if text.endswith(".json") and _is_profile(Path(text)):
+            return Profile.load(text)
+        found = temporary_store().ingest([text], **reading)
+        say(f"read {text} into a temporary store: {found.manifest.summary_line()}")
+        return found
+    library = library_names()
+    if stored and text in library:
+        raise UsageError(f"{text!r} is a stored trace and a library profile", f"write store:{text} or library:{text}")
+    if stored:
+        return opened.trace(text)
+    if text in library:
+        return Profile.library(text)
+    if Path(text).exists():
+        raise UsageError(f"{text!r} is not a stored trace; a file of this name exists", f"write ./{text} to read the file")
+    raise UnknownName("trace or profile", text, [*opened.names(), *library], "lamina-traces ls, lamina-traces catalog presets")
+
+
+def _is_profile(path: Path) -> bool:
+    try:
+        with path.open("rb") as f:
+            return b"lamina-profile/" in f.read(4096)
+    except OSError:
+        return False
+
+
+def trace(text: str, *, store: Path | None = None, say: Say = _silent, **reading: Any) -> Trace:
+    """As ``resolve``; a profile is generated with seed 0 over its source's own span."""
+    found = resolve(text, store=store, say=say, **reading)
+    if isinstance(found, Trace):
+        return found
+    made = store_generated(temporary_store(), f"{found.name} seed 0", generator.plan(found), replace=True)
+    say(f"generated {format_count(made.manifest.rows)} rows from profile {found.name} (seed 0) into a temporary store")
+    return made
+
+
+def open_profile(text: str, *, store: Path | None = None, say: Say = _silent) -> Profile:
+    """As ``resolve``; a trace is characterized."""
+    found = resolve(text, store=store, say=say)
+    if isinstance(found, Profile):
+        return found
+    say(f"fitting {found.name}")
+    return characterize(found)
+
+
+def selected(chosen: Trace, where: str | None, start: str | None, end: str | None) -> Trace:
+    """The part of a trace that --where, --from and --to leave."""
+    if where is None and start is None and end is None:
+        return chosen
+    return chosen.select(where, _instant(chosen, start), _instant(chosen, end))
+
+
+def _instant(chosen: Trace, text: str | None) -> int | None:
+    """ns from the trace's origin: a duration after it, or an ISO instant where the clock has an origin."""
+    if text is None:
+        return None
+    try:
+        stamp = datetime.fromisoformat(text)
+    except ValueError:
+        return 0 if text in ("0", "0s") else parse_duration_ns(text)
+    origin = chosen.manifest.origin_ns
+    if origin is None or stamp.tzinfo is None:
+        why = "has no zone" if origin is not None else f"needs a trace with an absolute clock, and {chosen.name!r} has a {chosen.manifest.clock} one"
+        raise UsageError(f"instant {text!r} {why}", "write it like 2023-11-16T18:20:00+00:00, or as a duration after the origin: 10m")
+    epoch = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
+    delta = stamp - epoch
+    return (delta.days * 86400 + delta.seconds) * NS_PER_S + delta.microseconds * 1000 - origin
+
+
+# --- generated traces ------------------------------------------------------------------------------
+
+
+def provenance(p: generator.Plan, shard: generator.Shard | None = None) -> dict[str, Any]:
+    """What a generated trace was made from."""
+    return {
+        "profile": p.profile.name,
+        "profile_sha256": generator.profile_sha256(p.profile),
+        "seed": p.seed,
+        "generator_version": generator.GENERATOR_VERSION,
+        "duration_ns": p.duration_ns,
+        "rate_factor": p.factor,
+        "block_ns": p.block_ns,
+        "shard": f"{shard.index}/{shard.count}" if shard else None,
+    }
+
+
+def store_generated(
+    store: Store,
+    name: str,
+    p: generator.Plan,
+    *,
+    shard: generator.Shard | None = None,
+    threads: int = 1,
+    replace: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> Trace:
+    """Generate a plan into the store, streaming; the manifest carries the row hash and the provenance."""
+    total = 0
+    with store.writer(name, kind="llm", nature="synthetic", replace=replace) as writer:
+        for frame in generator.frames(p, shard=shard, threads=threads):
+            writer.write("llm_requests", frame)
+            total = (total + generator.frame_hash(frame)) % 2**64
+            if progress:
+                progress(frame.height)
+        return writer.commit(
+            clock="relative",
+            format="lamina",
+            row_hash=f"{total:016x}",
+            provenance=provenance(p, shard),
+        )
+
+
+def write_parquet(
+    path: Path,
+    p: generator.Plan,
+    *,
+    shard: generator.Shard | None = None,
+    threads: int = 1,
+    progress: Callable[[int], None] | None = None,
+) -> tuple[int, str]:
+    """Generate a plan into one Parquet file, whole or not at all; returns (rows, row hash).
+
+    The file's metadata hold the provenance under ``lamina``.
+    """
+    import json
+
+    import pyarrow.parquet as pq
+
+    from .store.writer import encoding
+
+    temporary = path.with_name(f".{path.name}.partial")
+    total = rows = 0
+    sink: pq.ParquetWriter | None = None
+    try:
+        for frame in generator.frames(p, shard=shard, threads=threads):
+            data = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
+            if sink is None:
+                meta = {b"lamina": json.dumps(provenance(p, shard)).encode()}
+                sink = pq.ParquetWriter(temporary, data.schema.with_metadata(meta), **encoding(data.schema))
+            sink.write_table(data.replace_schema_metadata(sink.schema.metadata))
+            total = (total + generator.frame_hash(frame)) % 2**64
+            rows += frame.height
+            if progress:
+                progress(frame.height)
+        if sink is None:
+            raise UsageError("nothing to write: no request falls into the asked time", "raise --duration or --rate")
+        sink.close()
+        temporary.replace(path)
+    except OSError as e:
+        from .errors import DataError
+
+        raise DataError(f"cannot be written: {e.strerror or e}", "name a file in an existing, writable folder with room", path=path) from e
+    finally:
+        temporary.unlink(missing_ok=True)
+    return rows, f"{total:016x}"
+
+
+# --- export ----------------------------------------------------------------------------------------
+
+
+def export(chosen: Trace, target: str, path: Path) -> formats.ExportSummary:
+    """Write a trace as a file that another tool imports; see ``formats.export``."""
+    if target not in formats.TARGETS:
+        raise UnknownName("target", target, formats.TARGETS, "lamina-traces catalog targets")
+    if "llm_requests" not in chosen.tables:
+        raise UsageError(f"trace {chosen.name!r} holds no LLM requests", "export a trace of kind llm")
+    batches = (pl.DataFrame(pl.from_arrow(b)) for b in chosen.batches("llm_requests"))
+    return formats.export(batches, target, path, origin_ns=chosen.manifest.origin_ns)
+
+
+def rate_text(p: generator.Plan) -> str:
+    """How a plan's rate was arrived at, for people."""
+    own = sum(s.aspects["arrivals"].rate_per_s for s in p.part.streams)  # type: ignore[attr-defined]
+    return str(Rate(per_s=own * p.factor))
