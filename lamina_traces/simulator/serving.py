@@ -132,7 +132,10 @@ R_POOL = 16
 R_WON = 17  # bit mask of the rows that were the longest of their block
 R_PREEMPTIONS = 18
 R_BATCH = 19  # sequences taking part in this iteration
-REP_COLUMNS = 20
+R_PHASE = 20  # R_ITER modulo the block size
+R_WINDOW = 21  # a window number that R_START lay in
+R_WINDOW_END = 22  # and the end of that window
+REP_COLUMNS = 23
 
 # Columns of pool: one row per pool (int64).
 P_BLOCKS = 0
@@ -161,7 +164,8 @@ G_TICK = 11  # next call of tick
 G_ADMITTED = 12  # admission numbers given
 G_TIES = 13  # instants with more than one iteration end or release
 G_DEPENDENT = 14  # releases that waited for a parent
-G_SIZE = 15
+G_WINDOW_LIMIT = 15  # end of the last window that fits into win
+G_SIZE = 16
 
 # Columns of win: accumulators of one replica and window (float64), then one per entry of x.
 W_ITERATIONS, W_BUSY_NS, W_GENERATED, W_PREFILL, W_SEQ_NS, W_BLOCK_NS = 0, 1, 2, 3, 4, 5
@@ -243,7 +247,7 @@ def tick_never(now, slot, replica, req, rep, mem, par):  # type: ignore[no-untyp
 # ---------------------------------------------------------------------------- waiting queue
 
 
-@njit
+@njit(error_model="numpy", forceinline=True)
 def _before(req: Any, a: int, b: int) -> bool:
     """Does ``a`` come before ``b`` in the queue?"""
     if req[a, KEY] != req[b, KEY]:
@@ -253,7 +257,7 @@ def _before(req: Any, a: int, b: int) -> bool:
     return req[a, ROW] < req[b, ROW]
 
 
-@njit
+@njit(error_model="numpy", forceinline=True)
 def _meld(req: Any, a: int, b: int) -> int:
     """Two pairing heaps into one; either may be -1. Both roots have no sibling."""
     if a < 0:
@@ -267,7 +271,7 @@ def _meld(req: Any, a: int, b: int) -> int:
     return a
 
 
-@njit
+@njit(error_model="numpy", forceinline=True)
 def _pop(req: Any, root: int) -> int:
     """Remove the root; returns the new root. Pairs from left to right, then melds from right to left."""
     paired = -1
@@ -291,7 +295,7 @@ def _pop(req: Any, root: int) -> int:
     return top
 
 
-@njit
+@njit(error_model="numpy", forceinline=True)
 def _enqueue(req: Any, rep: Any, r: int, slot: int) -> None:
     req[slot, STATE] = WAITING
     req[slot, NEXT] = -1
@@ -303,14 +307,14 @@ def _enqueue(req: Any, rep: Any, r: int, slot: int) -> None:
 # ---------------------------------------------------------------------------- releases
 
 
-@njit
+@njit(error_model="numpy", forceinline=True)
 def _heap_less(heap: Any, i: int, j: int) -> bool:
     if heap[i, 0] != heap[j, 0]:
         return heap[i, 0] < heap[j, 0]
     return heap[i, 1] < heap[j, 1]
 
 
-@njit
+@njit(error_model="numpy", forceinline=True)
 def _heap_swap(heap: Any, i: int, j: int) -> None:
     for c in range(3):
         held = heap[i, c]
@@ -318,7 +322,7 @@ def _heap_swap(heap: Any, i: int, j: int) -> None:
         heap[j, c] = held
 
 
-@njit
+@njit(error_model="numpy", forceinline=True)
 def _heap_push(g: Any, heap: Any, when: int, row: int, slot: int) -> None:
     i = g[G_HEAP]
     g[G_HEAP] += 1
@@ -330,7 +334,7 @@ def _heap_push(g: Any, heap: Any, when: int, row: int, slot: int) -> None:
         i = (i - 1) // 2
 
 
-@njit
+@njit(error_model="numpy", forceinline=True)
 def _heap_pop(g: Any, heap: Any) -> int:
     """Remove the earliest (ties: lowest row_id); returns its slot."""
     slot = heap[0, 2]
@@ -349,7 +353,7 @@ def _heap_pop(g: Any, heap: Any) -> int:
         i = least
 
 
-@njit
+@njit(error_model="numpy", forceinline=True)
 def _plan_release(g: Any, req: Any, heap: Any, slot: int) -> None:
     """All parents have ended: put the request into the release heap."""
     g[G_DEPENDENT] += 1
@@ -357,7 +361,7 @@ def _plan_release(g: Any, req: Any, heap: Any, slot: int) -> None:
     _heap_push(g, heap, when, req[slot, ROW], slot)
 
 
-@njit
+@njit(error_model="numpy", forceinline=True)
 def _free_slot(g: Any, req: Any, free: Any, slot: int) -> None:
     req[slot, POS] = -1
     free[g[G_FREE]] = slot
@@ -394,7 +398,7 @@ def feed(g, req, edges, heap, free, slots, fed, parents_from, parent_slots):  # 
             _plan_release(g, req, heap, slot)
 
 
-@njit
+@njit(error_model="numpy", forceinline=True)
 def _over(
     g: Any, req: Any, edges: Any, heap: Any, free: Any, out: Any, slot: int, now: int, status: int
 ) -> None:
@@ -432,29 +436,29 @@ def _over(
 # ---------------------------------------------------------------------------- the batch
 
 
-@njit
+@njit(error_model="numpy", forceinline=True)
 def _blocks(tokens: int, size: int) -> int:
     return (tokens + size - 1) // size
 
 
-@njit
+@njit(error_model="numpy", forceinline=True)
 def _emitted(req: Any, slot: int, steps: int) -> int:
     """Tokens that ``steps`` steps of this request have emitted."""
     return steps * req[slot, OUTPUT] // req[slot, STEPS]
 
 
-@njit
+@njit(error_model="numpy", forceinline=True)
 def _context(req: Any, slot: int, iteration: int) -> int:
     """Tokens that the request attends to when it decodes in ``iteration``."""
     return req[slot, TOTAL] + 1 + req[slot, AHEAD] // 2 + iteration - req[slot, JOINED]
 
 
-@njit
+@njit(error_model="numpy", forceinline=True)
 def _rate(req: Any, slot: int) -> int:
     return (req[slot, OUTPUT] * 65536) // req[slot, STEPS]
 
 
-@njit
+@njit(error_model="numpy", forceinline=True)
 def _unlink(req: Any, rep: Any, r: int, slot: int) -> None:
     """Out of the list of admitted requests."""
     before, after = req[slot, PREV], req[slot, NEXT]
@@ -467,7 +471,7 @@ def _unlink(req: Any, rep: Any, r: int, slot: int) -> None:
     rep[r, R_HELD] -= 1
 
 
-@njit
+@njit(error_model="numpy", forceinline=True)
 def _join(
     req: Any, rep: Any, ring: Any, grow: Any, r: int, slot: int, iteration: int, size: int
 ) -> None:
@@ -476,7 +480,7 @@ def _join(
     req[slot, JOINED] = iteration
     finish = iteration + req[slot, STEPS] - req[slot, DONE] - 1
     req[slot, FINISH] = finish
-    bucket = finish % ring.shape[1]
+    bucket = finish & (ring.shape[1] - 1)
     head = ring[r, bucket]
     req[slot, RING_PREV] = -1
     req[slot, RING_NEXT] = head
@@ -489,7 +493,7 @@ def _join(
     rep[r, R_RATE] += _rate(req, slot)
 
 
-@njit
+@njit(error_model="numpy", forceinline=True)
 def _leave(
     req: Any, rep: Any, ring: Any, grow: Any, r: int, slot: int, iteration: int, size: int
 ) -> None:
@@ -498,7 +502,7 @@ def _leave(
     if before >= 0:
         req[before, RING_NEXT] = after
     else:
-        ring[r, req[slot, FINISH] % ring.shape[1]] = after
+        ring[r, req[slot, FINISH] & (ring.shape[1] - 1)] = after
     if after >= 0:
         req[after, RING_PREV] = before
     held = req[slot, TOTAL] + req[slot, AHEAD]
@@ -509,25 +513,30 @@ def _leave(
     rep[r, R_RATE] -= _rate(req, slot)
 
 
-@njit
+@njit(error_model="numpy", forceinline=True)
 def _account(g: Any, rep: Any, xs: Any, pool: Any, win: Any, rowacc: Any, r: int) -> None:
     """Add the iteration that ends now to its windows (split by time where it spans several)."""
     start, end = rep[r, R_START], rep[r, R_END]
     width = g[G_WINDOW_NS]
-    first, last = start // width, (end - 1) // width
+    if start >= rep[r, R_WINDOW_END]:  # iterations are far shorter than windows: divide rarely
+        rep[r, R_WINDOW] = start // width
+        rep[r, R_WINDOW_END] = (rep[r, R_WINDOW] + 1) * width
     p = rep[r, R_POOL]
     used = pool[p, P_BLOCKS] - rep[r, R_FREE]
     n = xs.shape[1]
-    for w in range(first, last + 1):
-        part = min(end, (w + 1) * width) - max(start, w * width)
+    i = rep[r, R_WINDOW] - g[G_WINDOW_BASE]
+    begin, until = start, rep[r, R_WINDOW_END]
+    while True:
+        part = min(end, until) - begin
         share = part / (end - start)
-        i = w - g[G_WINDOW_BASE]
         win[r, i, W_BUSY_NS] += part
         win[r, i, W_SEQ_NS] += rep[r, R_BATCH] * part
         win[r, i, W_BLOCK_NS] += used * part
         for k in range(n):
             win[r, i, WINDOW_COLUMNS + k] += share * xs[r, k]
-    i = last - g[G_WINDOW_BASE]
+        if end <= until:
+            break
+        begin, until, i = until, until + width, i + 1
     win[r, i, W_ITERATIONS] += 1
     win[r, i, W_GENERATED] += rep[r, R_TOKENS] / 65536.0
     win[r, i, W_PREFILL] += xs[r, X_P]
@@ -541,7 +550,7 @@ def _account(g: Any, rep: Any, xs: Any, pool: Any, win: Any, rowacc: Any, r: int
         row += 1
 
 
-@njit
+@njit(error_model="numpy", forceinline=True)
 def _end_iteration(
     g: Any,
     req: Any,
@@ -559,11 +568,12 @@ def _end_iteration(
     k = rep[r, R_ITER]
     size = pool[rep[r, R_POOL], P_BLOCK_SIZE]
     rep[r, R_ITER] = k + 1
+    rep[r, R_PHASE] = 0 if rep[r, R_PHASE] + 1 == size else rep[r, R_PHASE] + 1
     rep[r, R_END] = NEVER
     rep[r, R_CONTEXT] += rep[r, R_DECODE]
     # Completions are gathered in admission order, linked through SIBLING (free outside the queue).
     done = -1
-    slot = ring[r, k % ring.shape[1]]
+    slot = ring[r, k & (ring.shape[1] - 1)]
     while slot >= 0:
         following = req[slot, RING_NEXT]
         if req[slot, FINISH] == k:  # others in this bucket finish a whole turn of the ring later
@@ -591,7 +601,7 @@ def _end_iteration(
         done = following
 
 
-@njit
+@njit(error_model="numpy", forceinline=True)
 def _in_order(req: Any, head: int, slot: int) -> int:
     """Insert into a list sorted by admission number; returns its head."""
     if head < 0 or req[slot, ORDER] < req[head, ORDER]:
@@ -605,7 +615,7 @@ def _in_order(req: Any, head: int, slot: int) -> int:
     return head
 
 
-@njit
+@njit(error_model="numpy", forceinline=True)
 def _chunk(req: Any, rep: Any, xs: Any, r: int, slot: int, budget: int) -> int:
     """The prefill takes its share of the budget; returns what is left of it."""
     rest = req[slot, TOTAL] - req[slot, PROGRESS]
@@ -682,9 +692,8 @@ def advance(  # type: ignore[no-untyped-def]
         for r in range(replicas):
             if rep[r, R_END] == now:
                 happened += 1
-                last = (now - 1) // g[G_WINDOW_NS]
-                if last - g[G_WINDOW_BASE] >= win.shape[1]:
-                    g[G_NEEDED] = last
+                if now > g[G_WINDOW_LIMIT]:
+                    g[G_NEEDED] = (now - 1) // g[G_WINDOW_NS]
                     return NEEDS_WINDOWS
         g[G_NOW] = now
         # -- 1. iterations that end
@@ -729,11 +738,12 @@ def advance(  # type: ignore[no-untyped-def]
             p = rep[r, R_POOL]
             size = pool[p, P_BLOCK_SIZE]
             k = rep[r, R_ITER]
+            phase = rep[r, R_PHASE]
             for i in range(n_x):
                 xs[r, i] = 0.0
             # growth, by preempting from the youngest
             preempted = False
-            while rep[r, R_FREE] < grow[r, k % size]:
+            while rep[r, R_FREE] < grow[r, phase]:
                 victim = rep[r, R_LAST]
                 if req[victim, STATE] == DECODE:
                     req[victim, DONE] += k - req[victim, JOINED]
@@ -747,7 +757,7 @@ def advance(  # type: ignore[no-untyped-def]
                 preempted = True
                 req[victim, KEY] = rank(now, victim, r, req, rep, mem, par)
                 _enqueue(req, rep, r, victim)
-            rep[r, R_FREE] -= grow[r, k % size]
+            rep[r, R_FREE] -= grow[r, phase]
             decode = rep[r, R_DECODE]
             rep[r, R_BATCH] = decode
             rep[r, R_TOKENS] = rep[r, R_RATE]

@@ -26,7 +26,7 @@ Floats = npt.NDArray[np.float64]
 
 CHUNK = 65_536
 """requests fed at a time: large enough to forget the call, small enough to stay in cache."""
-_RING = 2048
+_RING = 2048  # a power of two
 _MAX_WINDOWS = 5_000_000
 
 ROUTES: Mapping[str, Callable[..., Any]] = {
@@ -395,6 +395,7 @@ class Simulation:
         g = self._g
         g[k.G_LIMIT] = min(limit, self._until)
         g[k.G_OUT] = 0
+        self._limit_windows()
         while self._advance() == k.NEEDS_WINDOWS:
             self._flush_windows()
             needed = int(g[k.G_NEEDED] - g[k.G_WINDOW_BASE]) + 1
@@ -405,6 +406,7 @@ class Simulation:
                 grown = np.zeros(shape)
                 grown[:, : self._win.shape[1]] = self._win
                 self._win = grown
+            self._limit_windows()
         return Finished.of(self._out[: g[k.G_OUT]])
 
     def _advance(self) -> int:
@@ -432,6 +434,10 @@ class Simulation:
                 *self._policies,
             )
         )
+
+    def _limit_windows(self) -> None:
+        g = self._g
+        g[k.G_WINDOW_LIMIT] = (g[k.G_WINDOW_BASE] + self._win.shape[1]) * self.window_ns
 
     def _flush_windows(self) -> None:
         """Move the windows that nothing can touch any more out of the accumulators."""
