@@ -1,0 +1,182 @@
+"""The generator is a pure function of (profile, seed, rate): whatever the shards, threads or cuts."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+
+from lamina_traces.aspects.arrivals import Arrivals
+from lamina_traces.aspects.failures import Failures
+from lamina_traces.aspects.lengths import Lengths, Margin
+from lamina_traces.distributions import Grid
+from lamina_traces.errors import ModelError, UsageError
+from lamina_traces.generator import Shard, frame_hash, frames, generate, plan, row_hash
+from lamina_traces.profile import Part, Profile, Stream
+from lamina_traces.units import Rate, parse_rate
+
+HOUR_NS = 3600 * 10**9
+
+
+def margin(values: list[float]) -> Margin:
+    return Margin(Grid(np.array(values, dtype=float), float(np.mean(values)), 1000), values[0], {"p50": values[1], "p99": values[-1]}, (), ())
+
+
+def profile(
+    rate_per_s: float = 5.0,
+    curve: list[float] | None = None,
+    gaps: list[float] | None = None,
+    failures: Failures | None = None,
+    streams: int = 1,
+) -> Profile:
+    """A small profile made by hand. The default gap law is uniform on [0, 2]: no Poisson shortcut holds."""
+    arrivals = Arrivals(
+        events=18_000,
+        span_s=3600.0,
+        rate_per_s=rate_per_s,
+        tick_s=0.0,
+        zero_gap_share=0.0,
+        cv=1.0,
+        cv_without_longest=1.0,
+        dispersion=(),
+        window_s=360.0,
+        rate_curve=np.array(curve or [0.5, 1.5, 1.0, 0.2, 1.8, 1.0, 1.0, 1.0, 1.2, 0.8]),
+        unit_gaps=Grid(np.array(gaps or [0.0, 2.0]), 1.0, 1000),
+        families=(),
+    )
+    lengths = Lengths(margin([10, 100, 1000]), margin([1, 20, 50]), 1000, 0.5, 0.4, np.array([[0.4, 0.1], [0.1, 0.4]]))
+    aspects = {"arrivals": arrivals, "lengths": lengths} | ({"failures": failures} if failures else {})
+    parts = tuple(Stream(f"s{i}", 1 / streams, {"model": f"m{i}"} if streams > 1 else {}, aspects) for i in range(streams))
+    return Profile("handmade", {"llm_requests": Part("llm_requests", parts)}, {"kind": "llm"})
+
+
+FAILING = Failures(1000, 100, 0.1, 0.08, 0.12, 0.02, 0.18, 5.5, 20, {"timeout": (0.25, 0.0), "unknown-failure": (0.75, 1.0)})
+
+
+def whole(p: Profile, **how: object) -> pl.DataFrame:
+    return pl.concat(list(generate(p, **how)))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("streams", [1, 3])
+def test_same_rows_for_any_threads_and_shards(streams: int) -> None:
+    p = profile(streams=streams, failures=FAILING)
+    how = {"rate": Rate(factor=60.0), "seed": 4}
+    one = whole(p, **how)
+    assert plan(p, **how).blocks > 8  # type: ignore[arg-type]
+    assert one.equals(whole(p, threads=3, **how))
+    shards = [whole(p, shard=Shard(i, 4), **how) for i in range(1, 5)]
+    assert pl.concat(shards).equals(one)
+    assert sum(frame_hash(s) for s in shards) % 2**64 == frame_hash(one)
+    assert row_hash(iter([one])) == row_hash(generate(p, **how))  # type: ignore[arg-type]
+    assert one["row_id"].to_list() == list(range(one.height))
+    assert one["arrival_ns"].is_sorted()
+
+
+def test_a_block_can_be_made_alone() -> None:
+    p = plan(profile(), rate=Rate(factor=40.0), seed=9)
+    from lamina_traces.generator import block_frame
+
+    listed = list(frames(p))
+    assert block_frame(p, 5).equals(listed[5])
+
+
+def test_seed_changes_rows_and_rows_option_is_a_prefix() -> None:
+    p = profile()
+    assert not whole(p, seed=1).equals(whole(p, seed=2))
+    long = whole(p, rows=5000, seed=1)
+    assert long.height == 5000
+    assert whole(p, rows=1234, seed=1).equals(long.head(1234))
+    assert whole(p, rows=40_000, seed=1).height == 40_000  # longer than the source: the rate curve repeats
+
+
+def test_hash_sees_every_column_and_the_order() -> None:
+    one = whole(profile(), rows=500)
+    assert frame_hash(one) != frame_hash(one.with_columns(pl.col("output_tokens") + 1))
+    assert frame_hash(one) != frame_hash(one.with_columns(pl.lit("ok").alias("status")))
+    assert frame_hash(one) != frame_hash(one.with_columns(pl.col("arrival_ns").reverse()))
+
+
+@pytest.mark.parametrize("rate_per_s", [0.01, 0.2, 1.0, 100.0])
+def test_expected_counts_equal_the_integral_of_the_rate(rate_per_s: float) -> None:
+    """An equilibrium renewal process has E[N(0, t)] = Λ(t) exactly, for any gap law (Cox 1962, §2.2): no
+    small stream vanishes and none is rounded up. 400 seeds; the interval is four standard errors."""
+    p = profile(rate_per_s=rate_per_s, gaps=[0.0, 0.1, 0.2, 0.5, 4.0])
+    hours = HOUR_NS if rate_per_s < 10 else HOUR_NS // 20
+    counts = np.array([plan(p, duration_ns=hours, seed=s).rows for s in range(400)], dtype=float)
+    a = p.aspect("arrivals")
+    t = np.arange(len(a.rate_curve) + 1) * a.window_s
+    expected = np.interp(hours / 1e9, t, np.concatenate([[0], np.cumsum(a.rate_curve * a.rate_per_s * a.window_s)]))
+    error = counts.std(ddof=1) / np.sqrt(len(counts))
+    assert abs(counts.mean() - expected) < 4 * error + 1e-9
+    assert error / expected < 0.2
+
+
+def test_counts_are_not_rescaled_to_a_fixed_number() -> None:
+    """Poisson gaps give Poisson counts: variance equal to the mean, window by window."""
+    q = (np.arange(257)) / 256
+    gaps = list(-np.log1p(-np.clip(q, 0, 1 - 1 / 512)))
+    p = profile(rate_per_s=5.0, curve=[1.0] * 10, gaps=gaps)
+    a = whole(p, duration_ns=50 * HOUR_NS)["arrival_ns"].to_numpy()
+    counts = np.bincount(a // (10 * 10**9), minlength=18_000)
+    assert counts.mean() == pytest.approx(50, rel=0.01)
+    law = np.asarray(gaps)
+    mean = (law[1:] + law[:-1]).mean() / 2
+    second = ((law[1:] ** 2 + law[1:] * law[:-1] + law[:-1] ** 2) / 3).mean()
+    assert counts.var() / counts.mean() == pytest.approx(second / mean**2 - 1, rel=0.05)  # → CV² of the gaps
+
+
+def test_rate_curve_is_followed() -> None:
+    p = profile(rate_per_s=200.0)
+    a = whole(p, duration_ns=HOUR_NS)["arrival_ns"].to_numpy() / 360e9
+    seen = np.bincount(a.astype(int), minlength=10) / (200 * 360)
+    np.testing.assert_allclose(seen, p.aspect("arrivals").rate_curve, rtol=0.03)
+
+
+def test_lengths_follow_grid_and_dependence() -> None:
+    d = whole(profile(rate_per_s=50.0))
+    x, y = d["input_tokens"].to_numpy(), d["output_tokens"].to_numpy()
+    assert x.min() >= 10
+    assert x.max() <= 1000
+    assert np.median(x) == pytest.approx(100, rel=0.05)
+    both_low = ((x <= 100) & (y <= 20)).mean()
+    assert both_low == pytest.approx(0.4, abs=0.01)
+
+
+def test_failures_cluster_as_the_chain_says() -> None:
+    d = whole(profile(rate_per_s=50.0, failures=FAILING))
+    failed = (d["status"] != "ok").to_numpy()
+    assert failed.mean() == pytest.approx(0.1, abs=0.01)
+    starts = (failed[1:] & ~failed[:-1]).sum()
+    assert failed.sum() / starts == pytest.approx(1 / 0.18, rel=0.08)
+    lost = d.filter(pl.col("status") == "unknown-failure")
+    assert lost["input_tokens"].null_count() == lost.height
+    assert lost.height / failed.sum() == pytest.approx(0.75, abs=0.03)
+    assert d.filter(pl.col("status") == "timeout")["input_tokens"].null_count() == 0
+
+
+def test_streams_keep_their_columns_and_shares() -> None:
+    d = whole(profile(streams=3, rate_per_s=20.0))
+    assert set(d["model"].unique()) == {"m0", "m1", "m2"}
+    assert d["model"].value_counts()["count"].min() > 0.3 * d.height
+
+
+def test_statuses_are_unknown_where_the_profile_has_no_failures() -> None:
+    assert whole(profile(), rows=100)["status"].unique().to_list() == ["unknown"]
+
+
+@pytest.mark.parametrize("bad", ["0/4", "5/4", "x", "1/", "-1/3"])
+def test_bad_shard(bad: str) -> None:
+    with pytest.raises(UsageError):
+        Shard.parse(bad)
+
+
+def test_impossible_rates_and_profiles() -> None:
+    with pytest.raises(ModelError, match="cannot be generated"):
+        plan(profile(), rate=parse_rate("1000000000000/s"))
+    with pytest.raises(UsageError, match="no rows"):
+        plan(profile(), rows=0)
+    empty = Profile("x", {"llm_requests": Part("llm_requests", (Stream("all", 1.0, {}, {}),))}, {})
+    with pytest.raises(ModelError, match="no arrivals"):
+        plan(empty)
+    with pytest.raises(ModelError, match="no llm_requests"):
+        plan(Profile("x", {}, {}))
