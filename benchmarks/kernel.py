@@ -13,7 +13,7 @@ import time
 
 import numpy as np
 
-from lamina_traces.costs import era, transformer, kv_memory
+from lamina_traces.costs import era, kv_memory, transformer
 from lamina_traces.hardware import device, model
 from lamina_traces.schema import Requests
 from lamina_traces.simulator.simulation import Engine, Simulation, run, warm_up

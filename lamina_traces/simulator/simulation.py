@@ -50,11 +50,23 @@ class Engine:
     replicas: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("blocks", "block_size", "max_num_seqs", "max_num_batched_tokens", "max_context", "replicas"):
+        for name in (
+            "blocks",
+            "block_size",
+            "max_num_seqs",
+            "max_num_batched_tokens",
+            "max_context",
+            "replicas",
+        ):
             if getattr(self, name) < 1:
-                raise ModelError(f"{name} = {getattr(self, name)} leaves nothing to run", f"give {name} ≥ 1")
+                raise ModelError(
+                    f"{name} = {getattr(self, name)} leaves nothing to run", f"give {name} ≥ 1"
+                )
         if not 0 <= self.watermark_blocks < self.blocks:
-            raise ModelError(f"a watermark of {self.watermark_blocks} in {self.blocks} blocks", "give 0 ≤ it < blocks")
+            raise ModelError(
+                f"a watermark of {self.watermark_blocks} in {self.blocks} blocks",
+                "give 0 ≤ it < blocks",
+            )
         if self.max_num_seqs > self.max_num_batched_tokens:
             raise ModelError(
                 f"max_num_seqs = {self.max_num_seqs} exceeds max_num_batched_tokens = {self.max_num_batched_tokens}",
@@ -225,7 +237,9 @@ class Simulation:
             self._tables[i, : e.rows.tables.shape[0], :length] = e.rows.tables[:, :length]
         self._ends = np.concatenate([e.rows.ends for e in engines])
         if not np.isfinite(self._coef).all():
-            raise ModelError("a coefficient of the step model is not finite", "check rates for zero")
+            raise ModelError(
+                "a coefficient of the step model is not finite", "check rates for zero"
+            )
 
         self._rep = np.zeros((replicas, k.REP_COLUMNS), np.int64)
         rep = self._rep
@@ -282,7 +296,12 @@ class Simulation:
         out[:, k.O_PREEMPTIONS] = rows[:, k.PREEMPTED]
         out[:, k.O_STATUS] = np.where(rows[:, k.RELEASE] >= 0, k.UNFINISHED, NOT_RELEASED)
         rest = Finished.of(out)
-        return Finished(*(np.concatenate(pair) for pair in zip(vars(done).values(), vars(rest).values(), strict=True)))
+        return Finished(
+            *(
+                np.concatenate(pair)
+                for pair in zip(vars(done).values(), vars(rest).values(), strict=True)
+            )
+        )
 
     def _take(self, chunk: Requests) -> None:
         n = len(chunk)
@@ -319,7 +338,17 @@ class Simulation:
         self._fed = np.concatenate([waiting, np.empty(n, np.int64)])
         g[k.G_FED], g[k.G_FED_TO] = 0, len(waiting)
         self._seen += n
-        _feeder()(g, req, self._edges, self._heap, self._free, slots, self._fed, parents_from, parent_slots)
+        _feeder()(
+            g,
+            req,
+            self._edges,
+            self._heap,
+            self._free,
+            slots,
+            self._fed,
+            parents_from,
+            parent_slots,
+        )
 
     def _find(self, chunk: Requests, slots: Ints) -> Ints:
         """Slots of the chunk's parents, in this chunk or before it."""
@@ -340,7 +369,11 @@ class Simulation:
             positions = self._req[kept, k.POS]
             order = np.argsort(positions)
             at = np.searchsorted(positions, before, sorter=order)
-            hit = order[np.minimum(at, len(order) - 1)] if len(order) else np.zeros(len(before), np.int64)
+            hit = (
+                order[np.minimum(at, len(order) - 1)]
+                if len(order)
+                else np.zeros(len(before), np.int64)
+            )
             missing = (positions[hit] != before) if len(order) else np.ones(len(before), bool)
             if missing.any():
                 raise ModelError(
@@ -460,7 +493,8 @@ class Simulation:
         self._emitted += n
         if self._emitted * self._win.shape[0] > _MAX_WINDOWS:
             raise ModelError(
-                f"more than {_MAX_WINDOWS:,} windows of {self.window_ns / 1e9:g} s", "take a wider window"
+                f"more than {_MAX_WINDOWS:,} windows of {self.window_ns / 1e9:g} s",
+                "take a wider window",
             )
         held = self._win[:, : min(n, self._win.shape[1])]
         self._windows.append(held.copy())
@@ -558,12 +592,16 @@ def run(sim: Simulation, requests: Requests | Iterable[Requests]) -> Finished:
         cut = chunks(piece) if isinstance(requests, Requests) else [piece]
         parts += [sim.feed(c) for c in cut]
     parts.append(sim.finish())
-    joined = Finished(*(np.concatenate(c) for c in zip(*(vars(p).values() for p in parts), strict=True)))
+    joined = Finished(
+        *(np.concatenate(c) for c in zip(*(vars(p).values() for p in parts), strict=True))
+    )
     order = np.argsort(joined.position, kind="stable")
     return Finished(*(c[order] for c in vars(joined).values()))
 
 
-def _named(what: str, given: str | Callable[..., Any], known: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
+def _named(
+    what: str, given: str | Callable[..., Any], known: Mapping[str, Callable[..., Any]]
+) -> Callable[..., Any]:
     if not isinstance(given, str):
         return given
     if given not in known:
@@ -575,12 +613,21 @@ def _check(chunk: Requests, last: tuple[int, int]) -> None:
     """ModelError where a request cannot be simulated, naming the first such row."""
     arrival, row = chunk.arrival_ns, chunk.row_id
     same = arrival[1:] == arrival[:-1]
-    if (arrival[1:] < arrival[:-1]).any() or (same & (row[1:] <= row[:-1])).any() or (int(arrival[0]), int(row[0])) <= last:
-        raise ModelError("requests are not sorted by (arrival, row_id)", "sort them, and give each row_id once")
+    if (
+        (arrival[1:] < arrival[:-1]).any()
+        or (same & (row[1:] <= row[:-1])).any()
+        or (int(arrival[0]), int(row[0])) <= last
+    ):
+        raise ModelError(
+            "requests are not sorted by (arrival, row_id)", "sort them, and give each row_id once"
+        )
     rules = (
         (chunk.input_tokens < 1, "has no input tokens"),
         (chunk.output_tokens < 1, "has no output tokens (a failed request?)"),
-        ((chunk.steps < 1) | (chunk.steps > chunk.output_tokens), "needs steps between 1 and its output tokens"),
+        (
+            (chunk.steps < 1) | (chunk.steps > chunk.output_tokens),
+            "needs steps between 1 and its output tokens",
+        ),
         (chunk.delay_ns < 0, "has a negative delay"),
         (arrival < 0, "arrives before the origin"),
         (arrival >= 2**61, "arrives after 73 years"),
@@ -589,4 +636,6 @@ def _check(chunk: Requests, last: tuple[int, int]) -> None:
     for mask, what in rules:
         if mask.any():
             i = int(np.argmax(mask))
-            raise ModelError(f"request with row_id {row[i]} {what}", "leave it out of the simulation, or mend it")
+            raise ModelError(
+                f"request with row_id {row[i]} {what}", "leave it out of the simulation, or mend it"
+            )

@@ -90,7 +90,9 @@ def emitted(r: Req, steps: int) -> int:
     return steps * r.output // r.steps
 
 
-def simulate(requests: Requests, machines: list[Machine], route: str, rank: str, cached_share: int = 0) -> Report:
+def simulate(
+    requests: Requests, machines: list[Machine], route: str, rank: str, cached_share: int = 0
+) -> Report:
     """``machines``: one per replica. ``cached_share``: reuse gives input // cached_share tokens (0: none)."""
     everyone = [
         Req(
@@ -102,7 +104,10 @@ def simulate(requests: Requests, machines: list[Machine], route: str, rank: str,
             int(requests.steps[i]),
             int(requests.delay_ns[i]),
             int(requests.priority[i]),
-            [int(p) for p in requests.parents[requests.parents_from[i] : requests.parents_from[i + 1]]],
+            [
+                int(p)
+                for p in requests.parents[requests.parents_from[i] : requests.parents_from[i + 1]]
+            ],
         )
         for i in range(len(requests))
     ]
@@ -224,7 +229,13 @@ def simulate(requests: Requests, machines: list[Machine], route: str, rank: str,
             if x.partial is not None and budget > 0:
                 budget, dp, dq, dc = chunk(x.partial)
                 p, q, c = p + dp, q + dq, c + dc
-            while not preempted and budget > 0 and x.partial is None and x.waiting and len(x.held) < m.max_seqs:
+            while (
+                not preempted
+                and budget > 0
+                and x.partial is None
+                and x.waiting
+                and len(x.held) < m.max_seqs
+            ):
                 x.waiting.sort(key=queue_key)
                 r = x.waiting[0]
                 tokens = emitted(r, r.done)
@@ -259,7 +270,9 @@ def simulate(requests: Requests, machines: list[Machine], route: str, rank: str,
             ns = max(1, int(total + 0.5))
             x.end = now + ns
             assert d + p > 0, "an iteration without work"
-            assert 0 <= x.free and x.free + sum(r.blocks for r in x.held) == m.blocks, "blocks are lost"
+            assert x.free >= 0 and x.free + sum(r.blocks for r in x.held) == m.blocks, (
+                "blocks are lost"
+            )
             report.iterations += 1
             report.busy_ns += ns
             report.decode_seqs += d
@@ -274,6 +287,15 @@ def simulate(requests: Requests, machines: list[Machine], route: str, rank: str,
 def rows_of(report: Report) -> list[tuple[Any, ...]]:
     """(row_id, release, scheduled, first, last, replica, preemptions, status) in workload order."""
     return [
-        (r.row_id, r.release, r.scheduled, r.first, r.end if r.status == 0 else -1, r.replica, r.preempted, r.status)
+        (
+            r.row_id,
+            r.release,
+            r.scheduled,
+            r.first,
+            r.end if r.status == 0 else -1,
+            r.replica,
+            r.preempted,
+            r.status,
+        )
         for r in report.requests
     ]

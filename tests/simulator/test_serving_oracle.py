@@ -85,7 +85,10 @@ def random_case(seed: int) -> Case:
     if kind == "dag":
         for i in range(1, n):
             if rng.random() < 0.6:
-                parents[i] = [int(p) for p in rng.choice(i, size=min(i, int(rng.integers(1, 4))), replace=False)]
+                parents[i] = [
+                    int(p)
+                    for p in rng.choice(i, size=min(i, int(rng.integers(1, 4))), replace=False)
+                ]
     elif kind == "sessions":
         width = int(rng.integers(1, 6))
         for i in range(width, n):
@@ -179,7 +182,9 @@ def test_the_clock_equals_the_oracle_in_every_event_and_nanosecond() -> None:
     preemptions = ties = dependent = rejected = several = speculative = recomputed = 0
     for seed in range(CASES):
         case = random_case(seed)
-        report = oracle.simulate(case.requests, case.machines, case.route, case.rank, case.cached_share)
+        report = oracle.simulate(
+            case.requests, case.machines, case.route, case.rank, case.cached_share
+        )
         sim, done = simulate(case)
         assert rows_of(done) == oracle.rows_of(report), f"seed {seed}"
         windows = sim.windows()
@@ -194,10 +199,14 @@ def test_the_clock_equals_the_oracle_in_every_event_and_nanosecond() -> None:
         assert sim.ties == report.ties, f"seed {seed}"
         # nothing is lost: blocks return, each offered token is emitted
         total = np.repeat([e.blocks for e in case.engines], [e.replicas for e in case.engines])
-        assert (sim.free_blocks == total).all() and report.free_in_the_end == total.tolist(), f"seed {seed}"
+        assert (sim.free_blocks == total).all() and report.free_in_the_end == total.tolist(), (
+            f"seed {seed}"
+        )
         ok = done.status == 0
         if (case.requests.steps == case.requests.output_tokens).all():
-            assert windows.decode_tokens.sum() == case.requests.output_tokens[ok].sum(), f"seed {seed}"
+            assert windows.decode_tokens.sum() == case.requests.output_tokens[ok].sum(), (
+                f"seed {seed}"
+            )
         else:
             speculative += 1
         preemptions += report.preemptions
@@ -206,7 +215,9 @@ def test_the_clock_equals_the_oracle_in_every_event_and_nanosecond() -> None:
         dependent += report.dependent
         rejected += int((~ok).sum())
         several += len(case.machines) > 1
-    print(f"{CASES} cases: {preemptions=} {recomputed=} {ties=} {dependent=} {rejected=} {several=} {speculative=}")
+    print(
+        f"{CASES} cases: {preemptions=} {recomputed=} {ties=} {dependent=} {rejected=} {several=} {speculative=}"
+    )
     assert preemptions > 3_000
     assert ties > 5_000
     assert dependent > 5_000
@@ -216,7 +227,7 @@ def test_the_clock_equals_the_oracle_in_every_event_and_nanosecond() -> None:
 
 
 def test_any_cutting_into_chunks_gives_the_same_rows() -> None:
-    for seed in range(0, 60):
+    for seed in range(60):
         case = random_case(10_000 + seed)
         rows = []
         for size in (1, 2, 5, 1000):

@@ -1,0 +1,290 @@
+"""What a run achieved: latencies, throughput, memory, money, energy, from finished rows and windows.
+
+Definitions (measured at the engine, no client and no network):
+
+- a request arrives at the server when it is released; TTFT = first token leaving the engine − release,
+  queue included; queue = first scheduled − release; e2e = last token − release;
+  TPOT = (e2e − TTFT)/(output − 1), null for one token;
+- percentiles interpolate linearly; with fewer than 10 samples beyond it a percentile is null, with a reason;
+- the run's span is from the first release to the last token; rates, money and energy are over it;
+- attainment counts offered requests: rejected and unfinished ones are misses;
+- money and energy are over provisioned device-hours: idle devices cost, too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import Notice
+from ..units import format_number, format_seconds
+from . import serving as k
+from .simulation import NOT_RELEASED, Finished
+from .slo import Limit, Slo
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9)
+BEYOND = 10
+"""samples that a percentile needs beyond it."""
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """``values`` by name (the unit ends the name); None where undefined, and then ``reasons`` says why.
+
+    Never NaN. ``measured``: where (all of these are simulated, at the engine).
+    """
+
+    values: Mapping[str, float | int | None]
+    reasons: Mapping[str, str]
+    notices: tuple[Notice, ...] = ()
+    measured: str = "simulated"
+
+    def __getitem__(self, name: str) -> float | int | None:
+        return self.values[name]
+
+    @property
+    def saturated(self) -> bool:
+        return any(n.code == "saturated" for n in self.notices)
+
+    def to_dict(self) -> dict[str, object]:
+        """Flat, JSON-ready: the values, then ``reasons``, ``notices``, ``measured``."""
+        return {
+            **self.values,
+            "reasons": dict(self.reasons),
+            "notices": [n.to_dict() for n in self.notices],
+            "measured": self.measured,
+        }
+
+
+def latencies(done: Finished, output_tokens: Ints) -> dict[str, Floats]:
+    """[requests] seconds by latency for the completed ones (in row order); tpot only of those with ≥ 2 tokens."""
+    ok = done.status == k.OK
+    release = done.release_ns[ok]
+    ttft = done.first_token_ns[ok] - release
+    e2e = done.last_token_ns[ok] - release
+    many = output_tokens[ok] > 1
+    return {
+        "ttft": ttft / 1e9,
+        "tpot": (e2e - ttft)[many] / (output_tokens[ok][many] - 1) / 1e9,
+        "e2e": e2e / 1e9,
+        "queue": (done.scheduled_ns[ok] - release) / 1e9,
+    }
+
+
+def latency_metrics(
+    done: Finished, output_tokens: Ints, saturated: bool
+) -> tuple[dict[str, float | int | None], dict[str, str]]:
+    """Mean and percentiles of every latency, with reasons for those that are None."""
+    values: dict[str, float | int | None] = {}
+    reasons: dict[str, str] = {}
+    for name, x in latencies(done, output_tokens).items():
+        what = "requests with two tokens or more" if name == "tpot" else "completed requests"
+        _set(values, reasons, f"{name}_mean_s", float(x.mean()) if len(x) else None, f"no {what}")
+        wanted = []
+        for q in PERCENTILES:
+            key = f"{name}_p{q:g}_s"
+            if saturated:
+                _set(values, reasons, key, None, "the run is saturated: there is no steady state")
+            elif len(x) * (100.0 - q) / 100.0 < BEYOND - 1e-9:
+                _set(
+                    values,
+                    reasons,
+                    key,
+                    None,
+                    f"{len(x)} {what}: fewer than {BEYOND} samples beyond it",
+                )
+            else:
+                wanted.append((key, q))
+        if wanted:
+            found = np.percentile(x, [q for _, q in wanted])
+            values.update({key: float(v) for (key, _), v in zip(wanted, found, strict=True)})
+    # in the order of the list above, whatever is None
+    order = [
+        f"{name}_{s}_s" for name in ("ttft", "tpot", "e2e", "queue") for s in ("mean", *_names())
+    ]
+    return {key: values[key] for key in order}, reasons
+
+
+def _names() -> list[str]:
+    return [f"p{q:g}" for q in PERCENTILES]
+
+
+def _set(
+    values: dict[str, float | int | None],
+    reasons: dict[str, str],
+    key: str,
+    value: float | None,
+    why: str,
+) -> None:
+    values[key] = value
+    if value is None:
+        reasons[key] = why
+
+
+def attains(done: Finished, output_tokens: Ints, slo: Slo) -> npt.NDArray[np.bool_]:
+    """[requests] which meet every limit at once; rejected and unfinished ones do not.
+
+    A request of one token has no TPOT and so cannot miss a limit on it.
+    """
+    good = done.status == k.OK
+    ttft = done.first_token_ns - done.release_ns
+    e2e = done.last_token_ns - done.release_ns
+    for limit in slo.limits:
+        if limit.latency == "tpot":
+            x = (e2e - ttft) / np.maximum(output_tokens - 1, 1)
+        else:
+            x = {"ttft": ttft, "e2e": e2e, "queue": done.scheduled_ns - done.release_ns}[
+                limit.latency
+            ].astype(float)
+        good = good & (x <= limit.limit_s * 1e9)
+    return np.asarray(good)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a limit came out; ``ok`` None where the metric is undefined."""
+
+    limit: Limit
+    observed_s: float | None
+    ok: bool | None
+
+
+def judge(slo: Slo, metrics: Metrics) -> list[Verdict]:
+    """Each limit against the metric it names; a limit without a stat against the share of requests that
+    attain all limits (ok when all do).
+    """
+    out = []
+    for limit in slo.limits:
+        if not limit.key:
+            share = metrics.values.get("slo_attainment")
+            out.append(Verdict(limit, None, None if share is None else share == 1.0))
+            continue
+        seen = metrics.values.get(limit.key)
+        if seen is None:
+            saturated = metrics.saturated
+            out.append(Verdict(limit, None, False if saturated else None))
+        else:
+            out.append(Verdict(limit, float(seen), seen <= limit.limit_s))
+    return out
+
+
+def saturation(done: Finished) -> Notice | None:
+    """Does the queue keep growing while requests arrive?
+
+    Waiting requests (released, not yet scheduled) are counted at 64 instants over the span of releases. The
+    run is saturated when the mean count rises from each third quarter of the span to the next, and by its
+    end those added since the middle are more than 5 % of what was released meanwhile, and at least 20.
+    """
+    offered = done.status <= k.UNFINISHED
+    in_queue = offered & (done.status != k.REJECTED_MEMORY) & (done.status != k.REJECTED_CONTEXT)
+    release = np.sort(done.release_ns[in_queue])
+    if len(release) < 100:
+        return None
+    scheduled = done.scheduled_ns[in_queue]
+    scheduled = np.sort(scheduled[scheduled >= 0])
+    first, last = int(release[0]), int(release[-1])
+    at = first + (np.arange(1, 65) * ((last - first) / 64.0)).astype(np.int64)
+    came = np.searchsorted(release, at, side="right")
+    waiting = came - np.searchsorted(scheduled, at, side="right")
+    second, third, fourth = (float(waiting[i : i + 16].mean()) for i in (16, 32, 48))
+    added = int(waiting[-1] - waiting[31])
+    arrived = int(came[-1] - came[31])
+    if not (second < third < fourth and added >= max(20, 0.05 * arrived)):
+        return None
+    half = (last - first) / 2e9
+    return Notice(
+        "saturated",
+        f"arrivals outpace completions: in the second half ({format_seconds(half)}) {arrived:,} requests were "
+        f"released and {arrived - added:,} scheduled; {int(waiting[-1]):,} wait at the end. "
+        "Latencies depend on how long the trace is; percentiles are withheld",
+    )
+
+
+def spanned_s(done: Finished, until_ns: int | None) -> float:
+    """First release to last token (or to ``until_ns`` if requests were left unfinished), seconds."""
+    offered = done.status <= k.UNFINISHED
+    if not offered.any():
+        return 0.0
+    first = int(done.release_ns[offered].min())
+    last = max(int(done.last_token_ns.max()), int(done.release_ns[offered].max()))
+    if until_ns is not None and (done.status == k.UNFINISHED).any():
+        last = max(last, until_ns)
+    return max(0, last - first) / 1e9
+
+
+def counts(done: Finished) -> dict[str, float | int | None]:
+    """Requests by what became of them. Offered = released; those after the end of a cut run are not."""
+    s = done.status
+    return {
+        "requests_offered": int((s != NOT_RELEASED).sum()),
+        "requests_completed": int((s == k.OK).sum()),
+        "requests_rejected": int(((s == k.REJECTED_MEMORY) | (s == k.REJECTED_CONTEXT)).sum()),
+        "requests_rejected_memory": int((s == k.REJECTED_MEMORY).sum()),
+        "requests_rejected_context": int((s == k.REJECTED_CONTEXT).sum()),
+        "requests_unfinished": int((s == k.UNFINISHED).sum()),
+        "preemptions": int(done.preemptions.sum()),
+        "requests_preempted": int((done.preemptions > 0).sum()),
+    }
+
+
+def throughput(
+    done: Finished, input_tokens: Ints, output_tokens: Ints, span_s: float
+) -> tuple[dict[str, float | int | None], dict[str, str]]:
+    """Completed requests and their tokens, per second of the span."""
+    ok = done.status == k.OK
+    offered = int((done.status != NOT_RELEASED).sum())
+    tokens_in, tokens_out = int(input_tokens[ok].sum()), int(output_tokens[ok].sum())
+    values: dict[str, float | int | None] = {
+        "span_s": span_s,
+        "input_tokens": tokens_in,
+        "output_tokens": tokens_out,
+    }
+    reasons: dict[str, str] = {}
+    for name, amount in (
+        ("requests_per_s", int(ok.sum())),
+        ("offered_requests_per_s", offered),
+        ("input_tokens_per_s", tokens_in),
+        ("output_tokens_per_s", tokens_out),
+        ("total_tokens_per_s", tokens_in + tokens_out),
+    ):
+        _set(values, reasons, name, amount / span_s if span_s > 0 else None, "the run has no span")
+    return values, reasons
+
+
+def attainment(
+    done: Finished, output_tokens: Ints, slo: Slo, span_s: float
+) -> tuple[dict[str, float | int | None], dict[str, str]]:
+    """``slo_attainment`` (share of offered requests) and ``goodput_requests_per_s``."""
+    good = int(attains(done, output_tokens, slo).sum())
+    offered = int((done.status != NOT_RELEASED).sum())
+    values: dict[str, float | int | None] = {}
+    reasons: dict[str, str] = {}
+    _set(
+        values,
+        reasons,
+        "slo_attainment",
+        good / offered if offered else None,
+        "no requests were offered",
+    )
+    _set(
+        values,
+        reasons,
+        "goodput_requests_per_s",
+        good / span_s if span_s > 0 else None,
+        "the run has no span",
+    )
+    return values, reasons
+
+
+def finite(values: Mapping[str, float | int | None]) -> None:
+    """The rule that no result holds NaN or infinity, kept by the one place that makes results."""
+    for name, v in values.items():
+        if v is not None and not math.isfinite(v):
+            raise AssertionError(f"{name} is {format_number(float(v))}")

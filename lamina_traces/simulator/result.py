@@ -1,0 +1,375 @@
+"""One simulated run: a workload and a spec in, rows, windows, metrics and what binds out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import specs
+from ..costs import RESOURCES, PowerModel, Rows, StepModel, bill
+from ..errors import ModelError, Notice
+from ..hardware import Prices, load_prices
+from ..schema import Requests
+from ..specs import Serving
+from ..units import Quantity
+from . import metrics as m
+from . import serving as k
+from .metrics import Metrics
+from .simulation import NOT_RELEASED, Engine, Finished, Simulation, Windows, chunks, run
+from .slo import Slo
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+STATUS: Mapping[int, str] = {
+    k.OK: "ok",
+    k.REJECTED_MEMORY: "error",
+    k.REJECTED_CONTEXT: "error",
+    k.UNFINISHED: "incomplete",
+    NOT_RELEASED: "incomplete",
+}
+"""the canonical status of a row's code."""
+ERROR_CODE: Mapping[int, str] = {
+    k.REJECTED_MEMORY: "kv-memory",
+    k.REJECTED_CONTEXT: "context-length",
+}
+
+
+@dataclass(frozen=True)
+class Result:
+    """``rows``: one per request, in the workload's order, with ``input_tokens`` and ``output_tokens`` beside
+    it. ``windows``: accumulators per (window, replica), with ``power_w`` of the replica (all its devices).
+    ``time_shares``: share of busy time by resource; ``op_shares``: by operator.
+    """
+
+    spec: Serving
+    step_models: tuple[StepModel, ...]
+    rows: Finished
+    input_tokens: Ints
+    output_tokens: Ints
+    windows: Windows
+    power_w: Floats
+    kv_blocks: Ints
+    """[replicas]"""
+    metrics: Metrics
+    time_shares: Mapping[str, float]
+    op_shares: Mapping[str, float]
+    until_ns: int | None = None
+
+    @property
+    def binding(self) -> str | None:
+        """The resource that takes most of the busy time; None for a run without work."""
+        return (
+            max(self.time_shares, key=lambda r: self.time_shares[r]) if self.time_shares else None
+        )
+
+    def status(self) -> list[str]:
+        """[requests] canonical status."""
+        return [STATUS[s] for s in self.rows.status.tolist()]
+
+    def batch_windows(self) -> dict[str, npt.NDArray[np.float64] | npt.NDArray[np.int64]]:
+        """Columns of the canonical table ``batch_windows`` (idle windows have a mean batch of 0)."""
+        w = self.windows
+        width = w.window_ns / 1e9
+        return {
+            "row_id": np.arange(len(w)),
+            "arrival_ns": w.start_ns,
+            "replica": w.replica,
+            "window_s": np.full(len(w), width),
+            "iterations": w.iterations,
+            "busy_s": w.busy_s,
+            "decode_tokens": w.decode_tokens,
+            "prefill_tokens": w.prefill_tokens,
+            "mean_batch": _ratio(w.sequence_s, w.busy_s),
+            "mean_kv_frac": w.block_s / (width * self.kv_blocks[w.replica]),
+        }
+
+
+def engines(spec: Serving, step_models: Sequence[StepModel]) -> list[Engine]:
+    """The spec's pools as the clock sees them."""
+    out = []
+    for i, (pool, step) in enumerate(zip(spec.pools, step_models, strict=True)):
+        batch, kv = pool.replica.batch, specs.kv_of(spec, i)
+        out.append(
+            Engine(
+                step.lower(batch.max_num_batched_tokens),
+                blocks=kv.blocks,
+                block_size=kv.block_tokens,
+                watermark_blocks=int(kv.blocks * pool.replica.kv.watermark),
+                max_num_seqs=batch.max_num_seqs,
+                max_num_batched_tokens=batch.max_num_batched_tokens,
+                max_context=batch.max_context or spec.shape.max_context,
+                replicas=pool.count,
+            )
+        )
+    return out
+
+
+def simulate(
+    requests: Requests | Iterable[Requests],
+    spec: Serving,
+    step_model: StepModel | Sequence[StepModel] | None = None,
+    *,
+    slo: Slo | None = None,
+    window_s: float | None = None,
+    until_s: float | None = None,
+    prices: Prices | None = None,
+    power: PowerModel | None = None,
+) -> Result:
+    """Serve ``requests`` on ``spec``.
+
+    ``requests``: one workload, or its chunks in order (then give ``window_s``, default 10 s; a whole
+    workload gets about 600 windows). ``step_model``: one per pool, if techniques changed it; None derives it
+    from the spec. ``until_s``: seconds from the origin after which nothing is simulated. ``prices``: None takes the
+    example file that ships, and says so.
+
+    Raises ModelError for a request or spec that cannot be simulated.
+    """
+    specs.check(spec)
+    if step_model is None:
+        models = tuple(specs.step_model(spec, i) for i in range(len(spec.pools)))
+    else:
+        models = (step_model,) if isinstance(step_model, StepModel) else tuple(step_model)
+        if len(models) == 1:
+            models *= len(spec.pools)
+    if len(models) != len(spec.pools):
+        raise ModelError(
+            f"{len(models)} step models for {len(spec.pools)} pools", "give one for each pool"
+        )
+    if isinstance(requests, Requests):
+        if window_s is None:
+            window_s = _window(requests.span_ns / 1e9)
+        source: Iterable[Requests] = chunks(requests)
+    else:
+        source = requests
+    until_ns = None if until_s is None else round(until_s * 1e9)
+    lowered = engines(spec, models)
+    sim = Simulation(
+        lowered, route=spec.route, rank=spec.rank, window_s=window_s or 10.0, until_ns=until_ns
+    )
+    lengths: list[tuple[Ints, Ints]] = []
+
+    def noted() -> Iterator[Requests]:
+        for chunk in source:
+            lengths.append((chunk.input_tokens, chunk.output_tokens))
+            yield chunk
+
+    rows = run(sim, noted())
+    if not len(rows):
+        raise ModelError(
+            "there are no requests to simulate", "look at the trace, or at --where, --from and --to"
+        )
+    inputs, outputs = (np.concatenate(c) for c in zip(*lengths, strict=True))
+    windows = sim.windows()
+    blocks = np.repeat([e.blocks for e in lowered], [e.replicas for e in lowered])
+    power_w, busy_j = _power(spec, lowered, models, windows, power or PowerModel())
+    span_s = m.spanned_s(rows, until_ns)
+    notices = []
+    saturated = m.saturation(rows)
+    if saturated:
+        notices.append(saturated)
+    if prices is None:
+        prices = load_prices()
+        if not all(specs.pool_device(p).name in _own_prices(spec) for p in spec.pools):
+            notices.append(
+                Notice(
+                    "example-prices",
+                    f"prices are the example file of {prices.date}; give your own",
+                    "money",
+                )
+            )
+    values: dict[str, float | int | None] = {}
+    reasons: dict[str, str] = {}
+    for part in (
+        (m.counts(rows), {}),
+        m.throughput(rows, inputs, outputs, span_s),
+        m.latency_metrics(rows, outputs, saturated is not None),
+        _usage(sim, lowered, models, windows, blocks, span_s),
+        _energy(spec, windows, busy_j, span_s, inputs, outputs, rows),
+        _money(spec, prices, span_s, inputs, outputs, rows),
+        m.attainment(rows, outputs, slo, span_s) if slo else ({}, {}),
+    ):
+        values.update(part[0])
+        reasons.update(part[1])
+    m.finite(values)
+    rejected = values["requests_rejected"]
+    if rejected:
+        notices.append(
+            Notice(
+                "rejected",
+                f"{rejected:,} requests can never fit: {values['requests_rejected_context']:,} exceed the context, "
+                f"{values['requests_rejected_memory']:,} the KV memory",
+            )
+        )
+    times, ops = _shares(lowered, sim.row_x)
+    return Result(
+        spec=spec,
+        step_models=models,
+        rows=rows,
+        input_tokens=inputs,
+        output_tokens=outputs,
+        windows=windows,
+        power_w=power_w,
+        kv_blocks=blocks,
+        metrics=Metrics(values, reasons, tuple(notices)),
+        time_shares=times,
+        op_shares=ops,
+        until_ns=until_ns,
+    )
+
+
+def _window(span_s: float) -> float:
+    """A round width that makes about 600 windows of the span, from 0.1 s to an hour."""
+    steps = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
+    return next((float(w) for w in steps if span_s / w <= 600), 3600.0)
+
+
+def _ratio(a: Floats, b: Floats) -> Floats:
+    """a / b, 0 where b is 0."""
+    return np.divide(a, b, out=np.zeros_like(a), where=b > 0)
+
+
+def _work(
+    lowered: Sequence[Engine], models: Sequence[StepModel], windows: Windows
+) -> tuple[Floats, Floats]:
+    """[rows of windows] MFU and MBU while busy: work over what the replica's devices could do on paper."""
+    pool_of = np.repeat(np.arange(len(lowered)), [e.replicas for e in lowered])[windows.replica]
+    mfu, mbu = np.zeros(len(windows)), np.zeros(len(windows))
+    for i, (e, model) in enumerate(zip(lowered, models, strict=True)):
+        at = pool_of == i
+        x = windows.x[at][:, : len(e.rows.flops)]
+        rates = model.rates["main"]
+        busy = windows.busy_s[at]
+        mfu[at] = _ratio(x @ e.rows.flops, busy * rates.peak_flops_per_s)
+        mbu[at] = _ratio(x @ e.rows.bytes, busy * rates.peak_bytes_per_s)
+    return mfu, mbu
+
+
+def _power(
+    spec: Serving,
+    lowered: Sequence[Engine],
+    models: Sequence[StepModel],
+    windows: Windows,
+    power: PowerModel,
+) -> tuple[Floats, Floats]:
+    """[rows of windows] mean watts of each replica's devices, and joules above nothing while busy."""
+    mfu, mbu = _work(lowered, models, windows)
+    pool_of = np.repeat(np.arange(len(lowered)), [e.replicas for e in lowered])[windows.replica]
+    mean, busy_j = np.zeros(len(windows)), np.zeros(len(windows))
+    for i, pool in enumerate(spec.pools):
+        at = pool_of == i
+        device, n = specs.pool_device(pool), specs.main_group(pool).n
+        busy = windows.busy_s[at] / (windows.window_ns / 1e9)
+        mean[at] = n * power.mean_w(device, np.minimum(busy, 1.0), mfu[at], mbu[at])
+        busy_j[at] = n * power.busy_w(device, mfu[at], mbu[at]) * windows.busy_s[at]
+    return mean, busy_j
+
+
+def _usage(
+    sim: Simulation,
+    lowered: Sequence[Engine],
+    models: Sequence[StepModel],
+    windows: Windows,
+    blocks: Ints,
+    span_s: float,
+) -> tuple[dict[str, float | int | None], dict[str, str]]:
+    busy = float(windows.busy_s.sum())
+    mfu, mbu = _work(lowered, models, windows)
+    room = float(blocks.sum()) * span_s
+    why = "the run has no span"
+    values: dict[str, float | int | None] = {
+        "iterations": int(windows.iterations.sum()),
+        "busy_frac": busy / (len(blocks) * span_s) if span_s > 0 else None,
+        "batch_mean": float(windows.sequence_s.sum()) / busy if busy > 0 else None,
+        "kv_mean_frac": float(windows.block_s.sum()) / room if room > 0 else None,
+        "kv_peak_frac": float((sim.peak_blocks / blocks).max()),
+        "mfu_busy_mean": float(mfu @ windows.busy_s) / busy if busy > 0 else None,
+        "mbu_busy_mean": float(mbu @ windows.busy_s) / busy if busy > 0 else None,
+    }
+    return values, {name: why for name, v in values.items() if v is None}
+
+
+def _tokens(inputs: Ints, outputs: Ints, rows: Finished) -> tuple[int, int]:
+    ok = rows.status == k.OK
+    out = int(outputs[ok].sum())
+    return int(inputs[ok].sum()) + out, out
+
+
+def _energy(
+    spec: Serving,
+    windows: Windows,
+    busy_j: Floats,
+    span_s: float,
+    inputs: Ints,
+    outputs: Ints,
+    rows: Finished,
+) -> tuple[dict[str, float | int | None], dict[str, str]]:
+    """Joules of all provisioned devices over the span: busy power while busy, idle power otherwise."""
+    energy = float(busy_j.sum())
+    replica = 0
+    for pool in spec.pools:
+        idle_w = specs.main_group(pool).n * specs.pool_device(pool).idle_w.value
+        for _ in range(pool.count):
+            busy = float(windows.busy_s[windows.replica == replica].sum())
+            energy += idle_w * max(0.0, span_s - busy)
+            replica += 1
+    total, out = _tokens(inputs, outputs, rows)
+    values: dict[str, float | int | None] = {
+        "energy_j": energy,
+        "power_mean_w": energy / span_s if span_s > 0 else None,
+        "energy_per_total_token_j": energy / total if total else None,
+        "energy_per_output_token_j": energy / out if out else None,
+    }
+    return values, {n: "nothing was completed" for n, v in values.items() if v is None}
+
+
+def _own_prices(spec: Serving) -> dict[str, Quantity]:
+    from ..hardware import device
+
+    return {
+        device(n).name: Quantity(p, "USD/h", "the spec", "assumed") for n, p in spec.prices.items()
+    }
+
+
+def _money(
+    spec: Serving, prices: Prices, span_s: float, inputs: Ints, outputs: Ints, rows: Finished
+) -> tuple[dict[str, float | int | None], dict[str, str]]:
+    own = replace(prices, usd_per_h={**prices.usd_per_h, **_own_prices(spec)})
+    kinds = [(p.count * specs.main_group(p).n, own.of(specs.main_group(p).gpu)) for p in spec.pools]
+    b = bill(kinds, span_s / 3600.0)
+    total, out = _tokens(inputs, outputs, rows)
+    values: dict[str, float | int | None] = {
+        "devices": spec.devices,
+        "device_hours": b.device_hours,
+        "usd_per_hour": b.usd_per_hour,
+        "usd": b.usd,
+        "usd_per_m_total_tokens": b.per_million(total),
+        "usd_per_m_output_tokens": b.per_million(out),
+    }
+    missing = sorted(
+        {specs.main_group(p).gpu for p in spec.pools if own.of(specs.main_group(p).gpu) is None}
+    )
+    why = f"no price for {', '.join(missing)}" if missing else "nothing was completed"
+    return values, {n: why for n, v in values.items() if v is None}
+
+
+def _shares(lowered: Sequence[Engine], row_x: Floats) -> tuple[dict[str, float], dict[str, float]]:
+    """Busy time by resource and by operator: each part's coefficients times the state its row won with."""
+    by_resource = dict.fromkeys(RESOURCES, 0.0)
+    by_op: dict[str, float] = {}
+    first = 0
+    for e in lowered:
+        r: Rows = e.rows
+        width = r.part_coef.shape[1]
+        for i, row in enumerate(r.part_row.tolist()):
+            seconds = float(r.part_coef[i] @ row_x[first + row, :width])
+            by_resource[r.part_resource[i]] += seconds
+            by_op[r.part_op[i]] = by_op.get(r.part_op[i], 0.0) + seconds
+        first += len(r.ends)
+    total = sum(by_resource.values())
+    if total <= 0:
+        return {}, {}
+    return {n: v / total for n, v in by_resource.items()}, {n: v / total for n, v in by_op.items()}

@@ -1,0 +1,277 @@
+"""What is served on what: the serving spec, frozen and without callables, so that it can be a TOML file.
+
+A *pool* is replicas of a kind; a *replica* is one engine; a *group* is devices inside one replica.
+Prefill/decode pools, attention groups, pipelines and expert parallelism can be stated; what the
+simulator does not know yet is refused by ``check`` with a ModelError, never ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from ..costs import Efficiency, KvMemory, StepModel, era, kv_memory, transformer
+from ..errors import ModelError, UnknownName, UsageError
+from ..hardware import BYTES, Device, Model, device, model
+from ..units import Quantity
+
+
+@dataclass(frozen=True)
+class Group:
+    """``n`` devices of a kind that work as one; ``tp``·``pp`` of them hold one copy of the weights."""
+
+    gpu: str
+    n: int = 1
+    tp: int = 1
+    pp: int = 1
+    ep: int = 1
+    part: Literal["main", "attention"] = "main"
+
+
+@dataclass(frozen=True)
+class Kv:
+    """How device memory becomes KV blocks. ``dtype`` None: two bytes per element."""
+
+    block_size: int = 16
+    utilisation: float = 0.9
+    reserve_gb: float = 2.0
+    watermark: float = 0.01
+    """share of the blocks that an admission leaves free."""
+    dtype: str | None = None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Continuous batching: the limits of one iteration. Defaults are vLLM's."""
+
+    max_num_seqs: int = 256
+    max_num_batched_tokens: int = 2048
+    chunked_prefill: bool = True
+    max_context: int | None = None
+    """longest input + output; None: the model's own limit."""
+
+
+@dataclass(frozen=True)
+class Replica:
+    groups: tuple[Group, ...]
+    kv: Kv = field(default_factory=Kv)
+    batch: Batch = field(default_factory=Batch)
+
+
+@dataclass(frozen=True)
+class Pool:
+    replica: Replica
+    count: int = 1
+    role: Literal["both", "prefill", "decode"] = "both"
+
+
+@dataclass(frozen=True)
+class Link:
+    """Between groups or pools: one direction, bytes and seconds."""
+
+    source: str
+    target: str
+    gb_s: float
+    latency_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Serving:
+    """``era`` names a preset of costs.efficiency, ``efficiency`` overrides single values of it (shares of
+    peak; seconds). ``prices``: USD per hour of one device, by name; they go before any price file.
+    """
+
+    model: str
+    pools: tuple[Pool, ...]
+    dtype: str = "bf16"
+    era: str = "2025"
+    efficiency: Mapping[str, float] = field(default_factory=dict)
+    combine: Literal["sum", "max"] = "sum"
+    links: tuple[Link, ...] = ()
+    route: str = "round-robin"
+    rank: str = "fcfs"
+    reuse: str = "none"
+    control: str = "none"
+    prices: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def shape(self) -> Model:
+        return model(self.model)
+
+    @property
+    def replicas(self) -> int:
+        return sum(p.count for p in self.pools)
+
+    @property
+    def devices(self) -> int:
+        return sum(p.count * sum(g.n for g in p.replica.groups) for p in self.pools)
+
+
+def simple(
+    model_name: str,
+    gpu: str,
+    *,
+    tp: int = 1,
+    replicas: int = 1,
+    dtype: str = "bf16",
+    route: str = "round-robin",
+    era: str = "2025",
+) -> Serving:
+    """The spec of the command line's flags: ``replicas`` equal engines of ``tp`` devices. Checked."""
+    group = Group(device(gpu).name, n=tp, tp=tp)
+    spec = Serving(
+        model(model_name).name,
+        (Pool(Replica((group,)), count=replicas),),
+        dtype=dtype,
+        route=route,
+        era=era,
+    )
+    return check(spec)
+
+
+def main_group(pool: Pool) -> Group:
+    """The group that holds the weights."""
+    return next(g for g in pool.replica.groups if g.part == "main")
+
+
+def pool_device(pool: Pool) -> Device:
+    return device(main_group(pool).gpu)
+
+
+def efficiency(spec: Serving) -> Efficiency:
+    """The era's values under the spec's own."""
+    base = era(spec.era)
+    own = {}
+    for name, value in spec.efficiency.items():
+        known = base.quantities()
+        if name not in known:
+            raise UnknownName("efficiency", name, known)
+        share = name in ("compute", "memory", "network")
+        if not (0 < value <= 1 if share else 0 <= value < 1e3):
+            limits = "above 0, at most 1" if share else "seconds, 0 or more"
+            raise ModelError(f"efficiency {name} = {value:g} is impossible", f"give {limits}")
+        own[name] = Quantity(float(value), known[name].unit, "the spec", "assumed")
+    return replace(base, **own)
+
+
+def step_model(spec: Serving, pool: int = 0) -> StepModel:
+    """The operators of one iteration of that pool's replicas."""
+    g = main_group(spec.pools[pool])
+    return transformer(
+        spec.shape,
+        device(g.gpu),
+        efficiency(spec),
+        tp=g.tp,
+        dtype=spec.dtype,
+        kv_dtype=spec.pools[pool].replica.kv.dtype,
+        combine=spec.combine,
+    )
+
+
+def kv_of(spec: Serving, pool: int = 0) -> KvMemory:
+    """Memory of one replica of that pool. ModelError when the model does not fit."""
+    kv, g = spec.pools[pool].replica.kv, main_group(spec.pools[pool])
+    return kv_memory(
+        spec.shape,
+        device(g.gpu),
+        tp=g.tp,
+        dtype=spec.dtype,
+        kv_dtype=kv.dtype,
+        utilisation=kv.utilisation,
+        reserve_gb=kv.reserve_gb,
+        block_tokens=kv.block_size,
+    )
+
+
+def check(spec: Serving) -> Serving:
+    """The spec itself, if it is possible and the simulator knows how to run it.
+
+    Raises UnknownName (model, GPU, dtype…), UsageError (a number out of range), ModelError (does not
+    fit, is not simulated yet).
+    """
+    shape = spec.shape
+    if spec.dtype not in BYTES:
+        raise UnknownName("dtype", spec.dtype, BYTES)
+    if not spec.pools:
+        raise UsageError("the spec has no pool", "add [[pools]] with a replica")
+    if spec.combine not in ("sum", "max"):
+        raise UnknownName("combine", spec.combine, ("sum", "max"))
+    for what, given, known in (
+        ("links", bool(spec.links), "one main group per replica"),
+        ("reuse", spec.reuse != "none", "reuse = 'none'"),
+        ("control", spec.control != "none", "control = 'none'"),
+    ):
+        if given:
+            raise ModelError(f"{what} is not simulated yet", f"use {known}")
+    for i, pool in enumerate(spec.pools):
+        where = f"pools[{i}]"
+        replica = pool.replica
+        if pool.role not in ("both", "prefill", "decode"):
+            raise UnknownName("role", pool.role, ("both", "prefill", "decode"))
+        if pool.role != "both":
+            raise ModelError(
+                f"{where}: role {pool.role!r} is not simulated yet", "use role = 'both'"
+            )
+        if [g.part for g in replica.groups] != ["main"]:
+            raise ModelError(
+                f"{where}: a replica of {len(replica.groups)} groups ({', '.join(g.part for g in replica.groups)}) "
+                "is not simulated yet",
+                "use one group with part = 'main'",
+            )
+        g = replica.groups[0]
+        device(g.gpu)
+        _at_least_one(where, count=pool.count, n=g.n, tp=g.tp, pp=g.pp, ep=g.ep)
+        if g.pp > 1 or g.ep > 1:
+            raise ModelError(
+                f"{where}: pp = {g.pp}, ep = {g.ep} is not simulated yet", "use tensor parallelism"
+            )
+        if g.n != g.tp:
+            raise ModelError(
+                f"{where}: {g.n} devices for tp = {g.tp}",
+                "set n = tp; more copies of the weights are more replicas",
+            )
+        b, kv = replica.batch, replica.kv
+        _at_least_one(
+            where,
+            max_num_seqs=b.max_num_seqs,
+            max_num_batched_tokens=b.max_num_batched_tokens,
+            block_size=kv.block_size,
+        )
+        if b.max_num_seqs > b.max_num_batched_tokens:
+            raise UsageError(
+                f"{where}: max_num_seqs = {b.max_num_seqs} exceeds max_num_batched_tokens = {b.max_num_batched_tokens}",
+                "each decoding sequence takes one token of the budget",
+            )
+        if not b.chunked_prefill:
+            raise ModelError(
+                f"{where}: prefill without chunks is not simulated yet",
+                "set chunked_prefill = true",
+            )
+        if b.max_context is not None and not 2 <= b.max_context <= shape.max_context:
+            raise UsageError(
+                f"{where}: max_context = {b.max_context}",
+                f"{shape.name} takes 2 to {shape.max_context} tokens",
+            )
+        if not 0 < kv.utilisation <= 1 or not 0 <= kv.watermark < 1 or not kv.reserve_gb >= 0:
+            raise UsageError(
+                f"{where}: utilisation {kv.utilisation:g}, watermark {kv.watermark:g}, reserve {kv.reserve_gb:g} GB",
+                "0 < utilisation ≤ 1, 0 ≤ watermark < 1, reserve ≥ 0",
+            )
+        if kv.dtype is not None and kv.dtype not in BYTES:
+            raise UnknownName("dtype", kv.dtype, BYTES)
+        kv_of(spec, i)
+        step_model(spec, i)
+    for name, price in spec.prices.items():
+        device(name)
+        if not 0 <= price < 1e6:
+            raise UsageError(
+                f"price of {name}: {price:g} USD/h", "give USD per hour of one device, 0 or more"
+            )
+    return spec
+
+
+def _at_least_one(where: str, **numbers: int) -> None:
+    for name, value in numbers.items():
+        if value < 1:
+            raise UsageError(f"{where}: {name} = {value}", f"give {name} ≥ 1")
