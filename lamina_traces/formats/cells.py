@@ -120,9 +120,9 @@ def _whole(dtype: Any) -> Any:
     def parse(_field: Field, text: pl.Series, _context: Context) -> pl.Series:
         out = text.cast(dtype, strict=False)
         if out.null_count() > text.null_count():  # "472.0", "1e3"
-            exact = text.cast(pl.Decimal(_DIGITS, 9), strict=False).to_physical()
-            whole = exact // 10**9
-            fits = (whole * 10**9 == exact).fill_null(False)
+            exact = text.cast(pl.Decimal(_DIGITS, 9), strict=False)
+            whole = exact.cast(pl.Int64, strict=False)
+            fits = (whole.cast(pl.Decimal(_DIGITS, 9)) == exact).fill_null(False)
             again = whole.set(~fits, None).cast(dtype, strict=False)
             out = out.zip_with(out.is_not_null(), again)
         return out
@@ -157,7 +157,8 @@ def _measure(field: Field, text: pl.Series, _context: Context) -> pl.Series:
     number = parts.field("1").cast(pl.Float64, strict=False)
     unit = parts.field("2")
     factor = pl.Series([1.0], dtype=pl.Float64).new_from_index(0, len(text))
-    known = MEASURES[field.unit]
+    scale = MEASURES.get(field.unit, {})
+    known = {u: k / scale[field.unit] for u, k in scale.items()}
     for name, times in known.items():
         factor = factor.set((unit == name).fill_null(False), times)
     strange = ~(unit.is_in([*known, ""])).fill_null(True)
@@ -166,16 +167,15 @@ def _measure(field: Field, text: pl.Series, _context: Context) -> pl.Series:
     return out.set((~out.is_finite()).fill_null(False), None)
 
 
-MEASURES: dict[str, dict[str, float]] = {
-    "W": {"W": 1.0, "mW": 1e-3, "kW": 1e3},
-    "mW": {"mW": 1.0, "W": 1e3},
-    "%": {"%": 1.0},
-    "MiB": {"MiB": 1.0, "GiB": 1024.0, "KiB": 1 / 1024, "B": 1 / 1024**2},
-    "MHz": {"MHz": 1.0, "GHz": 1e3},
-    "C": {"C": 1.0},
-    "": {},
-}
-"""per unit of a column: the units its values may carry, as factors to the column's own."""
+_FAMILIES: tuple[dict[str, float], ...] = (
+    {"W": 1.0, "mW": 1e-3, "kW": 1e3},
+    {"%": 1.0},
+    {"MiB": 1.0, "KiB": 1 / 1024, "GiB": 1024.0, "B": 1 / 1024**2},
+    {"MHz": 1.0, "GHz": 1e3},
+    {"C": 1.0},
+)
+MEASURES: dict[str, dict[str, float]] = {u: family for family in _FAMILIES for u in family}
+"""unit → the units of its quantity, as factors to the first of them."""
 
 
 def _instant(_field: Field, text: pl.Series, context: Context) -> pl.Series:

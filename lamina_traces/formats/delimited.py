@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from .cells import explained, fast_type, finished, parsed
-from .format import Binding, Context, Field
-from .redaction import is_private, masked_cells
+from .format import Binding, Context
+from .redaction import masked_cells
 
 
 @dataclass
@@ -37,7 +37,8 @@ class Rejects:
         self.text.append(text)
 
     def frame(self) -> pl.DataFrame:
-        return pl.DataFrame(
+        """In the order of the lines."""
+        table = pl.DataFrame(
             {
                 "file": self.file,
                 "line": self.line,
@@ -47,6 +48,7 @@ class Rejects:
             },
             schema=REJECTS_SCHEMA,
         )
+        return table.sort("line", maintain_order=True)
 
     def __len__(self) -> int:
         return len(self.line)
@@ -157,32 +159,33 @@ def read_careful(
             continue
         at.append(number)
         rows.append(cells)
-    frame, bad = _columns(rows, names, binding, context)
+    frame, flags, bad = _columns(rows, names, binding, context)
     if bad.any():
-        _explain(frame, bad, rows, at, names, delimiter, binding, context, rejects)
+        _explain(flags, bad, rows, at, names, delimiter, binding, context, rejects)
         frame = frame.filter(~bad)
     counted.rejected = len(rejects)
     counted.kept = frame.height
-    return frame.select(f.name for f in binding.fields), rejects, counted
+    return frame, rejects, counted
 
 
 def _columns(
     rows: list[list[str]], names: tuple[str, ...], binding: Binding, context: Context
-) -> tuple[pl.DataFrame, pl.Series]:
-    """Typed columns, plus a column ``\\0bad:NAME`` for each field, and which rows have any."""
-    columns: list[pl.Series] = []
+) -> tuple[pl.DataFrame, list[pl.Series], pl.Series]:
+    """Typed columns; per field, which of its cells are bad; and which rows have any bad cell."""
+    columns, flags = [], []
     bad = pl.Series([False], dtype=pl.Boolean).new_from_index(0, len(rows))
     for f in binding.fields:
         i = names.index(f.name)
         text = pl.Series(f.name, [r[i] or None for r in rows], dtype=pl.String)
         values, wrong = parsed(f, text, context)
-        columns += [values.alias(f.name), wrong.alias(f"\0bad:{f.name}")]
+        columns.append(values.alias(f.name))
+        flags.append(wrong)
         bad = bad | wrong
-    return pl.DataFrame(columns), bad
+    return pl.DataFrame(columns), flags, bad
 
 
 def _explain(
-    frame: pl.DataFrame,
+    flags: list[pl.Series],
     bad: pl.Series,
     rows: list[list[str]],
     at: list[int],
@@ -192,9 +195,8 @@ def _explain(
     context: Context,
     rejects: Rejects,
 ) -> None:
-    flags = {f.name: frame[f"\0bad:{f.name}"] for f in binding.fields}
     for i in bad.arg_true().to_list():
-        first = next(f for f in binding.fields if flags[f.name][i])
+        first = next(f for f, wrong in zip(binding.fields, flags, strict=True) if wrong[i])
         cells = rows[i]
         reason = explained(first, cells[names.index(first.name)])
         shown = _shown(delimiter.join(cells), cells, names, delimiter, context)
@@ -233,11 +235,3 @@ def _records(block: bytes, first_line: int, multiline: bool) -> list[tuple[int, 
         out.append((first_line + i, b"\n".join(lines[i : end + 1])))
         i = end + 1
     return out
-
-
-def private_names(names: Sequence[str]) -> list[str]:
-    """Columns of a header that hold text or secrets by their names."""
-    return [n for n in names if is_private(n)]
-
-
-__all__ = ["REJECTS_SCHEMA", "Counted", "Field", "Rejects", "read_careful", "read_fast"]

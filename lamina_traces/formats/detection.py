@@ -52,7 +52,7 @@ def head_of(data: bytes, *, whole: bool = True, path: str = "-") -> tuple[Head, 
         raise DataError(
             "the file is empty", "does it come from a failed download or query?", path=path
         )
-    if b"\0" in data[:8192] or _control_share(data[:8192]) > 0.1:
+    if b"\0" in data.lstrip()[:8192].split(b"\n", 1)[0] or _control_share(data[:8192]) > 0.1:
         raise DataError(
             "this is a binary file, not a trace",
             "CSV, JSON lines (plain, .gz, .zst) and Parquet can be read",
@@ -92,7 +92,10 @@ def _csv_head(header: bytes, lines: Sequence[bytes], path: str) -> Head:
             line=1,
         ) from None
     delimiter = max(_DELIMITERS, key=text.count)
-    names = tuple(n.strip() for n in _split(text, delimiter))
+    # a table's unnamed index column, as dataframe libraries write it, gets a name
+    names = tuple(
+        n.strip() or f"unnamed_{i}" for i, n in enumerate(_split(text, delimiter), start=1)
+    )
     twice = next((n for i, n in enumerate(names) if n in names[:i]), None)
     if twice is not None:
         raise DataError(

@@ -19,7 +19,8 @@ from dataclasses import replace
 
 import polars as pl
 
-from ..errors import Notice
+from ..errors import DataError, Notice
+from .cells import MEASURES
 from .format import Binding, Context, Field, Format, Head, Request, bind_by_name
 
 _POWER = re.compile(r"power\.draw(\.instant|\.average)?(?: ?\[(m?W)\])?", re.IGNORECASE)
@@ -31,8 +32,8 @@ _KNOWN: dict[str, tuple[str, str, str, float]] = {
     "power.draw": ("power_w", "W", "measure", 1.0),
     "power.draw.instant": ("power_w", "W", "measure", 1.0),
     "power.draw.average": ("power_w", "W", "measure", 1.0),
-    "utilization.gpu": ("util_frac", "%", "measure", 0.01),
-    "utilization.memory": ("mem_util_frac", "%", "measure", 0.01),
+    "utilization.gpu": ("util_frac", "%", "measure", 1.0),
+    "utilization.memory": ("mem_util_frac", "%", "measure", 1.0),
     "memory.used": ("mem_used_mb", "MiB", "measure", MB_PER_MIB),
     "clocks.sm": ("sm_clock_mhz", "MHz", "measure", 1.0),
     "clocks.current.sm": ("sm_clock_mhz", "MHz", "measure", 1.0),
@@ -75,7 +76,13 @@ def _bind(fmt: Format, head: Head, request: Request) -> Binding:
         taken.add(to)
         unit = {"degC": "C"}.get(unit or "", unit) or default
         if cell == "measure":
-            factors[name] = (to, factor * (1e-3 if unit == "mW" else 1.0))
+            if unit not in MEASURES[default]:
+                raise DataError(
+                    f"column {name!r} has a unit that is not known for it",
+                    f"known units: {', '.join(MEASURES[default])}",
+                    path=head.path,
+                )
+            factors[name] = (to, factor * MEASURES[default][unit])
             fields.append(Field(name, "measure", unit, to, required=False))
         else:
             fields.append(Field(name, "text", "", to, required=to == "device"))
@@ -84,9 +91,10 @@ def _bind(fmt: Format, head: Head, request: Request) -> Binding:
     def canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
         out = frame.select(
             pl.col(plain["timestamp"]).alias("arrival_ns"),
+            # dividing by 100 gives the double nearest to the fraction, multiplying by 0.01 does not
             *(
-                pl.col(n) * factor if factor != 1.0 else pl.col(n)
-                for n, (_, factor) in factors.items()
+                pl.col(n) / 100 if to.endswith("_frac") else pl.col(n) * factor
+                for n, (to, factor) in factors.items()
             ),
         ).rename({n: to for n, (to, _) in factors.items()})
         if device == "index":

@@ -217,7 +217,8 @@ class Reading:
         """The union over the sources of what their mappings yield, found on frames without rows."""
         found = {"row_id"}
         for s in self._sources:
-            found.update(s.binding.canonical(empty_frame(s.binding, s.head), self._context).columns)
+            context = Context(str(s.path), self._request)
+            found.update(s.binding.canonical(empty_frame(s.binding, s.head), context).columns)
         table = TABLES[self.table]
         return tuple(c for c in table.names if c in found)
 
@@ -303,13 +304,12 @@ class Reading:
             yield frame, rejects, counted
 
     def _block(self, binding: Binding, frame: pl.DataFrame, rejects: Rejects) -> Block:
-        for i in range(len(rejects)):
-            column, reason = rejects.column[i], rejects.reason[i]
+        refused = rejects.frame() if len(rejects) else pl.DataFrame(schema=REJECTS_SCHEMA)
+        for file, line, column, reason, _ in refused.iter_rows():
             key = f"{column or 'line'}: {_reason_kind(reason)}"
             self._reasons[key] = self._reasons.get(key, 0) + 1
             if self._first_reject is None:
-                self._first_reject = (rejects.file[i], rejects.line[i], column, reason)
-        refused = rejects.frame() if len(rejects) else pl.DataFrame(schema=REJECTS_SCHEMA)
+                self._first_reject = (file, line, column, reason)
         out = binding.canonical(frame, self._context)
         if binding.absolute and out.height:
             zero = self._origin_of(binding, out)

@@ -1,0 +1,292 @@
+"""Every bad input ends in the right error, with its place and the next thing to do."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import pytest
+import zstandard
+
+from lamina_traces import formats
+from lamina_traces.errors import DataError, LaminaError, UnknownFormat, UnknownName, UsageError
+from tests.formats.reads import read, write
+
+HEADER = "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n"
+GOOD = "5,ChatGPT,472,18,490,Conversation log\n"
+
+
+def refused(error: type[LaminaError], *paths: Path | str, **options: object) -> LaminaError:
+    with pytest.raises(error) as caught:
+        read(*paths, **options)
+    assert caught.value.message
+    assert caught.value.hint, "an error says what to do next"
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("column", "cells", "reason"),
+    [
+        ("Request tokens", "5,ChatGPT,abc,18,490,API log", "not a number: 'xxx'"),
+        ("Request tokens", "5,ChatGPT,NaN,18,490,API log", "not a finite number: NaN"),
+        ("Request tokens", "5,ChatGPT,-472,18,490,API log", "negative: '-472'"),
+        ("Request tokens", "5,ChatGPT,1.5,18,490,API log", "not a whole number: '1.5'"),
+        ("Request tokens", "5,ChatGPT,,18,490,API log", "empty, and this column is needed"),
+        ("Response tokens", "5,ChatGPT,1,99999999999,490,API log", "too large: '99999999999'"),
+        ("Total tokens", "5,ChatGPT,1,2,0x10,API log", "not a number: '9x99'"),
+        ("Timestamp", "soon,ChatGPT,1,2,3,API log", "not a number: 'xxxx'"),
+        ("Timestamp", "-1,ChatGPT,1,2,3,API log", "negative: '-1'"),
+        ("Timestamp", "1e40,ChatGPT,1,2,3,API log", "too large: '1e40'"),
+        ("Timestamp", "99999999999,ChatGPT,1,2,3,API log", "too large: '99999999999'"),
+        ("Timestamp", "inf,ChatGPT,1,2,3,API log", "not a finite number: inf"),
+        ("Model", "5,,1,2,3,API log", "empty, and this column is needed"),
+        (None, "5,ChatGPT,1,2,3", "5 cells where the header has 6"),
+        (None, "5,ChatGPT,1,2,3,API log,more", "7 cells where the header has 6"),
+        (None, '5,"ChatGPT,1,2,3,API log', "a quote out of place or never closed"),
+        (None, "5,Chat\0GPT,1,2,3,API log", "a NUL byte"),
+    ],
+)
+def test_bad_rows_are_rejected_with_line_column_and_reason(
+    tmp_path: Path, column: str | None, cells: str, reason: str
+) -> None:
+    got = read(write(tmp_path / "b.csv", HEADER + GOOD + cells + "\n" + GOOD))
+    assert got.column("row_id") == [0, 1]
+    assert got.rejects.rows() == [
+        (str(tmp_path / "b.csv"), 3, column, reason, got.rejects["text"][0])
+    ]
+    assert got.summary.line() == "4 lines = 2 kept + 1 rejected + 0 blank + 1 header"
+    assert [n.code for n in got.summary.notices] == ["rejected"]
+
+
+def test_a_file_of_bad_rows_only_is_an_error_at_the_first(tmp_path: Path) -> None:
+    path = write(tmp_path / "b.csv", HEADER + "\n5,ChatGPT,x,18,490,API log\n" * 3)
+    e = refused(DataError, path)
+    assert isinstance(e, DataError)
+    assert (e.path, e.line, e.column) == (str(path), 3, "Request tokens")
+    assert "all 3 lines were rejected" in e.message
+
+
+def test_bytes_that_are_not_utf8(tmp_path: Path) -> None:
+    got = read(
+        write(tmp_path / "b.csv", (HEADER + GOOD).encode() + b"5,Chat\xffGPT,1,2,3,API log\n")
+    )
+    assert got.rejects["reason"].to_list() == ["not UTF-8 text"]
+    e = refused(DataError, write(tmp_path / "h.csv", b"\xff" + (HEADER + GOOD).encode()))
+    assert "UTF-8" in e.message
+
+
+def test_layout_variations_give_the_same_rows(tmp_path: Path) -> None:
+    plain = read(write(tmp_path / "a.csv", HEADER + GOOD * 3)).frame
+    shuffled = "Log Type,Total tokens,Model,Timestamp,Response tokens,Request tokens\n" + "Conversation log,490,ChatGPT,5,18,472\n" * 3  # fmt: skip
+    text = HEADER + GOOD * 3
+    variants = {
+        "crlf": text.replace("\n", "\r\n"),
+        "bom": "\ufeff" + text,
+        "no newline at the end": text.rstrip("\n"),
+        "blank lines": text.replace("\n", "\n\n"),
+        "blank above the header": "\n\n" + text,
+        "swapped columns": shuffled,
+        "quoted": text.replace("ChatGPT", '"ChatGPT"'),
+        "decimal points": text.replace(",472,", ",472.0,").replace("5,Chat", "5.000,Chat"),
+        "spaces": text.replace(",18,", ", 18 ,"),
+        "another case": text.replace("Request tokens", "REQUEST TOKENS"),
+        "header again": HEADER + GOOD + HEADER + GOOD * 2,
+        "semicolons": text.replace(",", ";"),
+        "tabs": text.replace(",", "\t"),
+        "exponent": text.replace("5,Chat", "5e0,Chat"),
+    }
+    for what, content in variants.items():
+        got = read(write(tmp_path / "v.csv", content))
+        assert got.frame.equals(plain), what
+        assert got.rejects.height == 0, what
+
+
+def test_blank_lines_are_counted(tmp_path: Path) -> None:
+    got = read(write(tmp_path / "b.csv", "\n" + HEADER + "\n" + GOOD + "  \n" + GOOD + "\r\n"))
+    assert got.summary.line() == "7 lines = 2 kept + 0 rejected + 4 blank + 1 header"
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"", "the file is empty"),
+        (b"\n\n  \n", "the file is empty"),
+        (HEADER.encode(), "a header and no rows"),
+        (HEADER.encode() + b"\n\n", "a header and no rows"),
+        (bytes(range(256)) * 50, "binary file"),
+        (b"PK\x03\x04" + bytes(100), "zip archive"),
+        ((HEADER + GOOD).encode("utf-16"), "UTF-16"),
+        (b"BZh91AY&SY" + bytes(40), "bzip2"),
+        (b"PAR1" + bytes(100) + b"PAR1", "damaged Parquet"),
+        (b"a,b,a\n1,2,3\n", "names 'a' twice"),
+        (b"x" * 3000, "no rows"),
+    ],
+)
+def test_files_that_are_no_traces(tmp_path: Path, content: bytes, what: str) -> None:
+    e = refused(DataError, write(tmp_path / "f", content))
+    assert what in e.message
+    assert str(tmp_path / "f") in e.message
+
+
+def test_places_that_are_no_files(tmp_path: Path) -> None:
+    assert "is a directory" in refused(UsageError, tmp_path).message
+    write(tmp_path / "requests.csv", HEADER + GOOD)
+    e = refused(UsageError, tmp_path / "request.csv")
+    assert "no such file" in e.message
+    assert "requests.csv" in str(e.hint)
+    refused(UsageError)
+    refused(UsageError, "-", "-")
+
+
+@pytest.mark.parametrize("suffix", ["gz", "zst"])
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.99])
+def test_truncated_compressed_files(tmp_path: Path, suffix: str, share: float) -> None:
+    text = (
+        HEADER + "".join(f"{i},ChatGPT,{i * 7919 % 1000},18,{i},API log\n" for i in range(20_000))
+    ).encode()
+    data = gzip.compress(text) if suffix == "gz" else zstandard.compress(text)
+    path = write(tmp_path / "t", data[: int(len(data) * share)])
+    seen = 0
+    with pytest.raises(DataError) as caught:
+        for block in formats.open_reading([path], limits=formats.Limits(block_bytes=4096)):
+            seen += block.frame.height
+    assert "truncated" in caught.value.message or "damaged" in caught.value.message
+    assert "lines were readable" in caught.value.message
+    assert "nothing was stored" in str(caught.value.hint)
+    assert seen < 20_000
+
+
+def test_damaged_gzip_and_bytes_after_it(tmp_path: Path) -> None:
+    data = bytearray(gzip.compress((HEADER + GOOD * 5000).encode()))
+    data[len(data) // 2] ^= 0xFF
+    refused(DataError, write(tmp_path / "d.gz", bytes(data)))
+    refused(DataError, write(tmp_path / "e.gz", gzip.compress((HEADER + GOOD).encode()) + b"tail"))
+
+
+def test_compression_is_told_by_content(tmp_path: Path) -> None:
+    text = (HEADER + GOOD * 5).encode()
+    plain = read(write(tmp_path / "plain.csv.gz", text))  # the name lies
+    assert plain.summary.inputs[0].compression is None
+    two = gzip.compress(text[:100]) + gzip.compress(text[100:]) + b"\0" * 10
+    for name, data, kind in (("a.csv", two, "gz"), ("b.csv", zstandard.compress(text), "zst")):
+        got = read(write(tmp_path / name, data))
+        assert got.frame.equals(plain.frame)
+        assert got.summary.inputs[0].compression == kind
+        assert got.summary.inputs[0].bytes == len(data)
+
+
+def test_sha256_is_of_the_stored_bytes(tmp_path: Path) -> None:
+    import hashlib
+
+    data = gzip.compress((HEADER + GOOD * 5).encode())
+    path = write(tmp_path / "a", data)
+    assert read(path).summary.inputs[0].sha256 == hashlib.sha256(data).hexdigest()
+    assert read(path, hashed=False).summary.inputs[0].sha256 is None
+
+
+def test_a_line_that_never_ends(tmp_path: Path) -> None:
+    small = formats.Limits(line_bytes=1000, block_bytes=4000)
+    path = write(tmp_path / "l.csv", HEADER + GOOD + "5,Chat" + "T" * 20_000)
+    assert refused(DataError, path, limits=small).message.startswith(f"{path}, line 3: ")
+    middle = write(
+        tmp_path / "m.csv", HEADER + GOOD + "5,Chat" + "T" * 1500 + ",1,2,3,API log\n" + GOOD
+    )
+    got = read(middle, limits=formats.Limits(line_bytes=1000))
+    # a long cell is no harm while the line can be read whole
+    assert got.summary.kept + got.summary.rejected == 3
+
+
+def test_decompression_bomb(tmp_path: Path) -> None:
+    bomb = write(
+        tmp_path / "bomb.csv", gzip.compress((HEADER + GOOD).encode() + b"\n" * 20_000_000)
+    )
+    tight = formats.Limits(growth_from_bytes=1 << 20)
+    assert "grows more than" in refused(DataError, bomb, limits=tight).message
+
+
+def test_several_files(tmp_path: Path) -> None:
+    a = write(tmp_path / "a.csv", HEADER + GOOD * 2)
+    b = write(tmp_path / "b.csv", HEADER + GOOD + "6,ChatGPT,x,2,3,API log\n" + GOOD)
+    got = read(a, b)
+    assert got.column("row_id") == [0, 1, 2, 3]
+    assert [(i.lines, i.kept, i.rejected) for i in got.summary.inputs] == [(3, 2, 0), (4, 2, 1)]
+    assert got.rejects["file"].to_list() == [str(b)]
+    other = write(
+        tmp_path / "c.csv", "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 00:00:00,1,2\n"
+    )
+    assert "azure" in refused(UsageError, a, other).message
+
+
+def test_standard_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import io
+    import sys
+
+    data = gzip.compress((HEADER + GOOD * 3).encode())
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(data))))  # type: ignore[arg-type]
+    got = read("-")
+    assert got.frame.height == 3
+    assert got.summary.inputs[0].name == "-"
+
+
+def test_wrong_options(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", HEADER + GOOD)
+    e = refused(UnknownName, path, as_format="burstgtp")
+    assert "burstgpt" in str(e.hint)
+    assert "time unit" in refused(UsageError, path, time_unit="minutes").message
+    assert "NAME=COLUMN" in refused(UsageError, path, mapping="arrival").message
+    assert "--map" in refused(UsageError, path, as_format="columns").message
+    refused(
+        UnknownName, path, mapping="arrival=Timestmap,input=Request tokens,output=Response tokens"
+    )
+    refused(UnknownName, path, mapping="arival=Timestamp")
+    refused(UsageError, path, kind="power")
+    assert "'Session'" not in refused(DataError, path, as_format="azure").message
+    zoned = write(
+        tmp_path / "z.csv", "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 00:00:00,1,2\n"
+    )
+    assert "time zone" in refused(UsageError, zoned, tz="Mars/Olympus").message
+
+
+def test_unknown_file_shows_columns_rows_and_a_line_to_try(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "log.csv",
+        "request_time,prompt_tokens,completion_tokens,user_email,note\n"
+        + "".join(
+            f"{1_700_000_000 + i}.5,{100 + i},{i},joe@example.com,hello Bob\n" for i in range(5)
+        ),
+    )
+    e = refused(UnknownFormat, path)
+    hint = str(e.hint)
+    assert "columns: request_time, prompt_tokens, completion_tokens, user_email, note" in hint
+    assert hint.count("row ") == 3
+    assert "joe" not in hint
+    assert "Bob" not in hint
+    assert (
+        "--map arrival=request_time,input=prompt_tokens,output=completion_tokens --time-unit s"
+        in hint
+    )
+    # what it proposes works
+    got = read(
+        path,
+        mapping="arrival=request_time,input=prompt_tokens,output=completion_tokens",
+        time_unit="s",
+    )
+    assert got.frame.height == 5
+    assert got.summary.clock == "utc"
+    assert got.summary.dropped_fields == ("user_email",)
+
+
+def test_json_that_is_no_json_lines(tmp_path: Path) -> None:
+    for text in ('[{"a": 1}]', '{\n  "a": 1\n}\n'):
+        assert "jq -c" in str(refused(UnknownFormat, write(tmp_path / "j", text)).hint)
+
+
+def test_detection_looks_at_names_alone(tmp_path: Path) -> None:
+    assert formats.detect((HEADER + GOOD).encode()).name == "burstgpt"
+    assert formats.detect(write(tmp_path / "x.parquet", HEADER + GOOD)).name == "burstgpt"
+    assert (
+        formats.detect(b'{"output_length": 1, "input_length": 2, "timestamp": 3}\n').name
+        == "mooncake"
+    )
+    with pytest.raises(UnknownFormat):  # azure is exactly its three columns
+        formats.detect(b"TIMESTAMP,ContextTokens,GeneratedTokens,More\n2023-11-16 00:00:00,1,2,3\n")
