@@ -6,11 +6,12 @@ from .efficiency import ERAS, Efficiency, era, ideal
 from .memory import KvMemory, kv_memory
 from .money import Bill, bill
 from .operators import check_tp, rates, transformer
-from .power import PowerModel
+from .power import FITTED_POWER, PowerModel
 from .step import RESOURCES, Coverage, Form, Op, OpCost, Rates, Resource, Rows, State, StepModel
 
 __all__ = [
     "ERAS",
+    "FITTED_POWER",
     "RESOURCES",
     "Bill",
     "Coverage",

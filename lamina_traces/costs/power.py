@@ -21,9 +21,9 @@ class PowerModel:
     bound on the mean over its iterations.
     """
 
-    base: Quantity = Quantity(0.486, "", _FIT, "fitted")
-    compute: Quantity = Quantity(0.815, "", _FIT, "fitted")
-    memory: Quantity = Quantity(0.130, "", _FIT, "fitted")
+    base: Quantity
+    compute: Quantity
+    memory: Quantity
 
     def busy_w(
         self, device: Device, mfu: npt.NDArray[np.float64], mbu: npt.NDArray[np.float64]
@@ -42,3 +42,11 @@ class PowerModel:
     ) -> npt.NDArray[np.float64]:
         """Mean watts of one device over windows of which the share ``busy`` is worked."""
         return busy * self.busy_w(device, mfu, mbu) + (1.0 - busy) * device.idle_w.value
+
+
+FITTED_POWER = PowerModel(
+    base=Quantity(0.486, "", _FIT, "fitted"),
+    compute=Quantity(0.815, "", _FIT, "fitted"),
+    memory=Quantity(0.130, "", _FIT, "fitted"),
+)
+"""the default coefficients."""

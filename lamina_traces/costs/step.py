@@ -87,12 +87,26 @@ class Form:
     def __add__(self, other: Form) -> Form:
         names = {**self.tables, **other.tables}
         tables = {n: self.tables.get(n, 0.0) + other.tables.get(n, 0.0) for n in names}
-        a, b = self.vector(()), other.vector(())
-        return Form(*(float(v) for v in a + b), tables=tables)
+        return Form(
+            one=self.one + other.one,
+            D=self.D + other.D,
+            p=self.p + other.p,
+            Q=self.Q + other.Q,
+            S=self.S + other.S,
+            C=self.C + other.C,
+            tables=tables,
+        )
 
     def __mul__(self, factor: float) -> Form:
-        scaled = {n: v * factor for n, v in self.tables.items()}
-        return Form(*(float(v) * factor for v in self.vector(())), tables=scaled)
+        return Form(
+            one=self.one * factor,
+            D=self.D * factor,
+            p=self.p * factor,
+            Q=self.Q * factor,
+            S=self.S * factor,
+            C=self.C * factor,
+            tables={n: v * factor for n, v in self.tables.items()},
+        )
 
     @property
     def is_zero(self) -> bool:
@@ -244,14 +258,17 @@ class StepModel:
             binds = max((op.resource, *RESOURCES), key=lambda k: by[k])  # ties: what it is about
             out.append(
                 OpCost(
-                    op.name,
-                    flops,
-                    size,
-                    net,
-                    *(by[k] for k in RESOURCES),
-                    worked + extra,
-                    op.resource,
-                    binds,
+                    op=op.name,
+                    flops=flops,
+                    bytes=size,
+                    net_bytes=net,
+                    compute_s=by["compute"],
+                    memory_s=by["memory"],
+                    network_s=by["network"],
+                    overhead_s=by["overhead"],
+                    seconds=worked + extra,
+                    resource=op.resource,
+                    binds=binds,
                 )
             )
         return out
@@ -266,7 +283,7 @@ class StepModel:
         ModelError when a coefficient is not a finite number ≥ 0 (a rate of zero, a negative size).
         """
         names = tuple(self.tables)
-        n = np.arange(max_tokens + 1)
+        n = np.arange(max_tokens + 1, dtype=np.float64)
         tables = np.array([self.tables[t].at(n) for t in names]).reshape(len(names), max_tokens + 1)
         parts: list[tuple[int, str, Resource, Floats]] = []
         row = 0

@@ -9,24 +9,24 @@ process and nothing more.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import logging
 import os
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import llvmlite
-import llvmlite.binding
 import numba
 from numba.core.caching import (
     CompileResultCacheImpl,
     FunctionCache,
-    IndexDataCacheFile,
     _CacheLocator,
 )
+from numba.core.registry import cpu_target
 
 log = logging.getLogger(__name__)
 
@@ -46,15 +46,9 @@ def cache_folder() -> Path:
 
 @functools.cache
 def _machine() -> str:
-    features = llvmlite.binding.get_host_cpu_features().flatten()
-    parts = (
-        numba.__version__,
-        llvmlite.__version__,
-        sys.version,
-        llvmlite.binding.get_default_triple(),
-        llvmlite.binding.get_host_cpu_name(),
-        features,
-    )
+    # numba's own description of the target: triple, CPU, and its features.
+    target = cpu_target.target_context.codegen().magic_tuple()
+    parts = (numba.__version__, version("llvmlite"), sys.version, *map(str, target))
     return "\n".join(parts)
 
 
@@ -62,11 +56,12 @@ def _machine() -> str:
 def source_stamp(path: str) -> str:
     """sha256 over the source file's content and the machine and compiler that it is compiled for."""
     digest = hashlib.sha256(Path(path).read_bytes())
+    digest.update(Path(__file__).read_bytes())  # the compiler's options are in here
     digest.update(_machine().encode())
     return digest.hexdigest()
 
 
-class _Locator(_CacheLocator):  # type: ignore[misc]
+class _Locator(_CacheLocator):
     def __init__(self, source: str) -> None:
         self._py_file = source  # numba's warnings name it
         self._stamp = source_stamp(source)
@@ -81,37 +76,30 @@ class _Locator(_CacheLocator):  # type: ignore[misc]
         return self._stamp[:8]
 
     @classmethod
-    def from_function(cls, py_func: Any, py_file: str) -> _Locator:
+    def from_function(cls, _py_func: Any, py_file: str) -> _Locator:
         return cls(py_file)
 
 
-class _Impl(CompileResultCacheImpl):  # type: ignore[misc]
+class _Impl(CompileResultCacheImpl):
     def __init__(self, py_func: Any) -> None:
         # numba's own constructor would choose among its locators, and may be told to by environment.
         self._lineno = py_func.__code__.co_firstlineno
         self._locator = _Locator(py_func.__code__.co_filename)
-        self._filename_base = self.get_filename_base(py_func.__qualname__, "")
+        self._filename_base = self.get_filename_base(py_func.__qualname__, "")  # type: ignore[no-untyped-call]
 
 
-class _Cache(FunctionCache):  # type: ignore[misc]
+class _Cache(FunctionCache):
     """Loads and saves, or says why not; never an obstacle."""
 
     _impl_class = _Impl
 
-    def __init__(self, py_func: Any) -> None:
-        super().__init__(py_func)
-        # An explicit file object keeps working if numba's constructor ever derives another.
-        self._cache_file = IndexDataCacheFile(
-            cache_path=self._cache_path,
-            filename_base=self._impl.filename_base,
-            source_stamp=self._impl.locator.get_source_stamp(),
-        )
-
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:
-            found = super().load_overload(sig, target_context)
+            found = super().load_overload(sig, target_context)  # type: ignore[no-untyped-call]
         except Exception as e:  # a cut or foreign file in the cache: compile instead
             log.info("compile cache at %s is unreadable (%s)", self._cache_path, e)
+            with contextlib.suppress(OSError):
+                self.flush()  # type: ignore[no-untyped-call]
             return None
         if found is not None:
             _outcome["loaded"] += 1
@@ -120,7 +108,7 @@ class _Cache(FunctionCache):  # type: ignore[misc]
     def save_overload(self, sig: Any, data: Any) -> None:
         _outcome["compiled"] += 1
         try:
-            super().save_overload(sig, data)
+            super().save_overload(sig, data)  # type: ignore[no-untyped-call]
         except OSError as e:
             if not _outcome["unsaved"]:
                 log.info(

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import specs
-from ..costs import RESOURCES, PowerModel, Rows, StepModel, bill
+from ..costs import FITTED_POWER, RESOURCES, PowerModel, Rows, StepModel, bill
 from ..errors import ModelError, Notice
 from ..hardware import Prices, load_prices
 from ..schema import Requests
@@ -117,7 +117,7 @@ def simulate(
     window_s: float | None = None,
     until_s: float | None = None,
     prices: Prices | None = None,
-    power: PowerModel | None = None,
+    power: PowerModel = FITTED_POWER,
 ) -> Result:
     """Serve ``requests`` on ``spec``.
 
@@ -165,7 +165,7 @@ def simulate(
     inputs, outputs = (np.concatenate(c) for c in zip(*lengths, strict=True))
     windows = sim.windows()
     blocks = np.repeat([e.blocks for e in lowered], [e.replicas for e in lowered])
-    power_w, busy_j = _power(spec, lowered, models, windows, power or PowerModel())
+    power_w, busy_j = _power(spec, lowered, models, windows, power)
     span_s = m.spanned_s(rows, until_ns)
     notices = []
     saturated = m.saturation(rows)

@@ -248,7 +248,7 @@ def tick_never(now, slot, replica, req, rep, mem, par):  # type: ignore[no-untyp
 
 
 @njit(error_model="numpy", forceinline=True)
-def _before(req: Any, a: int, b: int) -> bool:
+def _before(req: Any, a: int, b: int) -> Any:
     """Does ``a`` come before ``b`` in the queue?"""
     if req[a, KEY] != req[b, KEY]:
         return req[a, KEY] < req[b, KEY]
@@ -258,7 +258,7 @@ def _before(req: Any, a: int, b: int) -> bool:
 
 
 @njit(error_model="numpy", forceinline=True)
-def _meld(req: Any, a: int, b: int) -> int:
+def _meld(req: Any, a: int, b: int) -> Any:
     """Two pairing heaps into one; either may be -1. Both roots have no sibling."""
     if a < 0:
         return b
@@ -272,7 +272,7 @@ def _meld(req: Any, a: int, b: int) -> int:
 
 
 @njit(error_model="numpy", forceinline=True)
-def _pop(req: Any, root: int) -> int:
+def _pop(req: Any, root: int) -> Any:
     """Remove the root; returns the new root. Pairs from left to right, then melds from right to left."""
     paired = -1
     child = req[root, NEXT]
@@ -308,7 +308,7 @@ def _enqueue(req: Any, rep: Any, r: int, slot: int) -> None:
 
 
 @njit(error_model="numpy", forceinline=True)
-def _heap_less(heap: Any, i: int, j: int) -> bool:
+def _heap_less(heap: Any, i: int, j: int) -> Any:
     if heap[i, 0] != heap[j, 0]:
         return heap[i, 0] < heap[j, 0]
     return heap[i, 1] < heap[j, 1]
@@ -335,7 +335,7 @@ def _heap_push(g: Any, heap: Any, when: int, row: int, slot: int) -> None:
 
 
 @njit(error_model="numpy", forceinline=True)
-def _heap_pop(g: Any, heap: Any) -> int:
+def _heap_pop(g: Any, heap: Any) -> Any:
     """Remove the earliest (ties: lowest row_id); returns its slot."""
     slot = heap[0, 2]
     g[G_HEAP] -= 1
@@ -437,24 +437,24 @@ def _over(
 
 
 @njit(error_model="numpy", forceinline=True)
-def _blocks(tokens: int, size: int) -> int:
+def _blocks(tokens: int, size: int) -> Any:
     return (tokens + size - 1) // size
 
 
 @njit(error_model="numpy", forceinline=True)
-def _emitted(req: Any, slot: int, steps: int) -> int:
+def _emitted(req: Any, slot: int, steps: int) -> Any:
     """Tokens that ``steps`` steps of this request have emitted."""
     return steps * req[slot, OUTPUT] // req[slot, STEPS]
 
 
 @njit(error_model="numpy", forceinline=True)
-def _context(req: Any, slot: int, iteration: int) -> int:
+def _context(req: Any, slot: int, iteration: int) -> Any:
     """Tokens that the request attends to when it decodes in ``iteration``."""
     return req[slot, TOTAL] + 1 + req[slot, AHEAD] // 2 + iteration - req[slot, JOINED]
 
 
 @njit(error_model="numpy", forceinline=True)
-def _rate(req: Any, slot: int) -> int:
+def _rate(req: Any, slot: int) -> Any:
     return (req[slot, OUTPUT] * 65536) // req[slot, STEPS]
 
 
@@ -602,7 +602,7 @@ def _end_iteration(
 
 
 @njit(error_model="numpy", forceinline=True)
-def _in_order(req: Any, head: int, slot: int) -> int:
+def _in_order(req: Any, head: int, slot: int) -> Any:
     """Insert into a list sorted by admission number; returns its head."""
     if head < 0 or req[slot, ORDER] < req[head, ORDER]:
         req[slot, SIBLING] = head
@@ -616,7 +616,7 @@ def _in_order(req: Any, head: int, slot: int) -> int:
 
 
 @njit(error_model="numpy", forceinline=True)
-def _chunk(req: Any, rep: Any, xs: Any, r: int, slot: int, budget: int) -> int:
+def _chunk(req: Any, rep: Any, xs: Any, r: int, slot: int, budget: int) -> Any:
     """The prefill takes its share of the budget; returns what is left of it."""
     rest = req[slot, TOTAL] - req[slot, PROGRESS]
     m = min(rest, budget)

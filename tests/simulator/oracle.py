@@ -215,7 +215,7 @@ def simulate(
             p = q = c = 0
             contexts = sum(r.to_prefill + 1 + r.surplus // 2 + r.seen for r in x.decoding)
 
-            def chunk(r: Req, x: Replica = x) -> tuple[int, int, int, int]:
+            def chunk(r: Req, budget: int, x: Replica = x) -> tuple[int, int, int, int]:
                 m = min(budget, r.to_prefill - r.prefilled)
                 pairs = sum(range(r.prefilled + 1, r.prefilled + m + 1))
                 r.prefilled += m
@@ -227,7 +227,7 @@ def simulate(
                 return budget - m, m, pairs, r.prefilled
 
             if x.partial is not None and budget > 0:
-                budget, dp, dq, dc = chunk(x.partial)
+                budget, dp, dq, dc = chunk(x.partial, budget)
                 p, q, c = p + dp, q + dq, c + dc
             while (
                 not preempted
@@ -254,7 +254,7 @@ def simulate(
                     r.scheduled = now
                 cached = r.input // cached_share if cached_share else 0
                 r.prefilled = max(0, min(cached, to_prefill - 1))
-                budget, dp, dq, dc = chunk(r)
+                budget, dp, dq, dc = chunk(r, budget)
                 p, q, c = p + dp, q + dq, c + dc
             d = len(x.now_decoding)
             state = [1.0, d, p, q, contexts, c] + [t[min(d + p, len(t) - 1)] for t in m.tables]
@@ -270,9 +270,8 @@ def simulate(
             ns = max(1, int(total + 0.5))
             x.end = now + ns
             assert d + p > 0, "an iteration without work"
-            assert x.free >= 0 and x.free + sum(r.blocks for r in x.held) == m.blocks, (
-                "blocks are lost"
-            )
+            assert x.free >= 0
+            assert x.free + sum(r.blocks for r in x.held) == m.blocks, "blocks are lost"
             report.iterations += 1
             report.busy_ns += ns
             report.decode_seqs += d
