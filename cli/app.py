@@ -42,7 +42,12 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def root(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
 ) -> None:
     """From a trace you have to a decision you can defend."""
 
@@ -72,7 +77,9 @@ def run(argv: list[str]) -> int:
         _say("error", "aborted")
         return 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left: no second complaint
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # the reader left: no second complaint
         return 0
     except OSError as e:
         if os.environ.get("LAMINA_DEBUG"):
@@ -81,7 +88,9 @@ def run(argv: list[str]) -> int:
         _say("error", f"{e.strerror or e}{where}")
         return 1
     except Exception as e:
-        if not hasattr(e, "format_message"):  # anything but a usage error of the command line is our defect
+        if not hasattr(
+            e, "format_message"
+        ):  # anything but a usage error of the command line is our defect
             raise
         context = getattr(e, "ctx", None)
         path = context.command_path if context is not None else "lamina-traces"

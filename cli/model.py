@@ -17,15 +17,27 @@ if TYPE_CHECKING:
 
 def fit(
     trace: TraceArgument,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the workload profile here (.json).")] = None,
-    by: Annotated[str | None, typer.Option("--by", metavar="COLUMN", help="One stream for each value of this column (model, service, tenant_id…).")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write the workload profile here (.json).")
+    ] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(
+            "--by",
+            metavar="COLUMN",
+            help="One stream for each value of this column (model, service, tenant_id…).",
+        ),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="Name inside the profile [default: the trace's].")
+    ] = None,
     where: Where = None,
     from_: From = None,
     to: To = None,
     fmt: OutputFormat = "table",
     store: StoreAt = None,
 ) -> None:
-    """Characterize a trace: what it is, in a workload profile that can be shared.
+    """Fit a workload profile: what a trace is, to be shared.
 
     Example: lamina-traces fit azure-code -o azure.json
     """
@@ -33,7 +45,7 @@ def fit(
     from lamina_traces.characterization import characterize
 
     chosen = workloads.selected(workloads.trace(trace, store=store, say=say), where, from_, to)
-    profile = characterize(chosen, by=by)
+    profile = characterize(chosen, by=by, name=name)
     if output is not None:
         write_file(output, profile.dumps())
         say(f"wrote {output}; next: lamina-traces generate {output} --rate x2 --name load")
@@ -47,18 +59,46 @@ def print_profile(profile: Profile, fmt: str) -> None:
         return
     if fmt == "table":
         source = profile.source
-        write(clean(f"{profile.name}: {source.get('rows'):,} rows of {source.get('format') or '–'}, {source.get('nature')}") + "\n\n")
+        write(
+            clean(
+                f"{profile.name}: {source.get('rows'):,} rows of {source.get('format') or '–'}, {source.get('nature')}"
+            )
+            + "\n\n"
+        )
         for f in profile.findings():
             tail = "; ".join(x for x in (f.model, f.effect) if x)
-            write(clean(f"{f.aspect:12} {f.text}") + "\n" + (clean(f"{'':12} {tail}") + "\n" if tail else ""))
+            write(
+                clean(f"{f.aspect:12} {f.text}")
+                + "\n"
+                + (clean(f"{'':12} {tail}") + "\n" if tail else "")
+            )
         rows = [
-            [d["family"], ", ".join(f"{k}={v:.4g}" for k, v in d["params"].items()), f"{d['ks_d']:.3f}", f"{d['w1_log10']:.3f}", f"{d['aic_per_row']:.3f}", what]
+            [
+                d["family"],
+                ", ".join(f"{k}={v:.4g}" for k, v in d["params"].items()),
+                f"{d['ks_d']:.3f}",
+                f"{d['w1_log10']:.3f}",
+                f"{d['aic_per_row']:.3f}",
+                what,
+            ]
             for what, d in _fits(profile)
         ]
         if rows:
-            write("\n" + table([[r[5], *r[:5]] for r in rows], ["law of", "family", "parameters", "KS D", "W1 dec", "AIC/row"]))
+            write(
+                "\n"
+                + table(
+                    [[r[5], *r[:5]] for r in rows],
+                    ["law of", "family", "parameters", "KS D", "W1 dec", "AIC/row"],
+                )
+            )
     else:
-        emit([{"aspect": f.aspect, "finding": f.text, "model": f.model, "effect": f.effect} for f in profile.findings()], fmt)
+        emit(
+            [
+                {"aspect": f.aspect, "finding": f.text, "model": f.model, "effect": f.effect}
+                for f in profile.findings()
+            ],
+            fmt,
+        )
     warn(profile.notices)
 
 
@@ -86,20 +126,49 @@ def _laws(d: dict) -> list[tuple[str, list]]:  # type: ignore[type-arg]
 
 
 def generate(
-    profile: Annotated[str, typer.Argument(metavar="PROFILE", help="A workload profile: .json file or library name (see: catalog presets).")],
+    profile: Annotated[
+        str,
+        typer.Argument(
+            metavar="PROFILE",
+            help="A workload profile: .json file or library name (see: catalog presets).",
+        ),
+    ],
     rows: Annotated[int | None, typer.Option("--rows", "-n", help="How many requests.")] = None,
-    duration: Annotated[str | None, typer.Option("--duration", help="How long, as in 90s, 10m, 2h [default: the source's own span].")] = None,
-    rate: Annotated[str | None, typer.Option("--rate", help="Mean rate: 12/s, 300/min, or x2 for twice the profile's own.")] = None,
+    duration: Annotated[
+        str | None,
+        typer.Option(
+            "--duration", help="How long, as in 90s, 10m, 2h [default: the source's own span]."
+        ),
+    ] = None,
+    rate: Annotated[
+        str | None,
+        typer.Option("--rate", help="Mean rate: 12/s, 300/min, or x2 for twice the profile's own."),
+    ] = None,
     seed: Seed = 0,
-    shard: Annotated[str | None, typer.Option("--shard", metavar="i/n", help="Only the i-th of n contiguous parts; parts in order are the whole.")] = None,
-    threads: Annotated[int, typer.Option("--threads", min=1, help="Threads; the rows do not depend on it.")] = 1,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write one Parquet file.")] = None,
-    name: Annotated[str | None, typer.Option("--name", help="Store the trace under this name.")] = None,
-    replace: Annotated[bool, typer.Option("--replace", help="Replace the trace of this name.")] = False,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            "--shard",
+            metavar="i/n",
+            help="Only the i-th of n contiguous parts; parts in order are the whole.",
+        ),
+    ] = None,
+    threads: Annotated[
+        int, typer.Option("--threads", min=1, help="Threads; the rows do not depend on it.")
+    ] = 1,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write one Parquet file.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="Store the trace under this name.")
+    ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Replace the trace of this name.")
+    ] = False,
     fmt: OutputFormat = "table",
     store: StoreAt = None,
 ) -> None:
-    """Synthesize a trace that behaves like a profile's source, without its rows.
+    """Make a synthetic trace from a workload profile.
 
     Example: lamina-traces generate azure-code --rate x2 --duration 10m --name load
     """
@@ -109,9 +178,14 @@ def generate(
     from lamina_traces.units import format_seconds, parse_duration_ns, parse_rate
 
     if (output is None) == (name is None):
-        raise UsageError("say where the trace goes: -o FILE.parquet or --name NAME", "for example: --name load")
+        raise UsageError(
+            "say where the trace goes: -o FILE.parquet or --name NAME", "for example: --name load"
+        )
     if output is not None and output.suffix != ".parquet":
-        raise UsageError(f"{output} is not a .parquet file", "store it with --name, then: lamina-traces export NAME --to TARGET -o FILE")
+        raise UsageError(
+            f"{output} is not a .parquet file",
+            "store it with --name, then: lamina-traces export NAME --to TARGET -o FILE",
+        )
     if rows is not None and duration is not None:
         raise UsageError("-n and --duration both say how much", "give one of them")
     law = workloads.open_profile(profile, store=store, say=say)
@@ -127,9 +201,19 @@ def generate(
     expected = int(plan.row_from[blocks.stop] - plan.row_from[blocks.start])
     with counting("generated", expected, "rows") as tick:
         if output is not None:
-            made, digest = workloads.write_parquet(output, plan, shard=part, threads=threads, progress=tick)
+            made, digest = workloads.write_parquet(
+                output, plan, shard=part, threads=threads, progress=tick
+            )
         else:
-            trace = workloads.store_generated(Store(store), str(name), plan, shard=part, threads=threads, replace=replace, progress=tick)
+            trace = workloads.store_generated(
+                Store(store),
+                str(name),
+                plan,
+                shard=part,
+                threads=threads,
+                replace=replace,
+                progress=tick,
+            )
             made, digest = trace.manifest.rows, str(trace.manifest.row_hash)
     facts = {
         "name": name,
@@ -146,20 +230,32 @@ def generate(
     if fmt in ("json", "jsonl"):
         emit_object(facts)
     else:
-        write(clean(f"{name or output}: {made:,} requests over {format_seconds(plan.duration_ns / 1e9)} from {law.name}, seed {seed}, row hash {digest}") + "\n")
+        write(
+            clean(
+                f"{name or output}: {made:,} requests over {format_seconds(plan.duration_ns / 1e9)} from {law.name}, seed {seed}, row hash {digest}"
+            )
+            + "\n"
+        )
     target = name if name is not None else str(output)
     say(f"next: lamina-traces export {target} --to mooncake -o {Path(target).stem}.jsonl")
 
 
 def compare(
-    a: Annotated[str, typer.Argument(metavar="A", help="The reference: a stored name, a trace file or a library profile.")],
+    a: Annotated[
+        str,
+        typer.Argument(
+            metavar="A", help="The reference: a stored name, a trace file or a library profile."
+        ),
+    ],
     b: Annotated[str, typer.Argument(metavar="B", help="What is judged against it.")],
-    gate: Annotated[bool, typer.Option("--gate", help="Exit 3 when a line is over its limit.")] = False,
+    gate: Annotated[
+        bool, typer.Option("--gate", help="Exit 3 when a line is over its limit.")
+    ] = False,
     where: Where = None,
     fmt: OutputFormat = "table",
     store: StoreAt = None,
 ) -> None:
-    """Score how far one trace is from another: gaps, dispersion, lengths, dependence.
+    """Score how far one trace is from another.
 
     Example: lamina-traces compare azure load
     """
@@ -167,7 +263,10 @@ def compare(
     from lamina_traces.errors import CheckFailed
     from lamina_traces.fidelity import compare as score
 
-    first, second = (workloads.selected(workloads.trace(x, store=store, say=say), where, None, None) for x in (a, b))
+    first, second = (
+        workloads.selected(workloads.trace(x, store=store, say=say), where, None, None)
+        for x in (a, b)
+    )
     card = score(first, second)
     if fmt == "json":
         emit_object(card.to_dict())
@@ -186,6 +285,13 @@ def compare(
         ]
         emit(rows, fmt)
     failed = card.failed
-    say(f"{len(failed)} of {sum(x.limit is not None for x in card.lines)} gated lines are over their limit" if failed else "every gated line is within its limit")
+    say(
+        f"{len(failed)} of {sum(x.limit is not None for x in card.lines)} gated lines are over their limit"
+        if failed
+        else "every gated line is within its limit"
+    )
     if gate and failed:
-        raise CheckFailed(f"{card.b} is not like {card.a}: " + ", ".join(x.metric for x in failed), "the limits are fixed thresholds; see docs/architecture.md")
+        raise CheckFailed(
+            f"{card.b} is not like {card.a}: " + ", ".join(x.metric for x in failed),
+            "the limits are fixed thresholds; see docs/architecture.md",
+        )

@@ -11,22 +11,77 @@ Format = Literal["table", "md", "csv", "json", "jsonl"]
 
 StoreAt = Annotated[
     Path | None,
-    typer.Option("--store", envvar="LAMINA_STORE", show_envvar=True, help="Folder of the trace store [default: ./lamina-store]."),
+    typer.Option(
+        "--store",
+        envvar="LAMINA_STORE",
+        show_envvar=True,
+        help="Folder of the trace store [default: ./lamina-store].",
+    ),
 ]
 OutputFormat = Annotated[Format, typer.Option("--format", "-f", help="How to print.")]
-TraceArgument = Annotated[str, typer.Argument(metavar="TRACE", help="A stored name, a trace file, or a library profile (store:NAME and library:NAME settle a tie).")]
-WorkloadArgument = Annotated[
-    str, typer.Argument(metavar="WORKLOAD", help="A trace (stored name or file) or a workload profile (.json file or library name).")
+TraceArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="TRACE",
+        help="A stored name, a trace file, or a library profile (store:NAME and library:NAME settle a tie).",
+    ),
 ]
-Where = Annotated[str | None, typer.Option("--where", metavar="CONDITION", help="Only rows for which this SQL condition holds, as in \"model = 'GPT-4'\".")]
-From = Annotated[str | None, typer.Option("--from", metavar="TIME", help="Only arrivals from here on: a duration after the trace's origin (10m), or an ISO instant.")]
-To = Annotated[str | None, typer.Option("--to", metavar="TIME", help="Only arrivals before this: a duration after the trace's origin (2h), or an ISO instant.")]
-As = Annotated[str | None, typer.Option("--as", metavar="FORMAT", help="Read files as this format (see: catalog formats).")]
+WorkloadArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="WORKLOAD",
+        help="A trace (stored name or file) or a workload profile (.json file or library name).",
+    ),
+]
+Where = Annotated[
+    str | None,
+    typer.Option(
+        "--where",
+        metavar="CONDITION",
+        help="Only rows for which this SQL condition holds, as in \"model = 'GPT-4'\".",
+    ),
+]
+From = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        metavar="TIME",
+        help="Only arrivals from here on: a duration after the trace's origin (10m), or an ISO instant.",
+    ),
+]
+To = Annotated[
+    str | None,
+    typer.Option(
+        "--to",
+        metavar="TIME",
+        help="Only arrivals before this: a duration after the trace's origin (2h), or an ISO instant.",
+    ),
+]
+As = Annotated[
+    str | None,
+    typer.Option(
+        "--as", metavar="FORMAT", help="Read files as this format (see: catalog formats)."
+    ),
+]
 Map = Annotated[
     str | None,
-    typer.Option("--map", metavar="arrival=COL,…", help="Columns of an unknown file: arrival=COL,input=COL,output=COL and any canonical column."),
+    typer.Option(
+        "--map",
+        metavar="arrival=COL,…",
+        help="Columns of an unknown file: arrival=COL,input=COL,output=COL and any canonical column.",
+    ),
 ]
-TimeUnitOption = Annotated[Literal["s", "ms", "us", "ns"] | None, typer.Option("--time-unit", help="Unit of a numeric arrival column.")]
-TimeZone = Annotated[str | None, typer.Option("--tz", metavar="ZONE", help="Zone of naive time stamps, as in Europe/Berlin [default: UTC assumed, and said].")]
+TimeUnitOption = Annotated[
+    Literal["s", "ms", "us", "ns"] | None,
+    typer.Option("--time-unit", help="Unit of a numeric arrival column."),
+]
+TimeZone = Annotated[
+    str | None,
+    typer.Option(
+        "--tz",
+        metavar="ZONE",
+        help="Zone of naive time stamps, as in Europe/Berlin [default: UTC assumed, and said].",
+    ),
+]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lamina_traces import __version__
-from lamina_traces.errors import Notice
-from lamina_traces.errors import SCHEMA_VERSION
+from lamina_traces.errors import SCHEMA_VERSION, Notice
 
 Row = Mapping[str, Any]
 
@@ -22,9 +21,16 @@ Row = Mapping[str, Any]
 def emit(rows: Iterable[Row], fmt: str, columns: Sequence[str] | None = None) -> None:
     """Print rows as table, md, csv, json (a list of objects) or jsonl."""
     listed = [dict(r) for r in rows]
-    names = list(columns) if columns is not None else list(dict.fromkeys(k for r in listed for k in r))
+    names = (
+        list(columns) if columns is not None else list(dict.fromkeys(k for r in listed for k in r))
+    )
     if fmt == "json":
-        write(json.dumps([{k: plain(r.get(k)) for k in names} for r in listed], indent=1, ensure_ascii=False) + "\n")
+        write(
+            json.dumps(
+                [{k: plain(r.get(k)) for k in names} for r in listed], indent=1, ensure_ascii=False
+            )
+            + "\n"
+        )
     elif fmt == "jsonl":
         for r in listed:
             write(json.dumps({k: plain(r.get(k)) for k in names}, ensure_ascii=False) + "\n")
@@ -32,7 +38,12 @@ def emit(rows: Iterable[Row], fmt: str, columns: Sequence[str] | None = None) ->
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(names)
-        writer.writerows([["" if (v := plain(r.get(k))) is None else _cell_csv(v) for k in names] for r in listed])
+        writer.writerows(
+            [
+                ["" if (v := plain(r.get(k))) is None else _cell_csv(v) for k in names]
+                for r in listed
+            ]
+        )
         write(text.getvalue())
     else:
         write(table([[cell(r.get(k)) for k in names] for r in listed], names, md=fmt == "md"))
@@ -41,7 +52,12 @@ def emit(rows: Iterable[Row], fmt: str, columns: Sequence[str] | None = None) ->
 def emit_object(facts: Mapping[str, Any]) -> None:
     """Print one JSON object, with the schema and tool version first."""
     head = {"schema_version": SCHEMA_VERSION, "tool": f"lamina-traces {__version__}"}
-    write(json.dumps({k: plain(v) for k, v in (head | dict(facts)).items()}, indent=1, ensure_ascii=False) + "\n")
+    write(
+        json.dumps(
+            {k: plain(v) for k, v in (head | dict(facts)).items()}, indent=1, ensure_ascii=False
+        )
+        + "\n"
+    )
 
 
 def table(rows: Sequence[Sequence[str]], names: Sequence[str], *, md: bool = False) -> str:
@@ -53,17 +69,26 @@ def table(rows: Sequence[Sequence[str]], names: Sequence[str], *, md: bool = Fal
     right = [bool(rows) and all(_numeric(r[i]) for r in rows) for i in range(len(names))]
 
     def line(r: Sequence[str]) -> list[str]:
-        return [c.rjust(w) if to_right else c.ljust(w) for c, w, to_right in zip(r, widths, right, strict=True)]
+        return [
+            c.rjust(w) if to_right else c.ljust(w)
+            for c, w, to_right in zip(r, widths, right, strict=True)
+        ]
 
     if md:
-        rule = ["-" * (w - 1) + ":" if to_right else "-" * w for w, to_right in zip(widths, right, strict=True)]
+        rule = [
+            "-" * (w - 1) + ":" if to_right else "-" * w
+            for w, to_right in zip(widths, right, strict=True)
+        ]
         body = [line(grid[0]), rule, *(line(r) for r in grid[1:])]
         return "".join("| " + " | ".join(r) + " |\n" for r in body)
     return "".join("  ".join(line(r)).rstrip() + "\n" for r in grid)
 
 
 def _numeric(text: str) -> bool:
-    return text in ("", "–") or text.lstrip("-+").replace(",", "").replace(".", "", 1).rstrip("%").isdigit()
+    return (
+        text in ("", "–")
+        or text.lstrip("-+").replace(",", "").replace(".", "", 1).rstrip("%").isdigit()
+    )
 
 
 def cell(value: Any) -> str:
@@ -139,4 +164,8 @@ def write_file(path: Path, text: str) -> None:
     except OSError as e:
         from lamina_traces.errors import DataError
 
-        raise DataError(f"cannot be written: {e.strerror}", "name a file in an existing, writable folder", path=path) from e
+        raise DataError(
+            f"cannot be written: {e.strerror}",
+            "name a file in an existing, writable folder",
+            path=path,
+        ) from e

@@ -22,7 +22,9 @@ def counting(verb: str, total: int, unit: str) -> Iterator[Callable[[int], None]
         if now - start > 1 and now - last > 0.2 and sys.stderr.isatty():
             rate = done / (now - start)
             left = (total - done) / rate if rate else 0
-            sys.stderr.write(f"\r{verb} {done:,} of {total:,} {unit}, {rate:,.0f}/s, {left:.0f} s left \x1b[K")
+            sys.stderr.write(
+                f"\r{verb} {done:,} of {total:,} {unit}, {rate:,.0f}/s, {left:.0f} s left \x1b[K"
+            )
             sys.stderr.flush()
             last, shown = now, True
 

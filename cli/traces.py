@@ -24,19 +24,33 @@ from .options import (
 from .output import clean, emit, emit_object, say, table, warn, write
 
 if TYPE_CHECKING:
+    from lamina_traces.formats import Preview
     from lamina_traces.store import Trace
 
 
 def ingest(
-    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Trace files, plain, .gz or .zst; - is standard input.")],
-    name: Annotated[str | None, typer.Option("--name", "-n", help="Name of the trace [default: from the file].")] = None,
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="PATH...", help="Trace files, plain, .gz or .zst; - is standard input."
+        ),
+    ],
+    name: Annotated[
+        str | None, typer.Option("--name", "-n", help="Name of the trace [default: from the file].")
+    ] = None,
     as_: As = None,
     map_: Map = None,
     time_unit: TimeUnitOption = None,
     tz: TimeZone = None,
-    replace: Annotated[bool, typer.Option("--replace", help="Replace the trace of this name.")] = False,
-    keep_text: Annotated[bool, typer.Option("--keep-text", help="Keep prompts, completions and other text fields.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show mapping, units and time range; store nothing.")] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Replace the trace of this name.")
+    ] = False,
+    keep_text: Annotated[
+        bool, typer.Option("--keep-text", help="Keep prompts, completions and other text fields.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show mapping, units and time range; store nothing.")
+    ] = False,
     fmt: OutputFormat = "table",
     store: StoreAt = None,
 ) -> None:
@@ -46,23 +60,63 @@ def ingest(
     """
     from lamina_traces.store import Store
 
-    options: dict[str, Any] = {"as_format": as_, "mapping": map_, "time_unit": time_unit, "tz": tz, "keep_text": keep_text}
+    options: dict[str, Any] = {
+        "as_format": as_,
+        "mapping": map_,
+        "time_unit": time_unit,
+        "tz": tz,
+        "keep_text": keep_text,
+    }
     if dry_run:
         from lamina_traces import formats
 
         preview = formats.preview(paths, **options)
-        if fmt in ("json", "jsonl"):
-            emit_object(preview.to_dict())
-        else:
-            write(preview.text())
+        _print_preview(preview, fmt)
         return
     trace = Store(store).ingest(paths, name, replace=replace, **options)
     warn(trace.manifest.notices)
     if fmt in ("json", "jsonl"):
         emit_object(trace.manifest.to_dict())
     else:
-        write(clean(f"{trace.name}: {trace.manifest.summary_line()}") + "\n")
+        write(clean(f"{trace.name}: {_size(trace)}; {trace.manifest.summary_line()}") + "\n")
     say(f"next: lamina-traces fit {_quoted(trace.name)}")
+
+
+def _print_preview(p: Preview, fmt: str) -> None:
+    from lamina_traces.units import format_seconds
+
+    mapping = [{"column": a, "becomes": b, "unit": u or "–"} for a, b, u in p.mapping]
+    span_s = None if p.first_ns is None or p.last_ns is None else (p.last_ns - p.first_ns) / 1e9
+    if fmt in ("json", "jsonl"):
+        facts = {
+            "format": p.format,
+            "kind": p.kind,
+            "table": p.table,
+            "clock": p.clock,
+            "mapping": mapping,
+        }
+        facts |= {"extra": p.extra, "dropped_fields": p.dropped_fields, "rows_seen": p.rows_seen}
+        facts |= {
+            "first_ns": p.first_ns,
+            "last_ns": p.last_ns,
+            "origin_ns": p.origin_ns,
+            "head": p.rows.to_dicts(),
+        }
+        emit_object(facts)
+        return
+    write(clean(f"{p.title} ({p.format}), table {p.table}, clock {p.clock}") + "\n")
+    write(f"the first {p.rows_seen:,} rows span {format_seconds(span_s)}; nothing is stored\n\n")
+    emit(mapping, fmt)
+    if p.extra:
+        write(clean(f"kept in extra: {', '.join(p.extra)}") + "\n")
+    if p.dropped_fields:
+        write(clean(f"dropped: {', '.join(p.dropped_fields)} (text; --keep-text keeps it)") + "\n")
+    write("\n")
+    emit(p.rows.to_dicts(), fmt)
+    if p.rejects.height:
+        write("\nrejected lines:\n")
+        emit(p.rejects.head(5).to_dicts(), fmt)
+    warn(p.notices)
 
 
 def ls(fmt: OutputFormat = "table", store: StoreAt = None) -> None:
@@ -91,7 +145,13 @@ def ls(fmt: OutputFormat = "table", store: StoreAt = None) -> None:
 
 
 def show(
-    what: Annotated[str, typer.Argument(metavar="TRACE|PROFILE", help="A trace (stored name or file) or a workload profile (.json or library name).")],
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="TRACE|PROFILE",
+            help="A trace (stored name or file) or a workload profile (.json or library name).",
+        ),
+    ],
     rows: Annotated[int, typer.Option("--rows", min=0, help="How many rows to show.")] = 5,
     where: Where = None,
     from_: From = None,
@@ -128,22 +188,40 @@ def _print_trace(trace: Trace, rows: int, fmt: str) -> None:
         ("trace", clean(trace.name)),
         ("kind", f"{m.kind}, {m.nature}, format {m.format or '–'}"),
         ("rows", f"{format_count(m.rows)} over {format_seconds(m.span_s)}"),
-        ("clock", f"{m.clock}{origin}, tick {format_seconds(None if m.tick_ns is None else m.tick_ns / 1e9)}"),
+        (
+            "clock",
+            f"{m.clock}{origin}, tick {format_seconds(None if m.tick_ns is None else m.tick_ns / 1e9)}",
+        ),
         ("lines", m.summary_line()),
     ]
     if m.dropped_fields:
-        facts.append(("dropped", clean(", ".join(m.dropped_fields)) + " (text; --keep-text keeps it)"))
+        facts.append(
+            ("dropped", clean(", ".join(m.dropped_fields)) + " (text; --keep-text keeps it)")
+        )
     if m.row_hash:
         facts.append(("row hash", m.row_hash))
     facts += [("from", clean(f"{k}: {v}")) for k, v in m.provenance.items() if v is not None]
-    facts += [("input", f"{clean(i.name)}, {i.bytes:,} bytes" + (f", sha256 {i.sha256[:16]}…" if i.sha256 else "")) for i in m.inputs]
+    facts += [
+        (
+            "input",
+            f"{clean(i.name)}, {i.bytes:,} bytes"
+            + (f", sha256 {i.sha256[:16]}…" if i.sha256 else ""),
+        )
+        for i in m.inputs
+    ]
     write("".join(f"{k:9} {v}\n" for k, v in facts))
     for name in trace.tables:
         spec = TABLES[name]
         recorded = set(trace.columns(name))
         write(f"\n{name}: {spec.doc}\n")
         shown = [c for c in spec.columns if c.name in recorded]
-        write(table([[c.name, c.type, c.unit or "–", c.doc] for c in shown], ["column", "type", "unit", "meaning"], md=fmt == "md"))
+        write(
+            table(
+                [[c.name, c.type, c.unit or "–", c.doc] for c in shown],
+                ["column", "type", "unit", "meaning"],
+                md=fmt == "md",
+            )
+        )
     head = _head(trace, rows)
     if head:
         write("\n")
@@ -163,7 +241,13 @@ def _head(trace: Trace, rows: int) -> list[dict[str, Any]]:
 
 
 def sql(
-    query: Annotated[str, typer.Argument(metavar="QUERY", help="One SELECT; traces are tables of their names. - reads standard input.")],
+    query: Annotated[
+        str,
+        typer.Argument(
+            metavar="QUERY",
+            help="One SELECT; traces are tables of their names. - reads standard input.",
+        ),
+    ],
     fmt: OutputFormat = "table",
     store: StoreAt = None,
 ) -> None:
@@ -179,9 +263,12 @@ def sql(
 
 def export(
     trace: TraceArgument,
-    to_target: Annotated[str, typer.Option("--to", metavar="TARGET", help="What to write (see: catalog targets).")],
+    to_target: Annotated[
+        str, typer.Option("--to", metavar="TARGET", help="What to write (see: catalog targets).")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")],
     where: Where = None,
+    fmt: OutputFormat = "table",
     store: StoreAt = None,
 ) -> None:
     """Write a trace as a file that another tool imports.
@@ -192,10 +279,22 @@ def export(
 
     chosen = workloads.selected(workloads.trace(trace, store=store, say=say), where, None, None)
     summary = workloads.export(chosen, to_target, output)
-    write(clean(summary.line()) + "\n")
-    warn(summary.notices)
-    if summary.command:
-        say(f"import it with: {summary.command}")
+    if fmt in ("json", "jsonl"):
+        emit_object(summary.to_dict())
+    else:
+        write(
+            clean(
+                f"{output}: {summary.written:,} of {summary.rows:,} requests as {summary.target}, sha256 {summary.sha256[:16]}…"
+            )
+            + "\n"
+        )
+        for reason, n in summary.skipped.items():
+            write(clean(f"  left out {n:,} rows: {reason}") + "\n")
+        for column, n in summary.losses.items():
+            write(clean(f"  not carried: {column} ({n:,} values)") + "\n")
+        for note in summary.notes:
+            write(clean(f"  note: {note}") + "\n")
+    say(f"import it with: {summary.command}")
 
 
 def rm(
@@ -214,11 +313,23 @@ def rm(
     trace = opened.trace(name)
     if not yes:
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
-            raise UsageError(f"will not remove {trace.name!r} without being asked twice", "add --yes")
-        if not typer.confirm(f"remove {clean(trace.name)} ({trace.manifest.rows:,} rows)?", err=True):
+            raise UsageError(
+                f"will not remove {trace.name!r} without being asked twice", "add --yes"
+            )
+        if not typer.confirm(
+            f"remove {clean(trace.name)} ({trace.manifest.rows:,} rows)?", err=True
+        ):
             raise typer.Abort
     opened.remove(name)
     say(f"removed {trace.name}")
+
+
+def _size(trace: Trace) -> str:
+    from lamina_traces.units import format_count, format_seconds
+
+    m = trace.manifest
+    span = "" if m.span_s is None else f" over {format_seconds(m.span_s)}"
+    return f"{format_count(m.rows)} rows of {m.main_table}{span}, read as {m.format}"
 
 
 def _quoted(name: str) -> str:

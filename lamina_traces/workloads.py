@@ -26,7 +26,17 @@ from .units import NS_PER_S, Rate, format_count, parse_duration_ns
 
 Say = Callable[[str], None]
 
-__all__ = ["Profile", "Trace", "export", "open_profile", "resolve", "selected", "store_generated", "trace", "write_parquet"]
+__all__ = [
+    "Profile",
+    "Trace",
+    "export",
+    "open_profile",
+    "resolve",
+    "selected",
+    "store_generated",
+    "trace",
+    "write_parquet",
+]
 
 _temporary: Store | None = None
 
@@ -37,7 +47,7 @@ def _silent(_text: str) -> None:
 
 def temporary_store() -> Store:
     """A store in a temporary folder, removed when the process ends."""
-    global _temporary  # noqa: PLW0603 - one per process, so that its traces share one folder
+    global _temporary
     if _temporary is None:
         folder = tempfile.mkdtemp(prefix="lamina-")
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
@@ -50,7 +60,9 @@ def is_path(text: str) -> bool:
     return text == "-" or "/" in text or "\\" in text or bool(Path(text).suffix)
 
 
-def resolve(text: str, *, store: Path | None = None, say: Say = _silent, **reading: Any) -> Trace | Profile:
+def resolve(
+    text: str, *, store: Path | None = None, say: Say = _silent, **reading: Any
+) -> Trace | Profile:
     """The trace or profile that ``text`` stands for. Raises UsageError (unknown, ambiguous), DataError."""
     scope, _, rest = text.partition(":")
     if scope == "library" and rest:
@@ -61,7 +73,9 @@ def resolve(text: str, *, store: Path | None = None, say: Say = _silent, **readi
     stored = text in opened
     if is_path(text):
         if stored and Path(text).exists():
-            raise UsageError(f"{text!r} is a file and a stored trace", f"write ./{text} or store:{text}")
+            raise UsageError(
+                f"{text!r} is a file and a stored trace", f"write ./{text} or store:{text}"
+            )
         if stored:
             return opened.trace(text)
         if text.endswith(".json") and _is_profile(Path(text)):
@@ -71,14 +85,25 @@ def resolve(text: str, *, store: Path | None = None, say: Say = _silent, **readi
         return found
     library = library_names()
     if stored and text in library:
-        raise UsageError(f"{text!r} is a stored trace and a library profile", f"write store:{text} or library:{text}")
+        raise UsageError(
+            f"{text!r} is a stored trace and a library profile",
+            f"write store:{text} or library:{text}",
+        )
     if stored:
         return opened.trace(text)
     if text in library:
         return Profile.library(text)
     if Path(text).exists():
-        raise UsageError(f"{text!r} is not a stored trace; a file of this name exists", f"write ./{text} to read the file")
-    raise UnknownName("trace or profile", text, [*opened.names(), *library], "lamina-traces ls, lamina-traces catalog presets")
+        raise UsageError(
+            f"{text!r} is not a stored trace; a file of this name exists",
+            f"write ./{text} to read the file",
+        )
+    raise UnknownName(
+        "trace or profile",
+        text,
+        [*opened.names(), *library],
+        "lamina-traces ls, lamina-traces catalog presets",
+    )
 
 
 def _is_profile(path: Path) -> bool:
@@ -94,8 +119,12 @@ def trace(text: str, *, store: Path | None = None, say: Say = _silent, **reading
     found = resolve(text, store=store, say=say, **reading)
     if isinstance(found, Trace):
         return found
-    made = store_generated(temporary_store(), f"{found.name} seed 0", generator.plan(found), replace=True)
-    say(f"generated {format_count(made.manifest.rows)} rows from profile {found.name} (seed 0) into a temporary store")
+    made = store_generated(
+        temporary_store(), f"{found.name} seed 0", generator.plan(found), replace=True
+    )
+    say(
+        f"generated {format_count(made.manifest.rows)} rows from profile {found.name} (seed 0) into a temporary store"
+    )
     return made
 
 
@@ -125,8 +154,15 @@ def _instant(chosen: Trace, text: str | None) -> int | None:
         return 0 if text in ("0", "0s") else parse_duration_ns(text)
     origin = chosen.manifest.origin_ns
     if origin is None or stamp.tzinfo is None:
-        why = "has no zone" if origin is not None else f"needs a trace with an absolute clock, and {chosen.name!r} has a {chosen.manifest.clock} one"
-        raise UsageError(f"instant {text!r} {why}", "write it like 2023-11-16T18:20:00+00:00, or as a duration after the origin: 10m")
+        why = (
+            "has no zone"
+            if origin is not None
+            else f"needs a trace with an absolute clock, and {chosen.name!r} has a {chosen.manifest.clock} one"
+        )
+        raise UsageError(
+            f"instant {text!r} {why}",
+            "write it like 2023-11-16T18:20:00+00:00, or as a duration after the origin: 10m",
+        )
     epoch = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
     delta = stamp - epoch
     return (delta.days * 86400 + delta.seconds) * NS_PER_S + delta.microseconds * 1000 - origin
@@ -201,20 +237,29 @@ def write_parquet(
             data = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
             if sink is None:
                 meta = {b"lamina": json.dumps(provenance(p, shard)).encode()}
-                sink = pq.ParquetWriter(temporary, data.schema.with_metadata(meta), **encoding(data.schema))
+                sink = pq.ParquetWriter(
+                    temporary, data.schema.with_metadata(meta), **encoding(data.schema)
+                )
             sink.write_table(data.replace_schema_metadata(sink.schema.metadata))
             total = (total + generator.frame_hash(frame)) % 2**64
             rows += frame.height
             if progress:
                 progress(frame.height)
         if sink is None:
-            raise UsageError("nothing to write: no request falls into the asked time", "raise --duration or --rate")
+            raise UsageError(
+                "nothing to write: no request falls into the asked time",
+                "raise --duration or --rate",
+            )
         sink.close()
         temporary.replace(path)
     except OSError as e:
         from .errors import DataError
 
-        raise DataError(f"cannot be written: {e.strerror or e}", "name a file in an existing, writable folder with room", path=path) from e
+        raise DataError(
+            f"cannot be written: {e.strerror or e}",
+            "name a file in an existing, writable folder with room",
+            path=path,
+        ) from e
     finally:
         temporary.unlink(missing_ok=True)
     return rows, f"{total:016x}"
@@ -228,7 +273,9 @@ def export(chosen: Trace, target: str, path: Path) -> formats.ExportSummary:
     if target not in formats.TARGETS:
         raise UnknownName("target", target, formats.TARGETS, "lamina-traces catalog targets")
     if "llm_requests" not in chosen.tables:
-        raise UsageError(f"trace {chosen.name!r} holds no LLM requests", "export a trace of kind llm")
+        raise UsageError(
+            f"trace {chosen.name!r} holds no LLM requests", "export a trace of kind llm"
+        )
     batches = (pl.DataFrame(pl.from_arrow(b)) for b in chosen.batches("llm_requests"))
     return formats.export(batches, target, path, origin_ns=chosen.manifest.origin_ns)
 

@@ -1,0 +1,508 @@
+"""Runs: a trace → Requests → lowered spec → serving clock → Run. The only module that knows both wings.
+
+A run is a trace of nature ``simulated``: its requests with their timings, the engine's state on a grid and
+its power, and in the manifest the spec, the metrics and what bound. So runs are listed, queried, exported,
+compared and reported as traces are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from . import specs
+from .costs import State
+from .errors import ModelError, Notice, UsageError
+from .schema import Requests
+from .simulator import ERROR_CODE, Result, Slo, Verdict, judge, parse_slo
+from .simulator import simulate as serve
+from .specs import Serving
+from .units import NS_PER_S, format_count, format_number, format_seconds
+
+if TYPE_CHECKING:
+    from .store import Store, Trace
+
+__all__ = ["Run", "deployment", "is_run", "parse_slo", "requests_of", "simulate"]
+
+Replay = Literal["session", "open"]
+Ints = npt.NDArray[np.int64]
+
+_COLUMNS = (
+    "row_id",
+    "arrival_ns",
+    "input_tokens",
+    "output_tokens",
+    "depends_on",
+    "session_id",
+    "delay_after_parent_ns",
+    "priority",
+)
+
+
+def deployment(
+    path: Path | None,
+    model: str,
+    gpu: str,
+    *,
+    tp: int = 1,
+    replicas: int = 1,
+    dtype: str = "bf16",
+    route: str = "round-robin",
+) -> Serving:
+    """The serving spec of a TOML file, or of the command line's flags. Checked."""
+    if path is not None:
+        return specs.load(path)
+    return specs.simple(model, gpu, tp=tp, replicas=replicas, dtype=dtype, route=route)
+
+
+def requests_of(
+    trace: Trace, *, replay: Replay = "session"
+) -> tuple[Requests, str, tuple[Notice, ...]]:
+    """The requests of a trace for the simulator, the replay mode that was possible, and what was left out.
+
+    ``session``: a request waits for its recorded parents (``depends_on``), or, where the trace records
+    sessions with delays, for the turn before it, and its recorded delay then passes. ``open``: recorded
+    arrivals only. Rows without both lengths (failed ones, in some formats) are left out and counted.
+    """
+    if "llm_requests" not in trace.tables:
+        raise UsageError(
+            f"trace {trace.name!r} holds no LLM requests",
+            "simulate a trace of kind llm, or a workload profile",
+        )
+    wanted = [c for c in _COLUMNS if trace.has(c)]
+    missing = [c for c in ("arrival_ns", "input_tokens", "output_tokens") if c not in wanted]
+    if missing:
+        raise ModelError(
+            f"trace {trace.name!r} records no {', '.join(missing)}",
+            "ingest it with --map naming these columns",
+        )
+    frame = pl.DataFrame(pl.from_arrow(list(trace.batches("llm_requests", wanted)), schema=None))
+    total = frame.height
+    frame = frame.filter(
+        pl.col("arrival_ns").is_not_null()
+        & (pl.col("input_tokens") >= 1)
+        & (pl.col("output_tokens") >= 1)
+    )
+    notices = []
+    if frame.height < total:
+        notices.append(
+            Notice(
+                "no-lengths",
+                f"{total - frame.height:,} of {total:,} rows have no arrival, no input or no output tokens and are not simulated",
+                "requests",
+            )
+        )
+    if not frame.height:
+        raise ModelError(
+            f"no row of {trace.name!r} can be simulated: none has an arrival and both lengths",
+            "look at it with: lamina-traces show",
+        )
+    parents, delay = (None, None) if replay == "open" else _dependencies(frame)
+    n = frame.height
+    requests = Requests.make(
+        frame["arrival_ns"].to_numpy(),
+        frame["input_tokens"].to_numpy(),
+        frame["output_tokens"].to_numpy(),
+        row_id=frame["row_id"].to_numpy(),
+        delay_ns=delay,
+        parents=parents,
+        priority=frame["priority"].fill_null(0).to_numpy()
+        if "priority" in frame.columns
+        else np.zeros(n, np.int64),
+    )
+    return requests, "session" if parents is not None else "open", tuple(notices)
+
+
+def _dependencies(frame: pl.DataFrame) -> tuple[list[list[int]] | None, Ints | None]:
+    """Parents as positions, and delays; (None, None) where the trace records neither."""
+    n = frame.height
+    delay = np.zeros(n, np.int64)
+    if "delay_after_parent_ns" in frame.columns:
+        delay = frame["delay_after_parent_ns"].fill_null(0).to_numpy().astype(np.int64)
+    if "depends_on" in frame.columns:
+        position = {int(r): i for i, r in enumerate(frame["row_id"].to_list())}
+        parents = [
+            [position[p] for p in (d or []) if p in position] for d in frame["depends_on"].to_list()
+        ]
+        return parents, delay
+    if "session_id" in frame.columns and "delay_after_parent_ns" in frame.columns:
+        before: dict[str, int] = {}
+        parents = []
+        follows = frame["delay_after_parent_ns"].is_not_null().to_list()
+        for i, session in enumerate(frame["session_id"].to_list()):
+            known = session is not None and follows[i] and session in before
+            parents.append([before[session]] if known else [])
+            if session is not None:
+                before[session] = i
+        return parents, delay
+    return None, None
+
+
+def simulate(
+    trace: Trace,
+    spec: Serving,
+    *,
+    replay: Replay = "session",
+    slo: Slo | None = None,
+    name: str | None = None,
+) -> Run:
+    """Replay a trace on a spec. Raises ModelError where the trace or the spec cannot be simulated."""
+    requests, mode, left_out = requests_of(trace, replay=replay)
+    result = serve(requests, spec, slo=slo)
+    verdicts = judge(slo, result.metrics) if slo else []
+    span_s = requests.span_ns / NS_PER_S
+    return Run(
+        name=name or f"{trace.name} on {spec.model}",
+        workload={
+            "name": trace.name,
+            "source": trace.manifest.nature,
+            "requests": len(requests),
+            "rate_per_s": len(requests) / span_s if span_s > 0 else None,
+            "span_s": span_s,
+            "replay": mode,
+            "row_hash": trace.manifest.row_hash,
+            "input_sha256": [i.sha256 for i in trace.manifest.inputs],
+        },
+        deployment=_deployment(spec),
+        spec=specs.dumps(spec),
+        techniques=(),
+        metrics=_metrics(result),
+        slo=tuple(_verdict(v) for v in verdicts),
+        requests=_requests_frame(requests, result),
+        windows=_windows_frame(result),
+        power=_power_frame(result),
+        explain=_explain(result),
+        binding=result.binding,
+        notices=(*left_out, *result.metrics.notices),
+    )
+
+
+@dataclass(frozen=True)
+class Run:
+    """One simulated run. Frames have the canonical columns of ``llm_requests`` (with timings),
+    ``batch_windows`` and ``power_samples``; ``metrics`` carry their unit in the key, None with
+    ``<key>_why`` where undefined; ``explain`` has one row per operator of a mean busy iteration.
+    """
+
+    name: str
+    workload: Mapping[str, Any]
+    deployment: Mapping[str, Any]
+    spec: str
+    """the serving spec as TOML."""
+    techniques: tuple[str, ...]
+    metrics: Mapping[str, Any]
+    slo: tuple[Mapping[str, Any], ...]
+    requests: pl.DataFrame
+    windows: pl.DataFrame
+    power: pl.DataFrame
+    explain: list[dict[str, Any]]
+    binding: str | None
+    notices: tuple[Notice, ...]
+
+    @property
+    def slo_met(self) -> bool:
+        """Whether every limit held; a limit whose metric is undefined did not."""
+        return all(v["ok"] for v in self.slo)
+
+    @property
+    def slo_text(self) -> str:
+        """The limits that were missed."""
+        return "; ".join(
+            f"{v['limit']} (observed {format_seconds(v['observed_s'])})"
+            for v in self.slo
+            if not v["ok"]
+        )
+
+    def headline(self) -> str:
+        """The run in one sentence."""
+        d, m = self.deployment, self.metrics
+        text = f"{format_count(self.workload['requests'])} requests of {self.workload['name']} on {d['text']}: "
+        if m.get("saturated"):
+            return text + "more arrive than it can serve, so there is no steady state."
+        first = (
+            f"half see their first token within {format_seconds(m['ttft_p50_s'])}"
+            if m.get("ttft_p50_s") is not None
+            else "too few for percentiles"
+        )
+        last = (
+            f", 99 % within {format_seconds(m['ttft_p99_s'])}"
+            if m.get("ttft_p99_s") is not None
+            else ""
+        )
+        busy = (
+            f"; the engine is busy {m['busy_frac']:.0%} of the time"
+            if m.get("busy_frac") is not None
+            else ""
+        )
+        bound = f" and bound by {self.binding}" if self.binding and busy else ""
+        return f"{text}{first}{last}{busy}{bound}."
+
+    def latency_rows(self) -> list[dict[str, str]]:
+        """Latencies as a matrix for people: one row each for ttft, tpot, e2e, queue."""
+        stats = ("mean", "p50", "p90", "p95", "p99", "p99.9")
+        rows = []
+        for name in ("ttft", "tpot", "e2e", "queue"):
+            cells = {s: format_seconds(self.metrics.get(f"{name}_{s}_s")) for s in stats}
+            rows.append({"latency": name, **cells})
+        return rows
+
+    def metric_rows(self) -> list[dict[str, str]]:
+        """The other metrics for people: metric, value with its unit, and why it is missing where it is."""
+        rows = []
+        for key, value in self.metrics.items():
+            if (
+                key.endswith("_why")
+                or key == "saturated"
+                or key.startswith(("ttft_", "tpot_", "e2e_", "queue_"))
+            ):
+                continue
+            rows.append(
+                {
+                    "metric": key,
+                    "value": _shown(key, value),
+                    "note": self.metrics.get(f"{key}_why") or "",
+                }
+            )
+        rows += [
+            {
+                "metric": f"slo {v['limit']}",
+                "value": format_seconds(v["observed_s"]),
+                "note": "met" if v["ok"] else "missed",
+            }
+            for v in self.slo
+        ]
+        return rows
+
+    def missing(self) -> list[str]:
+        """Why latencies are missing, one sentence each."""
+        stats = [
+            k
+            for k, v in self.metrics.items()
+            if v is None and k.startswith(("ttft_", "tpot_", "e2e_", "queue_"))
+        ]
+        return [f"{k}: {self.metrics[f'{k}_why']}" for k in stats if f"{k}_why" in self.metrics]
+
+    def facts(self) -> dict[str, Any]:
+        """What goes into the manifest: everything but the frames."""
+        return {
+            "name": self.name,
+            "workload": dict(self.workload),
+            "deployment": dict(self.deployment),
+            "spec": self.spec,
+            "techniques": list(self.techniques),
+            "metrics": dict(self.metrics),
+            "slo": [dict(v) for v in self.slo],
+            "explain": self.explain,
+            "binding": self.binding,
+            "notices": [n.to_dict() for n in self.notices],
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Flat for scripts: the metrics at the top level, the rest beside them."""
+        facts = self.facts()
+        return {**facts.pop("metrics"), **facts}
+
+    def save(self, store: Store, name: str, *, replace: bool = False) -> Trace:
+        """Store the run as a trace of nature ``simulated``."""
+        with store.writer(name, kind="llm", nature="simulated", replace=replace) as writer:
+            writer.write("llm_requests", self.requests)
+            if self.windows.height:
+                writer.write("batch_windows", self.windows)
+            if self.power.height:
+                writer.write("power_samples", self.power)
+            return writer.commit(
+                clock="relative",
+                format="lamina",
+                notices=self.notices,
+                provenance={"run": self.facts()},
+            )
+
+    @classmethod
+    def load(cls, trace: Trace) -> Run:
+        """A run that was saved. Raises UsageError when the trace is none."""
+        if not is_run(trace):
+            raise UsageError(
+                f"trace {trace.name!r} is not a run",
+                "make one with: lamina-traces simulate TRACE --save NAME",
+            )
+        d = trace.manifest.provenance["run"]
+
+        def frame(table: str) -> pl.DataFrame:
+            return trace.scan(table).collect() if table in trace.tables else pl.DataFrame()
+
+        return cls(
+            name=d["name"],
+            workload=d["workload"],
+            deployment=d["deployment"],
+            spec=d["spec"],
+            techniques=tuple(d["techniques"]),
+            metrics=d["metrics"],
+            slo=tuple(d["slo"]),
+            requests=frame("llm_requests"),
+            windows=frame("batch_windows"),
+            power=frame("power_samples"),
+            explain=d["explain"],
+            binding=d["binding"],
+            notices=tuple(Notice.from_dict(n) for n in d["notices"]),
+        )
+
+
+def is_run(trace: Trace) -> bool:
+    """Whether a trace is a saved run."""
+    return "run" in trace.manifest.provenance
+
+
+# --- results as frames -----------------------------------------------------------------------------
+
+
+def _deployment(spec: Serving) -> dict[str, Any]:
+    pool = spec.pools[0]
+    group = specs.main_group(pool)
+    count = spec.replicas
+    shape = f"tp {group.tp}, " if group.tp > 1 else ""
+    more = "" if len(spec.pools) == 1 else f" and {len(spec.pools) - 1} more pools"
+    return {
+        "text": f"{count * group.n} × {group.gpu} ({shape}{count} replica{'s' if count != 1 else ''}{more}) serving {spec.model}",
+        "model": spec.model,
+        "gpu": group.gpu,
+        "tp": group.tp,
+        "replicas": count,
+        "devices": spec.devices,
+        "dtype": spec.dtype,
+        "route": spec.route,
+        "software_era": spec.era,
+    }
+
+
+def _metrics(result: Result) -> dict[str, Any]:
+    out: dict[str, Any] = {"saturated": result.metrics.saturated}
+    for key, value in result.metrics.values.items():
+        out[key] = value
+        if value is None and key in result.metrics.reasons:
+            out[f"{key}_why"] = result.metrics.reasons[key]
+    return out
+
+
+def _verdict(v: Verdict) -> dict[str, Any]:
+    return {
+        "limit": str(v.limit),
+        "limit_s": v.limit.limit_s,
+        "observed_s": v.observed_s,
+        "ok": v.ok,
+    }
+
+
+def _requests_frame(requests: Requests, result: Result) -> pl.DataFrame:
+    rows = result.rows
+
+    def instant(ns: Ints) -> pl.Series:
+        return pl.select(
+            pl.when(pl.lit(pl.Series(ns)) >= 0).then(pl.lit(pl.Series(ns)))
+        ).to_series()
+
+    released, first, last, scheduled = (
+        rows.release_ns,
+        rows.first_token_ns,
+        rows.last_token_ns,
+        rows.scheduled_ns,
+    )
+
+    def seconds(a: Ints, b: Ints, ok: npt.NDArray[np.bool_]) -> pl.Series:
+        s = pl.Series((a - b) / NS_PER_S)
+        return pl.select(pl.when(pl.lit(pl.Series(ok))).then(pl.lit(s))).to_series()
+
+    done = (last >= 0) & (first >= 0)
+    many = done & (requests.output_tokens > 1)
+    tpot = (last - first) / np.maximum(requests.output_tokens - 1, 1) / NS_PER_S
+    codes = [ERROR_CODE.get(s) for s in rows.status.tolist()]
+    return pl.DataFrame(
+        {
+            "row_id": requests.row_id,
+            "arrival_ns": np.where(released >= 0, released, requests.arrival_ns),
+            "input_tokens": requests.input_tokens,
+            "output_tokens": requests.output_tokens,
+            "status": pl.Series(result.status(), dtype=pl.String),
+            "error_code": pl.Series(codes, dtype=pl.String),
+            "scheduled_ns": instant(scheduled),
+            "first_token_ns": instant(first),
+            "last_token_ns": instant(last),
+            "queue_s": seconds(scheduled, released, (scheduled >= 0) & (released >= 0)),
+            "ttft_s": seconds(first, released, first >= 0),
+            "tpot_s": pl.select(
+                pl.when(pl.lit(pl.Series(many))).then(pl.lit(pl.Series(tpot)))
+            ).to_series(),
+            "e2e_s": seconds(last, released, done),
+            "replica": rows.replica,
+            "preemptions": rows.preemptions,
+        }
+    ).with_columns(
+        pl.col("input_tokens", "output_tokens", "preemptions").cast(pl.Int32),
+        pl.when(pl.col("replica") >= 0).then(pl.col("replica")).cast(pl.Int32),
+    )
+
+
+def _windows_frame(result: Result) -> pl.DataFrame:
+    return pl.DataFrame(dict(result.batch_windows())).with_columns(pl.col("replica").cast(pl.Int32))
+
+
+def _power_frame(result: Result) -> pl.DataFrame:
+    w = result.windows
+    return pl.DataFrame(
+        {
+            "row_id": np.arange(len(w)),
+            "arrival_ns": w.start_ns,
+            "device": pl.Series([f"replica{r}" for r in w.replica.tolist()], dtype=pl.String),
+            "domain": pl.Series(["gpu"] * len(w), dtype=pl.String),
+            "power_w": result.power_w,
+            "is_average": np.ones(len(w), dtype=bool),
+        }
+    )
+
+
+def _explain(result: Result) -> list[dict[str, Any]]:
+    """Operators of the mean busy iteration of the first pool, with each one's share of all busy time."""
+    w = result.windows
+    iterations = int(w.iterations.sum())
+    if not iterations:
+        return []
+    x = w.x.sum(axis=0) / iterations
+    state = State(D=float(x[1]), p=float(x[2]), Q=float(x[3]), S=float(x[4]), C=float(x[5]))
+    return [
+        {
+            "op": c.op,
+            "about": c.resource,
+            "binds": c.binds,
+            "gflop": c.flops / 1e9,
+            "gb": c.bytes / 1e9,
+            "net_gb": c.net_bytes / 1e9,
+            "ms": c.seconds * 1e3,
+            "share": result.op_shares.get(c.op, 0.0),
+        }
+        for c in result.step_models[0].explain(state)
+    ]
+
+
+def _shown(key: str, value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if key.endswith("_per_s") or "_per_" in key:
+        return format_number(float(value))
+    if key.endswith("_s"):
+        return format_seconds(float(value))
+    if (
+        key.endswith("_frac")
+        or key == "slo_attainment"
+        or (key.endswith("_mean") and key.startswith(("mfu", "mbu")))
+    ):
+        return f"{float(value):.1%}"
+    if isinstance(value, int):
+        return format_count(value)
+    return format_number(float(value))
