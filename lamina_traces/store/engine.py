@@ -8,6 +8,7 @@ any query text runs.
 from __future__ import annotations
 
 import contextlib
+import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -18,6 +19,8 @@ import pyarrow as pa
 
 from ..errors import StoreError, UsageError
 from ..schema import Table
+
+_AGAIN = "remove the trace and ingest its source again"
 
 POLARS_TYPES: dict[str, pl.DataType] = {
     "BIGINT": pl.Int64(),
@@ -65,11 +68,13 @@ def connect(
     threads: int | None = None,
     memory_limit: str | None = None,
     spill: Path | None = None,
+    users_text: bool = False,
 ) -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection that can read ``files`` and nothing else, once ``setup`` (views) has run.
 
     No extension is found or loaded, Python variables are not seen as tables, and no setting can be
-    changed any more. ``spill`` is where DuckDB may put what does not fit into memory.
+    changed any more. ``spill`` is where DuckDB may put what does not fit into memory; ``users_text`` says
+    that ``setup`` holds conditions of the user's.
     """
     config: dict[str, str | bool | int | float | list[str]] = {
         "autoinstall_known_extensions": "false",
@@ -84,8 +89,11 @@ def connect(
     with translated("open"):
         connection = duckdb.connect(":memory:", config=config)
     try:
-        with translated("read the trace"):
-            place = spill or Path(tempfile.gettempdir()) / f"lamina-traces-{id(connection):x}"
+        with translated("read the trace", users_text=users_text):
+            place = (
+                spill
+                or Path(tempfile.gettempdir()) / f"lamina-traces-{os.getpid()}-{id(connection):x}"
+            )
             connection.execute(f"SET temp_directory = {text(place)}")
             connection.execute(f"SET allowed_paths = [{', '.join(text(f) for f in files)}]")
             connection.execute("SET enable_external_access = false")
@@ -109,6 +117,8 @@ def translated(doing: str, *, users_text: bool = False) -> Iterator[None]:
             f"cannot {doing}: not enough memory", "ask for fewer rows or columns, or aggregate"
         ) from e
     except duckdb.PermissionException as e:
+        if not users_text:  # our own text names only files that should be there
+            raise StoreError(f"cannot {doing}: {_first_line(e)}", _AGAIN) from e
         raise UsageError(
             f"cannot {doing}: {_first_line(e)}",
             "SQL sees the traces of the store and no other file",
@@ -116,9 +126,7 @@ def translated(doing: str, *, users_text: bool = False) -> Iterator[None]:
     except (duckdb.IOException, duckdb.InvalidInputException) as e:
         if users_text and isinstance(e, duckdb.InvalidInputException):
             raise UsageError(f"cannot {doing}: {_first_line(e)}") from e
-        raise StoreError(
-            f"cannot {doing}: {_first_line(e)}", "remove the trace and ingest its source again"
-        ) from e
+        raise StoreError(f"cannot {doing}: {_first_line(e)}", _AGAIN) from e
     except duckdb.Error as e:
         if users_text:
             raise UsageError(f"cannot {doing}: {_first_line(e)}", _rest(e)) from e

@@ -199,6 +199,12 @@ class Layout:
             (generation / "lease").touch()
             return staging, lock
 
+    def discard(self, staging: Path, lock: Lock) -> None:
+        """Remove the staging of a writer that ends. A failure leaves it to the next sweep."""
+        with contextlib.suppress(OSError), self.changing():
+            shutil.rmtree(staging)
+        lock.release()
+
     def publish(self, staging: Path, slug: str, *, replace: bool) -> Path | None:
         """Make a synced ``staging`` the current generation; None where the trace exists and may not be
         replaced. The replaced generation goes as soon as nobody reads it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,7 +26,7 @@ class Trace:
     """A trace, or the part of it that ``select`` left. Made by ``Store.trace``.
 
     The lease keeps the generation's files in place even when the trace is replaced or removed; it lasts
-    as long as this object (or a selection of it) does, so keep it while a scan of it is used.
+    as long as this object, a selection or a lazy frame of it does.
     """
 
     manifest: Manifest
@@ -100,41 +101,47 @@ class Trace:
             end_ns=min(ends, default=None),
         )
         if where is not None:
-            part.sql(f"SELECT 1 FROM {engine.quoted(self.main_table)} LIMIT 1", users_text=True)
+            part.sql(f"SELECT 1 FROM {engine.quoted(self.main_table)} LIMIT 1")
         return part
 
     def scan(self, table: str | None = None) -> pl.LazyFrame:
-        """The recorded columns as a lazy frame in time order; keep the trace while it is used."""
+        """The recorded columns as a lazy frame in time order. It holds the lease too."""
         name, info = self._info(table)
         types = {c.name: engine.POLARS_TYPES[c.type] for c in TABLES[name].columns}
         schema = {c: types[c] for c in info.columns}
-        if not self.is_part:
-            if not info.parts:
-                return pl.LazyFrame(schema=schema)
-            return pl.scan_parquet(
+
+        # A source of our own, not scan_parquet alone, since its closure is what holds the lease.
+        def source(
+            columns: list[str] | None, predicate: pl.Expr | None, rows: int | None, size: int | None
+        ) -> Iterator[pl.DataFrame]:
+            if self.is_part or not info.parts:
+                frames = self._frames(name, list(schema), rows)
+                yield from (_narrowed(f.lazy(), columns, predicate).collect() for f in frames)
+                return
+            whole = pl.scan_parquet(
                 self.files(name),
                 glob=False,
                 schema=schema,
                 missing_columns="insert",
                 extra_columns="ignore",
             )
-
-        def source(
-            columns: list[str] | None,
-            predicate: pl.Expr | None,
-            rows: int | None,
-            _size: int | None,
-        ) -> Iterator[pl.DataFrame]:
-            left = rows
-            for batch in self.batches(name, columns or list(schema)):
-                frame = pl.DataFrame(pa.Table.from_batches([batch]))
-                frame = frame if left is None else frame.head(left)
-                left = None if left is None else left - len(frame)
-                yield frame if predicate is None else frame.filter(predicate)
-                if left == 0:
-                    return
+            whole = whole if rows is None else whole.head(rows)
+            yield from _narrowed(whole, columns, predicate).collect_batches(chunk_size=size)
 
         return register_io_source(source, schema=schema)
+
+    def _frames(
+        self, table: str, columns: Sequence[str], rows: int | None
+    ) -> Iterator[pl.DataFrame]:
+        left = rows
+        for batch in self.batches(table, columns):
+            frame = pl.DataFrame(pa.Table.from_batches([batch]))
+            if left is not None:
+                frame = frame.head(left)
+                left -= len(frame)
+            yield frame
+            if left == 0:
+                return
 
     def batches(
         self,
@@ -150,7 +157,7 @@ class Trace:
         for column in wanted:
             TABLES[name][column]
         listed = ", ".join(map(engine.quoted, wanted))
-        with self._connect() as connection, engine.translated("read the trace"):
+        with self._connect() as connection, self._translated("read the trace"):
             relation = connection.sql(f"SELECT {listed} FROM {engine.quoted(name)}")
             yield from relation.to_arrow_reader(rows)
 
@@ -175,13 +182,14 @@ class Trace:
         """
         return self.sql(query.load(name).bind(parameters))
 
-    def sql(self, text: str, *, users_text: bool = False) -> pa.Table:
+    def sql(self, text: str) -> pa.Table:
         """Run trusted SQL on the views of this trace: its tables, and ``events`` for the main one."""
-        with (
-            self._connect() as connection,
-            engine.translated("run the query", users_text=users_text),
-        ):
+        with self._connect() as connection, self._translated("run the query"):
             return engine.arrow(connection, text)
+
+    def _translated(self, doing: str) -> contextlib.AbstractContextManager[None]:
+        # What fails on a part is the user's condition (text compared with a number), not our query.
+        return engine.translated(doing, users_text=bool(self.where))
 
     def files(self, table: str) -> list[Path]:
         """The Parquet parts of a table, in time order."""
@@ -222,7 +230,14 @@ class Trace:
                 f"CREATE VIEW {lint.EVENTS} AS SELECT * FROM {engine.quoted(self.main_table)}"
             )
         files = [f for t in self.tables for f in self.files(t)]
-        return engine.connect(files, setup=setup, threads=self.threads)
+        return engine.connect(files, setup=setup, threads=self.threads, users_text=bool(self.where))
+
+
+def _narrowed(
+    frame: pl.LazyFrame, columns: list[str] | None, predicate: pl.Expr | None
+) -> pl.LazyFrame:
+    frame = frame if predicate is None else frame.filter(predicate)
+    return frame if columns is None else frame.select(columns)
 
 
 def opened(path: Path, lease: Lock, name: str, threads: int | None) -> Trace:

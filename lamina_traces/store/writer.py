@@ -29,8 +29,9 @@ from .trace import Trace
 
 ROW_GROUP_ROWS = 1_000_000
 PART_ROWS = 8 * ROW_GROUP_ROWS
-_PENDING_BYTES = 96 << 20
-"""small blocks are gathered up to a row group or this size before they are encoded."""
+_PENDING_ROWS = ROW_GROUP_ROWS // 4
+_PENDING_BYTES = 32 << 20
+"""small blocks are gathered up to one of these before they are encoded; large ones go at once."""
 _SORT_MEMORY = "512MB"
 """above this DuckDB sorts on disk, below the staging directory."""
 
@@ -69,7 +70,8 @@ class TableWriter:
         wanted = {c: t for c, t in self.types.items() if c in frame.columns}
         try:
             block = frame.select(
-                pl.col(c) if frame.schema[c] == t else pl.col(c).cast(t) for c, t in wanted.items()
+                pl.col(c) if _kept(frame.schema[c], t) else pl.col(c).cast(t)
+                for c, t in wanted.items()
             )
         except pl.exceptions.PolarsError as e:
             raise DataError(f"table {self.name}: {str(e).splitlines()[0]}") from e
@@ -87,7 +89,7 @@ class TableWriter:
         self._pending.append(block)
         self._pending_rows += len(block)
         self._pending_bytes += int(block.estimated_size())
-        if self._pending_rows >= ROW_GROUP_ROWS or self._pending_bytes >= _PENDING_BYTES:
+        if self._pending_rows >= _PENDING_ROWS or self._pending_bytes >= _PENDING_BYTES:
             self._flush()
         return block
 
@@ -139,6 +141,12 @@ class TableWriter:
             c for c in self.types if self.filled.get(c) or (c in keep and c in self.filled)
         )
         return TableInfo(self.rows, columns, self.parts, sum(f.stat().st_size for f in self.files))
+
+
+def _kept(given: pl.DataType, wanted: pl.DataType) -> bool:
+    """Whether a column is encoded as it comes. Text that comes as a dictionary is written as one, which
+    costs a quarter of looking up every string; on the disk there is no difference."""
+    return given == wanted or (wanted == pl.String and isinstance(given, pl.Categorical | pl.Enum))
 
 
 def _encoding(schema: pa.Schema) -> dict[str, Any]:
@@ -262,12 +270,9 @@ class TraceWriter:
             _quietly(writer.abandon)
         if self._rejects is not None:
             _quietly(self._rejects.abandon)
-        if self._staging is not None:
-            shutil.rmtree(self._staging, ignore_errors=True)
-            self._staging = None
-        if self._lock is not None:
-            self._lock.release()
-            self._lock = None
+        if self._staging is not None and self._lock is not None:
+            self._layout.discard(self._staging, self._lock)
+            self._staging = self._lock = None
 
     def _generation(self) -> Path:
         if self._staging is None:

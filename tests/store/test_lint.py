@@ -7,6 +7,7 @@ from importlib import resources
 import duckdb
 import pytest
 import sqlglot
+from sqlglot import exp
 
 from lamina_traces.errors import LaminaError, ModelError, UnknownName, UsageError
 from lamina_traces.schema import TABLES
@@ -236,6 +237,7 @@ def test_every_query(name: str) -> None:
     assert q.doc.endswith(".")
     assert all(q.parameters.values()), "each parameter says what it is"
     spark = sqlglot.parse_one(lint.transpile(q.sql), read="spark")
+    assert isinstance(spark, exp.Query)
     assert spark.named_selects == list(q.columns)
     setup = [f"CREATE VIEW {t} AS {engine.view(s, [], ())}" for t, s in TABLES.items()]
     for events in ("llm_requests", "cold_starts", "power_samples"):
