@@ -22,14 +22,17 @@ def _canonical(frame: pl.DataFrame, _context: Context) -> pl.DataFrame:
     n_in, n_out, total = "Request tokens", "Response tokens", "Total tokens"
     log = pl.col("Log Type")
     empty = (pl.col(n_in) == 0) & (pl.col(n_out) == 0)
-    out = [
-        pl.col("Timestamp").alias("arrival_ns"),
+    service: pl.Expr = (
         pl.when(log == "API log")
         .then(pl.lit("api"))
         .when(log == "Conversation log")
         .then(pl.lit("conversation"))
-        .otherwise(log.str.to_lowercase().replace(_SERVICE))
-        .alias("service"),
+    )
+    if not frame["Log Type"].is_in(["API log", "Conversation log"]).all():  # folding costs time
+        service = log.str.to_lowercase().replace(_SERVICE)
+    out = [
+        pl.col("Timestamp").alias("arrival_ns"),
+        service.alias("service"),
         pl.col("Model").alias("model"),
         pl.col("Model").alias("model_raw"),
         pl.when(~empty).then(pl.col(n_in)).alias("input_tokens"),

@@ -16,6 +16,7 @@ import polars as pl
 
 from .cells import explained, fast_type, finished, parsed
 from .format import Binding, Context
+from .inputs import count_byte
 from .redaction import masked_cells
 
 
@@ -75,9 +76,14 @@ class Counted:
 
 
 def read_fast(
-    block: bytes, names: Sequence[str], delimiter: str, binding: Binding, context: Context
+    block: bytes,
+    lines: int,
+    names: Sequence[str],
+    delimiter: str,
+    binding: Binding,
+    context: Context,
 ) -> pl.DataFrame | None:
-    """The block as a typed source frame, or None when it must be read with care."""
+    """The block of ``lines`` lines as a typed source frame, or None when it must be read with care."""
     if b'"' in block or b"\0" in block:
         return None
     fields = {f.name: f for f in binding.fields}
@@ -93,8 +99,7 @@ def read_fast(
         )
     except pl.exceptions.PolarsError:
         return None
-    lines = block.count(b"\n") + (not block.endswith(b"\n"))
-    if frame.height != lines or block.count(delimiter.encode()) != lines * (len(names) - 1):
+    if frame.height != lines or count_byte(block, ord(delimiter)) != lines * (len(names) - 1):
         return None
     if len(names) == 1 and frame.to_series(0).null_count():  # may be blank lines
         return None

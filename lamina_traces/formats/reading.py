@@ -288,19 +288,22 @@ class Reading:
                 Rejects(),
                 Counted(lines=above, blank=above - 1, header=1),
             )
+        done = stream.lines_out
         for block in stream.blocks(quoted=binding.multiline):
+            newlines, done = stream.lines_out - done, stream.lines_out
             counted, rejects = Counted(), Rejects()
             if head.syntax == "jsonl":
                 frame, rejects, counted = read_json(block, line, binding, context, limit)
             else:
-                fast = read_fast(block, head.names, head.delimiter, binding, context)
+                lines = newlines + (not block.endswith(b"\n"))
+                fast = read_fast(block, lines, head.names, head.delimiter, binding, context)
                 if fast is None:
                     frame, rejects, counted = read_careful(
                         block, line, source.header, head.names, head.delimiter, binding, context, limit
                     )  # fmt: skip
                 else:
                     frame, counted = fast, Counted(lines=fast.height, kept=fast.height)
-            line += block.count(b"\n")
+            line += newlines
             yield frame, rejects, counted
 
     def _block(self, binding: Binding, frame: pl.DataFrame, rejects: Rejects) -> Block:
