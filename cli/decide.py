@@ -37,6 +37,14 @@ def simulate(
             "--spec", help="A TOML file that states the deployment; replaces the flags above."
         ),
     ] = None,
+    with_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--with",
+            metavar="TECHNIQUE[:p=v,…]",
+            help="Switch a technique on (see: catalog techniques); may be repeated.",
+        ),
+    ] = None,
     replay: Annotated[
         Replay,
         typer.Option(
@@ -68,7 +76,7 @@ def simulate(
 
     Example: lamina-traces simulate azure-code --model llama-3.1-8b --gpu h100-sxm --explain
     """
-    from lamina_traces import runs, workloads
+    from lamina_traces import runs, techniques, workloads
     from lamina_traces.errors import CheckFailed
     from lamina_traces.store import Store
 
@@ -76,12 +84,14 @@ def simulate(
         spec, model, gpu, tp=tp, replicas=replicas, dtype=dtype, route=route
     )
     limits = runs.parse_slo(slo) if slo else None
+    using = [techniques.parse(t) for t in with_ or []]
     trace = workloads.selected(workloads.trace(workload, store=store, say=say), where, from_, to)
     run = runs.simulate(
         trace,
         deployment,
         replay=replay,
         slo=limits,
+        using=using,
         name=save or f"{trace.name} on {deployment.model}",
     )
     warn(run.notices)
@@ -118,7 +128,7 @@ def print_run(run: Any, fmt: str, *, explain: bool) -> None:
         emit(run.explain, fmt)
 
 
-Topic = Literal["formats", "targets", "gpus", "models", "presets", "queries"]
+Topic = Literal["formats", "targets", "gpus", "models", "techniques", "presets", "queries"]
 
 
 def catalog(

@@ -77,9 +77,67 @@ def _queries() -> list[Row]:
     ]
 
 
+def _gpus() -> list[Row]:
+    from .hardware import all_devices
+
+    return [
+        {
+            "name": d.name,
+            "bf16_tflop_s": d.flops_per_s("bf16") / 1e12,
+            "memory_gb": d.memory_bytes / 1e9,
+            "memory_gb_s": d.bytes_per_s / 1e9,
+            "link_gb_s": d.link_bytes_per_s / 1e9,
+            "tdp_w": d.tdp_w.value,
+            "idle_w": d.idle_w.value,
+            "basis": d.tdp_w.basis,
+            "source": d.tdp_w.source,
+        }
+        for d in all_devices().values()
+    ]
+
+
+def _models() -> list[Row]:
+    from .hardware import all_models
+
+    return [
+        {
+            "name": m.name,
+            "params_b": m.params / 1e9,
+            "active_b": m.active_params / 1e9,
+            "layers": m.layers,
+            "hidden": m.hidden,
+            "heads": m.heads,
+            "kv_heads": m.kv_heads,
+            "experts": m.experts,
+            "max_context": m.max_context,
+        }
+        for m in all_models().values()
+    ]
+
+
+def _techniques() -> list[Row]:
+    from .techniques import TECHNIQUES
+
+    return [
+        {
+            "name": t.name,
+            "what": t.what,
+            "parameters": ", ".join(
+                f"{k}={q.value:g} ({q.basis})" for k, q in t.parameters.items()
+            ),
+            "limits": t.limits,
+            "paper": t.paper,
+        }
+        for t in TECHNIQUES.values()
+    ]
+
+
 TOPICS: Mapping[str, Callable[[], list[Row]]] = {
     "formats": _formats,
     "targets": _targets,
+    "gpus": _gpus,
+    "models": _models,
+    "techniques": _techniques,
     "presets": _presets,
     "queries": _queries,
 }

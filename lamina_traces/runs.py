@@ -7,7 +7,7 @@ compared and reported as traces are.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from . import specs
+from . import specs, techniques
 from .costs import State
 from .errors import ModelError, Notice, UsageError
 from .schema import Requests
@@ -150,11 +150,18 @@ def simulate(
     *,
     replay: Replay = "session",
     slo: Slo | None = None,
+    using: Sequence[techniques.Applied] = (),
     name: str | None = None,
 ) -> Run:
-    """Replay a trace on a spec. Raises ModelError where the trace or the spec cannot be simulated."""
+    """Replay a trace on a spec, with techniques applied in order. Raises ModelError where the trace or the spec cannot be simulated."""
     requests, mode, left_out = requests_of(trace, replay=replay)
-    result = serve(requests, spec, slo=slo)
+    techniques.check(using)
+    requests = techniques.apply_requests(using, requests)
+    spec = techniques.apply_spec(using, spec)
+    steps = [
+        techniques.apply_step(using, specs.step_model(spec, i)) for i in range(len(spec.pools))
+    ]
+    result = serve(requests, spec, steps, slo=slo)
     verdicts = judge(slo, result.metrics) if slo else []
     span_s = requests.span_ns / NS_PER_S
     return Run(
@@ -171,7 +178,7 @@ def simulate(
         },
         deployment=_deployment(spec),
         spec=specs.dumps(spec),
-        techniques=(),
+        techniques=tuple(str(a) for a in using),
         metrics=_metrics(result),
         slo=tuple(_verdict(v) for v in verdicts),
         requests=_requests_frame(requests, result),
