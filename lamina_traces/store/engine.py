@@ -124,7 +124,7 @@ def translated(doing: str, *, users_text: bool = False) -> Iterator[None]:
             "SQL sees the traces of the store and no other file",
         ) from e
     except (duckdb.IOException, duckdb.InvalidInputException) as e:
-        if users_text and isinstance(e, duckdb.InvalidInputException):
+        if users_text and isinstance(e, duckdb.InvalidInputException) and ".parquet'" not in str(e):
             raise UsageError(f"cannot {doing}: {_first_line(e)}") from e
         raise StoreError(f"cannot {doing}: {_first_line(e)}", _AGAIN) from e
     except duckdb.Error as e:

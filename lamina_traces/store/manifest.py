@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from .. import __version__
-from ..errors import Notice, StoreError
+from ..errors import ModelError, Notice, StoreError
 from ..schema import KINDS, MAIN_TABLE, SCHEMA_VERSION
 from ..units import NS_PER_S
 
@@ -146,7 +146,11 @@ class Manifest:
         }
 
     def to_json(self) -> str:
-        return json.dumps(self.to_dict(), ensure_ascii=False, indent=1) + "\n"
+        try:
+            text = json.dumps(self.to_dict(), ensure_ascii=False, indent=1, allow_nan=False)
+        except (TypeError, ValueError) as e:
+            raise ModelError(f"trace {self.name!r}: the manifest cannot be JSON: {e}") from e
+        return text + "\n"
 
     @classmethod
     def from_json(cls, text: str, where: str) -> Manifest:

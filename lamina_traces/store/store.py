@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pyarrow as pa
 
 from .. import formats
@@ -125,7 +126,10 @@ class Store:
         kept_name = name if name is not None else self.free_name(str(paths[0]))
         with self.writer(kept_name, kind=reading.kind, replace=replace) as writer:
             for block in reading:
-                writer.rejects(block.rejects)
+                if len(block.rejects):
+                    # Names, not paths: a store is passed on, and the directories of its maker are not.
+                    name_only = pl.col("file").str.extract(r"([^/]*)$")
+                    writer.rejects(block.rejects.with_columns(name_only))
                 if len(block.frame):
                     writer.write(reading.table, block.frame)
             summary = reading.finish()

@@ -126,7 +126,13 @@ class Trace:
                 extra_columns="ignore",
             )
             whole = whole if rows is None else whole.head(rows)
-            yield from _narrowed(whole, columns, predicate).collect_batches(chunk_size=size)
+            try:
+                yield from _narrowed(whole, columns, predicate).collect_batches(chunk_size=size)
+            except (pl.exceptions.ComputeError, OSError) as e:
+                raise StoreError(
+                    f"trace {self.name!r}: cannot read {name}: {str(e).splitlines()[0]}",
+                    "remove the trace and ingest its source again",
+                ) from e
 
         return register_io_source(source, schema=schema)
 

@@ -112,7 +112,7 @@ class TableWriter:
             self.directory.mkdir(exist_ok=True)
             path = self.directory / f"part-{self.parts:05d}.parquet"
             self._schema = data.schema
-            self._writer = pq.ParquetWriter(path, data.schema, **_encoding(data.schema))
+            self._writer = pq.ParquetWriter(path, data.schema, **encoding(data.schema))
             self.parts += 1
         # Copying to contiguous memory first is what the encoder would do for each row group anyway.
         self._writer.write_table(data, row_group_size=ROW_GROUP_ROWS)
@@ -149,8 +149,8 @@ def _kept(given: pl.DataType, wanted: pl.DataType) -> bool:
     return given == wanted or (wanted == pl.String and isinstance(given, pl.Categorical | pl.Enum))
 
 
-def _encoding(schema: pa.Schema) -> dict[str, Any]:
-    """Deltas for integers, dictionaries for text and lists: measured at 10^7 rows as both the smallest
+def encoding(schema: pa.Schema) -> dict[str, Any]:
+    """Arguments of ``pq.ParquetWriter``: deltas for integers, dictionaries for text and lists: measured at 10^7 rows as both the smallest
     and the cheapest. Statistics only where a filter can use them; on text they double the CPU time."""
     integers = [f.name for f in schema if pa.types.is_signed_integer(f.type)]
     return {

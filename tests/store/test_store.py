@@ -10,7 +10,7 @@ import math
 import multiprocessing
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lamina_traces.errors import DataError, Notice, StoreError, UnknownName, UsageError
+from lamina_traces.errors import DataError, ModelError, Notice, StoreError, UnknownName, UsageError
 from lamina_traces.schema import SCHEMA_VERSION, TABLES
 from lamina_traces.store import Input, Manifest, Store, TableInfo, Trace, names, writer
 
@@ -535,6 +535,30 @@ def test_a_missing_part_is_a_store_error(store: Store) -> None:
     file.unlink()
     with pytest.raises(StoreError):
         list(trace.batches())
+
+
+@pytest.mark.parametrize("engine", ["in-memory", "streaming"])
+def test_a_damaged_part_is_a_store_error(
+    store: Store, engine: Literal["in-memory", "streaming"]
+) -> None:
+    trace = stored(store, "t", requests([1]))
+    selected = trace.select("row_id = 0")
+    file = trace.files("llm_requests")[0]
+    file.write_bytes(file.read_bytes()[:50])
+    for part in (trace, selected):
+        with pytest.raises(StoreError) as error:
+            part.scan().collect(engine=engine)
+        assert error.value.hint
+    file.unlink()
+    with pytest.raises(StoreError):
+        trace.scan().collect(engine=engine)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, {1, 2}, b"x"])
+def test_what_the_manifest_cannot_say(store: Store, value: object) -> None:
+    with pytest.raises(ModelError):
+        stored(store, "t", requests([1]), provenance={"x": value})
+    assert store.names() == []
 
 
 def test_a_newer_schema(store: Store) -> None:
