@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -113,12 +114,18 @@ def views(traces: Iterable[Trace]) -> Iterator[str]:
 
 def checked(text: str) -> dict[str, Any]:
     """DuckDB's own tree of the one SELECT in ``text``, if it only reads. Raises UsageError."""
-    with _parser().cursor() as connection, engine.translated("read the SQL", users_text=True):
+    if any("\ud800" <= c <= "\udfff" for c in text):
+        raise UsageError("the SQL is not Unicode text")
+    with (
+        _parser(os.getpid()).cursor() as connection,
+        engine.translated("read the SQL", users_text=True),
+    ):
         return _checked(connection, text)
 
 
 @functools.cache
-def _parser() -> duckdb.DuckDBPyConnection:
+def _parser(_process: int) -> duckdb.DuckDBPyConnection:
+    """A connection that only parses. One per process: a fork must not use its parent's."""
     return duckdb.connect(":memory:", config={"enable_external_access": "false"})
 
 
@@ -140,7 +147,10 @@ def _checked(connection: duckdb.DuckDBPyConnection, text: str) -> dict[str, Any]
     elif kind != duckdb.StatementType.SELECT:
         raise UsageError(f"{kind.name} is not a reading statement", _HINT)
     rows = connection.execute("SELECT json_serialize_sql($1::VARCHAR)", [inner]).fetchall()
-    tree: dict[str, Any] = json.loads(rows[0][0])
+    try:
+        tree: dict[str, Any] = json.loads(rows[0][0])
+    except RecursionError as e:
+        raise UsageError("the SQL is nested too deeply", "write it in steps, with WITH") from e
     if tree.get("error"):
         raise UsageError(f"the SQL cannot be checked: {tree.get('error_message', '')}", _HINT)
     for node in _nodes(tree):

@@ -160,6 +160,8 @@ def render(tree: exp.Expr, dialect: str = "duckdb") -> str:
 
 
 def _parsed(text: str, where: str, what: str) -> list[exp.Expr | None]:
+    if any("\ud800" <= c <= "\udfff" for c in text):
+        raise _refusal(where, "is not Unicode text")
     try:
         return sqlglot.parse(text, read="duckdb")
     except SqlglotError as e:

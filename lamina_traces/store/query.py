@@ -66,7 +66,7 @@ def literal(value: Any) -> exp.Expr:
         return exp.Null()
     if isinstance(value, bool):
         return exp.Boolean(this=value)
-    if isinstance(value, str):
+    if isinstance(value, str) and not any("\ud800" <= c <= "\udfff" for c in value):
         return exp.Literal.string(value)
     if isinstance(value, list | tuple):
         return exp.Array(expressions=[literal(v) for v in value])

@@ -105,7 +105,7 @@ class Store:
 
     def ingest(
         self,
-        paths: Sequence[str | Path],
+        paths: str | Path | Sequence[str | Path],
         name: str | None = None,
         *,
         replace: bool = False,
@@ -119,6 +119,7 @@ class Store:
         (``trace.manifest.summary_line()``). Raises UsageError, DataError, StoreError; then no trace
         is left.
         """
+        paths = [paths] if isinstance(paths, str | Path) else list(paths)
         if name is not None:
             # A bad name is said before a long file is read.
             self.writer(name, kind=KINDS[0], replace=replace)

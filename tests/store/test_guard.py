@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import duckdb
@@ -259,12 +260,25 @@ def test_a_typing_error_is_the_users(store: Store) -> None:
         assert "\n" not in error.value.message
 
 
-def test_deep_nesting_is_no_traceback(store: Store) -> None:
-    try:
-        got = store.sql("SELECT " + "(" * 500 + "1" + ")" * 500 + " AS x")
-    except UsageError:
-        return
-    assert got.to_pylist() == [{"x": 1}]
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SELECT " + "NOT " * 990 + "true",
+        "SELECT " + "+".join(["1"] * 3000),
+        "SELECT 1\x00; DROP VIEW plain",
+        "SELECT '\ud800'",
+        "\ud800",
+    ],
+)
+def test_odd_texts_are_no_traceback(store: Store, text: str) -> None:
+    with pytest.raises(UsageError):
+        store.sql(text)
+
+
+def test_several_threads(store: Store) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        tables = pool.map(lambda _: store.sql("SELECT count(*) AS n FROM plain"), range(12))
+        assert [t.to_pylist() for t in tables] == [[{"n": 1}]] * 12
 
 
 def test_an_empty_store(tmp_path: Path) -> None:

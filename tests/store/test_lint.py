@@ -302,7 +302,7 @@ def test_literals_come_back(value: object, back: object) -> None:
         assert c.execute(f"SELECT {lint.render(query.literal(value))}").fetchall() == [(back,)]
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), object(), {"a": 1}, b"x"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "\ud800", object(), {"a": 1}, b"x"])
 def test_what_cannot_be_a_parameter(value: object) -> None:
     with pytest.raises(UsageError):
         query.literal(value)
@@ -338,7 +338,14 @@ def test_a_header_that_lies(old: str, new: str) -> None:
 
 
 def test_all_errors_are_ours() -> None:
-    for text in ("SELECT (((", "\x00", "SELECT '", "🎉", "SELECT " + "(" * 50 + "1"):
+    for text in (
+        "SELECT (((",
+        "\x00",
+        "SELECT '",
+        "🎉",
+        "x = '\ud800'",
+        "SELECT " + "(" * 50 + "1",
+    ):
         with pytest.raises(LaminaError):
             lint.check(text)
         with pytest.raises(LaminaError):

@@ -447,6 +447,20 @@ def test_two_writers_of_one_name(store: Store) -> None:
     assert list((store.path / "staging").iterdir()) == []
 
 
+def test_a_write_sweeps_what_others_left(store: Store) -> None:
+    stored(store, "t", requests([1]))
+    (store.path / "staging" / "dead" / "generation" / "x").mkdir(parents=True)
+    (store.path / "traces" / "gone-0" / "g7").mkdir(parents=True)
+    orphan = store.trace("t").path.with_name("g9")
+    orphan.mkdir()
+    (orphan / "lease").touch()
+    assert stored(store, "u", requests([1])).rows() == 1
+    assert list((store.path / "staging").iterdir()) == []
+    assert not orphan.exists()
+    assert not (store.path / "traces" / "gone-0").exists()
+    assert store.names() == ["t", "u"]
+
+
 def _rewrite(root: str, worker: int, rounds: int) -> None:
     store = Store(root)
     for i in range(rounds):
