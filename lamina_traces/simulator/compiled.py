@@ -131,7 +131,7 @@ def compile_cached(function: Callable[..., Any], signature: Any) -> Any:
     ``function`` may call jitted functions of its own file only: the cache is keyed by that file.
     """
     dispatcher = numba.njit(function, nogil=True, error_model="numpy")
-    dispatcher._cache = _Cache(function)
+    dispatcher._cache = _Cache(function)  # type: ignore[no-untyped-call]
     dispatcher.compile(signature)
     dispatcher.disable_compile()
     return dispatcher

@@ -148,7 +148,11 @@ def simulate(
     until_ns = None if until_s is None else round(until_s * 1e9)
     lowered = engines(spec, models)
     sim = Simulation(
-        lowered, route=spec.route, rank=spec.rank, window_s=window_s or 10.0, until_ns=until_ns
+        lowered,
+        route=spec.route,
+        rank=spec.rank,
+        window_s=10.0 if window_s is None else window_s,
+        until_ns=until_ns,
     )
     lengths: list[tuple[Ints, Ints]] = []
 

@@ -504,12 +504,10 @@ class Simulation:
     # ------------------------------------------------------------------ reading
 
     def windows(self) -> Windows:
-        """All windows up to the present; call it once, at the end."""
-        last = int(self._g[k.G_NOW] - 1) // self.window_ns
-        if self._seen and last >= self._g[k.G_WINDOW_BASE]:
-            self._emit(last - int(self._g[k.G_WINDOW_BASE]) + 1)
-        shape = (self._win.shape[0], 0, self._win.shape[2])
-        table = np.concatenate(self._windows, axis=1) if self._windows else np.zeros(shape)
+        """All windows from the first arrival's up to the present instant's."""
+        held = int(self._g[k.G_NOW] - 1) // self.window_ns - int(self._g[k.G_WINDOW_BASE]) + 1
+        parts = [*self._windows, self._win[:, : max(0, held) if self._seen else 0]]
+        table = np.concatenate(parts, axis=1)
         replicas, n, columns = table.shape
         flat = table.transpose(1, 0, 2).reshape(replicas * n, columns)
         return Windows(

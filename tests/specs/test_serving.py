@@ -1,0 +1,198 @@
+"""Serving specs: TOML there and back, and what is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lamina_traces import specs
+from lamina_traces.errors import DataError, LaminaError, ModelError, UnknownName, UsageError
+
+FULL = specs.Serving(
+    model="mixtral-8x7b",
+    pools=(
+        specs.Pool(
+            specs.Replica(
+                (specs.Group("h100-sxm", n=4, tp=4),),
+                kv=specs.Kv(block_size=32, utilisation=0.85, dtype="fp8"),
+                batch=specs.Batch(max_num_seqs=64, max_num_batched_tokens=512, max_context=8192),
+            ),
+            count=3,
+        ),
+        specs.Pool(specs.Replica((specs.Group("h200-sxm", n=2, tp=2),))),
+    ),
+    dtype="fp8",
+    era="2023",
+    efficiency={"step_s": 0.002, "memory": 0.9},
+    combine="max",
+    route="least-outstanding",
+    prices={"h100-sxm": 1.5, "NVIDIA H200": 2.5},
+)
+
+
+def test_toml_there_and_back() -> None:
+    for spec in (FULL, specs.simple("llama-3.1-8b", "l40s", tp=2, replicas=5)):
+        assert specs.loads(specs.dumps(spec)) == spec
+
+
+def test_defaults_are_left_out_and_filled_in() -> None:
+    spec = specs.loads(
+        """
+        model = "meta-llama/Llama-3.1-8B"
+        [[pools]]
+        [pools.replica]
+        [[pools.replica.groups]]
+        gpu = "h100"
+        """
+    )
+    assert spec.pools[0].replica.batch == specs.Batch(256, 2048, True, None)
+    assert spec.pools[0].replica.kv == specs.Kv(16, 0.9, 2.0, 0.01, None)
+    assert (spec.replicas, spec.devices, spec.shape.name) == (1, 1, "llama-3.1-8b")
+
+
+def test_counts_run_over_pools() -> None:
+    assert (FULL.replicas, FULL.devices) == (4, 14)
+    assert specs.kv_of(FULL, 0).blocks > specs.kv_of(replace(FULL, dtype="bf16"), 0).blocks
+    assert specs.efficiency(FULL).step_s.value == 0.002
+    assert specs.efficiency(FULL).step_s.source == "the spec"
+    assert specs.efficiency(FULL).compute.basis == "fitted"
+
+
+GOOD = specs.dumps(specs.simple("llama-3.1-70b", "h100-sxm", tp=4))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "error", "said", "hint"),
+    [
+        ('model = "', 'modle = "', UnknownName, "unknown key of spec 'modle'", "model"),
+        (
+            "max_num_seqs",
+            "max_num_seq",
+            UnknownName,
+            "key of spec.pools[0].replica.batch",
+            "max_num_seqs",
+        ),
+        ("llama-3.1-70b", "llama-3.1-7b", UnknownName, "unknown model", "catalog models"),
+        ('"h100-sxm"', '"h1000"', UnknownName, "unknown GPU", "catalog gpus"),
+        ("tp = 4", "tp = 2", ModelError, "4 devices for tp = 2", "n = tp"),
+        ("n = 4\ntp = 4", "n = 1\ntp = 1", ModelError, "61.1 GB short", "tp=4 would fit"),
+        (
+            "n = 4\ntp = 4",
+            "n = 6\ntp = 6",
+            ModelError,
+            "does not divide the 64 heads",
+            "--tp 1, 2, 4, 8",
+        ),
+        ("pp = 1", "pp = 2", ModelError, "not simulated yet", "tensor"),
+        ('"both"', '"decode"', ModelError, "role 'decode' is not simulated yet", "both"),
+        ('"both"', '"bath"', UnknownName, "role", "both"),
+        ('"main"', '"attention"', ModelError, "not simulated yet", "main"),
+        (
+            'control = "none"',
+            'control = "autoscale"',
+            ModelError,
+            "control is not simulated yet",
+            "none",
+        ),
+        (
+            "chunked_prefill = true",
+            "chunked_prefill = false",
+            ModelError,
+            "not simulated yet",
+            "true",
+        ),
+        ("chunked_prefill = true", "chunked_prefill = 1", DataError, "is not bool", None),
+        ("count = 1", "count = 0", UsageError, "count = 0", "≥ 1"),
+        ("count = 1", "count = true", DataError, "truth value", "number"),
+        ("count = 1", "count = 1.5", DataError, "is not int", None),
+        ("utilisation = 0.9", "utilisation = 1.9", UsageError, "utilisation 1.9", "≤ 1"),
+        ("utilisation = 0.9", "utilisation = nan", UsageError, "utilisation nan", "≤ 1"),
+        (
+            "max_num_batched_tokens = 2048",
+            "max_num_batched_tokens = 8",
+            UsageError,
+            "exceeds",
+            "budget",
+        ),
+        (
+            "max_num_batched_tokens = 2048",
+            "max_context = 1000000",
+            UsageError,
+            "max_context",
+            "131072",
+        ),
+        ('dtype = "bf16"', 'dtype = "int3"', UnknownName, "dtype", "bf16"),
+        ('era = "2025"', 'era = "1999"', UnknownName, "software era", "2023"),
+        ('combine = "sum"', 'combine = "min"', UnknownName, "combine", "max"),
+        ("[[pools]]", "[pools]", DataError, "spec.pools is not a list", "[[pools]]"),
+        ("[[pools]]", "[[pools]", DataError, "not TOML", None),
+        (
+            'rank = "fcfs"',
+            'rank = "fcfs"\nprices = {h100-sxm = -1.0}',
+            UsageError,
+            "price of h100-sxm",
+            "USD",
+        ),
+        (
+            'rank = "fcfs"',
+            'rank = "fcfs"\nprices = {h99 = 1.0}',
+            UnknownName,
+            "unknown GPU",
+            "catalog",
+        ),
+        (
+            'rank = "fcfs"',
+            'rank = "fcfs"\nefficiency = {memory = 0.0}',
+            ModelError,
+            "impossible",
+            "above 0",
+        ),
+        (
+            'rank = "fcfs"',
+            'rank = "fcfs"\nefficiency = {memroy = 0.5}',
+            UnknownName,
+            "efficiency",
+            "memory",
+        ),
+    ],
+)
+def test_what_is_wrong_is_named(
+    old: str, new: str, error: type[LaminaError], said: str, hint: str | None
+) -> None:
+    assert old in GOOD
+    with pytest.raises(error) as e:
+        specs.loads(GOOD.replace(old, new, 1))
+    assert said in str(e.value)
+    if hint:
+        assert hint in str(e.value.hint)
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot be read"):
+        specs.load(tmp_path / "none.toml")
+    (tmp_path / "bad.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(DataError, match=r"bad\.toml.*cannot be read"):
+        specs.load(tmp_path / "bad.toml")
+    (tmp_path / "good.toml").write_text(GOOD)
+    assert specs.load(tmp_path / "good.toml") == specs.loads(GOOD)
+    with pytest.raises(DataError, match="spec has no model"):
+        specs.loads("[[pools]]\n")
+
+
+def test_the_flags_of_the_command_line() -> None:
+    spec = specs.simple(
+        "meta-llama/Llama-3.1-70B",
+        "NVIDIA H100 80GB HBM3",
+        tp=4,
+        replicas=2,
+        route="least-outstanding",
+    )
+    assert spec.model == "llama-3.1-70b"
+    assert spec.pools[0].replica.groups == (specs.Group("h100-sxm", n=4, tp=4),)
+    assert (spec.pools[0].count, spec.route) == (2, "least-outstanding")
+    with pytest.raises(ModelError):
+        specs.simple("llama-3.1-70b", "h100", tp=1)
+    with pytest.raises(UsageError):
+        specs.simple("llama-3.1-8b", "h100", replicas=0)
