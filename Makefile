@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types check lock clean bench
+.PHONY: help setup demo test lint types contracts check wheel samples lock bench clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | sort | awk -F'\t' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -33,7 +33,20 @@ contracts: $(VENV)/.ready
 check: lint types contracts ## lint, types and import contracts
 
 test: check ## check, then every test
-	$(BIN)/python -m pytest -q -n 2
+	$(BIN)/python -m pytest -q -n 2 -m "not wheel"
+
+wheel: $(VENV)/.ready ## build the wheel and run its demo in a clean environment outside the checkout
+	$(BIN)/python -m pytest -q -m wheel tests/test_wheel.py
+
+samples: $(VENV)/.ready ## refit the library profiles (needs LAMINA_TRACES_REAL_DATA) and remake the sample
+	@test -n "$$LAMINA_TRACES_REAL_DATA" || { echo "error: LAMINA_TRACES_REAL_DATA is not set"; exit 2; }
+	rm -rf build/samples && mkdir -p build/samples
+	$(BIN)/lamina-traces ingest "$$LAMINA_TRACES_REAL_DATA/llm/AzureLLMInferenceTrace_code.csv" --name azure-llm-code-2023 --licence "CC-BY-4.0, cite Patel et al., Splitwise, ISCA 2024" --store build/samples
+	$(BIN)/lamina-traces fit azure-llm-code-2023 --name azure-code -o sample_data/profiles/azure-code.json --store build/samples
+	$(BIN)/lamina-traces ingest "$$LAMINA_TRACES_REAL_DATA/llm/mooncake_conversation_trace.jsonl" --name mooncake-conversation-fast25 --licence "Apache-2.0, cite Qin et al., Mooncake, FAST 2025" --store build/samples
+	$(BIN)/lamina-traces fit mooncake-conversation-fast25 --name mooncake-conversation -o sample_data/profiles/mooncake-conversation.json --store build/samples
+	$(BIN)/lamina-traces generate azure-code --duration 30m --seed 7 --name sample --store build/samples
+	$(BIN)/lamina-traces export sample --to azure -o sample_data/requests.csv --store build/samples
 
 lock: ## pin the present dependency versions in constraints.txt
 	$(VENV)/bin/python -m pip freeze --exclude-editable | sed -E '/ @ |^-e /d' > constraints.txt

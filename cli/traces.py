@@ -48,6 +48,10 @@ def ingest(
     keep_text: Annotated[
         bool, typer.Option("--keep-text", help="Keep prompts, completions and other text fields.")
     ] = False,
+    licence: Annotated[
+        str | None,
+        typer.Option("--licence", help="Licence of the data, kept with the trace and its profile."),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show mapping, units and time range; store nothing.")
     ] = False,
@@ -73,7 +77,13 @@ def ingest(
         preview = formats.preview(paths, **options)
         _print_preview(preview, fmt)
         return
-    trace = Store(store).ingest(paths, name, replace=replace, **options)
+    trace = Store(store).ingest(
+        paths,
+        name,
+        replace=replace,
+        provenance={"licence": licence} if licence else None,
+        **options,
+    )
     warn(trace.manifest.notices)
     if fmt in ("json", "jsonl"):
         emit_object(trace.manifest.to_dict())

@@ -112,5 +112,6 @@ def _source(trace: Trace, table: str) -> dict[str, Any]:
         "rows": int(extent["events"]),
         "span_s": span,
         "format": m.format,
+        "licence": m.provenance.get("licence"),
         "inputs": [{"name": i.name, "sha256": i.sha256} for i in m.inputs],
     }

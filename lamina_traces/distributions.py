@@ -485,7 +485,11 @@ class Grid:
         return np.asarray(self.values[i] + (h - i) * (self.values[i + 1] - self.values[i]))
 
     def to_dict(self) -> dict[str, Any]:
-        return {"values": [int(v) if v == int(v) else float(v) for v in self.values], "mean": self.mean, "rows": self.rows}
+        return {
+            "values": [int(v) if v == int(v) else float(v) for v in self.values],
+            "mean": self.mean,
+            "rows": self.rows,
+        }
 
     @classmethod
     def from_dict(cls, d: dict[str, Any]) -> Grid:

@@ -36,7 +36,7 @@ from .units import NS_PER_S, Rate
 GENERATOR_VERSION = 1
 """bumped whenever the same profile and seed give other rows."""
 
-BLOCK_ROWS = 65_536
+BLOCK_ROWS = 16_384
 TICK = float(2**20)
 """operational time is counted in 2⁻²⁰ of a mean gap."""
 
@@ -167,7 +167,7 @@ def generate(
     shard: Shard | None = None,
     threads: int = 1,
 ) -> Iterator[pl.DataFrame]:
-    """Stream canonical ``llm_requests`` frames, one per non-empty block, sorted by arrival.
+    """Stream canonical ``llm_requests`` frames, sorted by arrival: one per block that has rows, or one empty frame.
 
     See ``plan`` for the arguments. Memory is bounded by ``threads`` + 1 blocks.
     """
@@ -188,6 +188,9 @@ def shard_blocks(p: Plan, shard: Shard | None) -> range:
 def frames(p: Plan, *, shard: Shard | None = None, threads: int = 1) -> Iterator[pl.DataFrame]:
     """The rows of a plan, block by block; ``threads`` changes the speed and nothing else."""
     wanted = [b for b in shard_blocks(p, shard) if p.row_from[b + 1] > p.row_from[b]]
+    if not wanted:  # an empty shard still has its columns
+        yield block_frame(p, 0).clear()
+        return
     if threads <= 1:
         for b in wanted:
             yield block_frame(p, b)
@@ -263,6 +266,8 @@ def row_hash(frames_: Iterator[pl.DataFrame]) -> tuple[int, str]:
 
 def frame_hash(frame: pl.DataFrame) -> int:
     """Sum of the row hashes of one frame, modulo 2⁶⁴."""
+    if not frame.height:
+        return 0
     h = np.zeros(frame.height, dtype=np.uint64)
     with np.errstate(over="ignore"):
         for name in sorted(frame.columns):

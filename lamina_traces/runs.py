@@ -287,13 +287,14 @@ class Run:
         return rows
 
     def missing(self) -> list[str]:
-        """Why latencies are missing, one sentence each."""
-        stats = [
-            k
-            for k, v in self.metrics.items()
-            if v is None and k.startswith(("ttft_", "tpot_", "e2e_", "queue_"))
-        ]
-        return [f"{k}: {self.metrics[f'{k}_why']}" for k in stats if f"{k}_why" in self.metrics]
+        """Why latencies are missing: one sentence for each statistic."""
+        out: dict[str, tuple[list[str], str]] = {}
+        for name in ("ttft", "tpot", "e2e", "queue"):
+            for stat in ("mean", "p50", "p90", "p95", "p99", "p99.9"):
+                why = self.metrics.get(f"{name}_{stat}_s_why")
+                if why is not None:
+                    out.setdefault(stat, ([], str(why)))[0].append(name)
+        return [f"no {stat} of {', '.join(names)}: {why}" for stat, (names, why) in out.items()]
 
     def facts(self) -> dict[str, Any]:
         """What goes into the manifest: everything but the frames."""

@@ -245,12 +245,8 @@ def write_parquet(
             rows += frame.height
             if progress:
                 progress(frame.height)
-        if sink is None:
-            raise UsageError(
-                "nothing to write: no request falls into the asked time",
-                "raise --duration or --rate",
-            )
-        sink.close()
+        if sink is not None:
+            sink.close()
         temporary.replace(path)
     except OSError as e:
         from .errors import DataError

@@ -27,7 +27,11 @@ SCIPY = {
 @pytest.fixture(scope="module")
 def tokens() -> np.ndarray:
     rng = np.random.default_rng(7)
-    return np.ceil(np.where(rng.random(30_000) < 0.7, rng.lognormal(6, 1.1, 30_000), rng.gamma(0.8, 900, 30_000)))
+    return np.ceil(
+        np.where(
+            rng.random(30_000) < 0.7, rng.lognormal(6, 1.1, 30_000), rng.gamma(0.8, 900, 30_000)
+        )
+    )
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -74,7 +78,9 @@ def test_weibull_equals_lifelines(tokens: np.ndarray) -> None:
 
 def test_merged_partitions_give_the_same_fit(tokens: np.ndarray) -> None:
     whole = Counts.of(tokens)
-    parts = [Counts.of(p) for p in np.array_split(np.random.default_rng(0).permutation(tokens), 100)]
+    parts = [
+        Counts.of(p) for p in np.array_split(np.random.default_rng(0).permutation(tokens), 100)
+    ]
     merged = parts[0]
     for p in parts[1:]:
         merged = merged + p

@@ -19,7 +19,13 @@ HOUR_NS = 3600 * 10**9
 
 
 def margin(values: list[float]) -> Margin:
-    return Margin(Grid(np.array(values, dtype=float), float(np.mean(values)), 1000), values[0], {"p50": values[1], "p99": values[-1]}, (), ())
+    return Margin(
+        Grid(np.array(values, dtype=float), float(np.mean(values)), 1000),
+        values[0],
+        {"p50": values[1], "p99": values[-1]},
+        (),
+        (),
+    )
 
 
 def profile(
@@ -44,13 +50,36 @@ def profile(
         unit_gaps=Grid(np.array(gaps or [0.0, 2.0]), 1.0, 1000),
         families=(),
     )
-    lengths = Lengths(margin([10, 100, 1000]), margin([1, 20, 50]), 1000, 0.5, 0.4, np.array([[0.4, 0.1], [0.1, 0.4]]))
-    aspects = {"arrivals": arrivals, "lengths": lengths} | ({"failures": failures} if failures else {})
-    parts = tuple(Stream(f"s{i}", 1 / streams, {"model": f"m{i}"} if streams > 1 else {}, aspects) for i in range(streams))
+    lengths = Lengths(
+        margin([10, 100, 1000]),
+        margin([1, 20, 50]),
+        1000,
+        0.5,
+        0.4,
+        np.array([[0.4, 0.1], [0.1, 0.4]]),
+    )
+    aspects = {"arrivals": arrivals, "lengths": lengths} | (
+        {"failures": failures} if failures else {}
+    )
+    parts = tuple(
+        Stream(f"s{i}", 1 / streams, {"model": f"m{i}"} if streams > 1 else {}, aspects)
+        for i in range(streams)
+    )
     return Profile("handmade", {"llm_requests": Part("llm_requests", parts)}, {"kind": "llm"})
 
 
-FAILING = Failures(1000, 100, 0.1, 0.08, 0.12, 0.02, 0.18, 5.5, 20, {"timeout": (0.25, 0.0), "unknown-failure": (0.75, 1.0)})
+FAILING = Failures(
+    1000,
+    100,
+    0.1,
+    0.08,
+    0.12,
+    0.02,
+    0.18,
+    5.5,
+    20,
+    {"timeout": (0.25, 0.0), "unknown-failure": (0.75, 1.0)},
+)
 
 
 def whole(p: Profile, **how: object) -> pl.DataFrame:
@@ -86,7 +115,9 @@ def test_seed_changes_rows_and_rows_option_is_a_prefix() -> None:
     long = whole(p, rows=5000, seed=1)
     assert long.height == 5000
     assert whole(p, rows=1234, seed=1).equals(long.head(1234))
-    assert whole(p, rows=40_000, seed=1).height == 40_000  # longer than the source: the rate curve repeats
+    assert (
+        whole(p, rows=40_000, seed=1).height == 40_000
+    )  # longer than the source: the rate curve repeats
 
 
 def test_hash_sees_every_column_and_the_order() -> None:
@@ -105,7 +136,9 @@ def test_expected_counts_equal_the_integral_of_the_rate(rate_per_s: float) -> No
     counts = np.array([plan(p, duration_ns=hours, seed=s).rows for s in range(400)], dtype=float)
     a = p.aspect("arrivals")
     t = np.arange(len(a.rate_curve) + 1) * a.window_s
-    expected = np.interp(hours / 1e9, t, np.concatenate([[0], np.cumsum(a.rate_curve * a.rate_per_s * a.window_s)]))
+    expected = np.interp(
+        hours / 1e9, t, np.concatenate([[0], np.cumsum(a.rate_curve * a.rate_per_s * a.window_s)])
+    )
     error = counts.std(ddof=1) / np.sqrt(len(counts))
     assert abs(counts.mean() - expected) < 4 * error + 1e-9
     assert error / expected < 0.2
@@ -122,7 +155,9 @@ def test_counts_are_not_rescaled_to_a_fixed_number() -> None:
     law = np.asarray(gaps)
     mean = (law[1:] + law[:-1]).mean() / 2
     second = ((law[1:] ** 2 + law[1:] * law[:-1] + law[:-1] ** 2) / 3).mean()
-    assert counts.var() / counts.mean() == pytest.approx(second / mean**2 - 1, rel=0.05)  # → CV² of the gaps
+    assert counts.var() / counts.mean() == pytest.approx(
+        second / mean**2 - 1, rel=0.05
+    )  # → CV² of the gaps
 
 
 def test_rate_curve_is_followed() -> None:

@@ -1,0 +1,391 @@
+"""Every command as its user runs it: what goes to stdout, what to stderr, and the exit code."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from lamina_traces.cli.app import app
+from lamina_traces.samples import sample_path
+
+Lamina = Callable[..., "Ran"]
+from ..conftest import Ran  # noqa: E402
+
+
+@pytest.fixture
+def store(sample_store: Path) -> list[str]:
+    return ["--store", str(sample_store)]
+
+
+def test_ingest_says_what_it_kept(lamina: Lamina) -> None:
+    done = lamina("ingest", sample_path("requests.csv"), "--name", "mine")
+    assert done.code == 0
+    assert "5,618 lines = 5,617 kept + 1 header" in done.out
+    assert "mine: 5,617 rows of llm_requests over 29.7 min, read as azure" in done.out
+    assert "next: lamina-traces fit mine" in done.err
+    listed = json.loads(lamina("ls", "--format", "json").out)
+    assert [set(x) for x in listed] == [{"name", "kind", "nature", "rows", "span_s", "format"}]
+    assert listed[0]["name"] == "mine"
+    assert listed[0]["rows"] == 5617
+    again = lamina("ingest", sample_path("requests.csv"), "--name", "mine")
+    assert again.code == 2
+    assert again.err.startswith("error: trace 'mine' exists\nhint: ")
+
+
+def test_ingest_json_is_the_manifest(lamina: Lamina) -> None:
+    d = json.loads(
+        lamina(
+            "ingest",
+            sample_path("requests.csv"),
+            "--name",
+            "m",
+            "--format",
+            "json",
+            "--licence",
+            "CC0",
+        ).out
+    )
+    assert d["schema_version"] == 1
+    assert d["counts"]["lines"] == 5618
+    assert d["inputs"][0]["name"] == "requests.csv"
+    assert len(d["inputs"][0]["sha256"]) == 64
+    assert d["provenance"]["licence"] == "CC0"
+
+
+def test_dry_run_shows_mapping_and_stores_nothing(lamina: Lamina) -> None:
+    done = lamina("ingest", sample_path("requests.csv"), "--dry-run")
+    assert done.code == 0
+    assert "ContextTokens    input_tokens   tokens" in done.out
+    assert "nothing is stored" in done.out
+    assert lamina("ls", "--format", "csv").out == "name,kind,nature,rows,span_s,format\n"
+
+
+@pytest.mark.parametrize("fmt", ["table", "md", "csv", "json", "jsonl"])
+def test_ls_in_every_format(lamina: Lamina, store: list[str], fmt: str) -> None:
+    done = lamina("ls", "--format", fmt, *store)
+    assert done.code == 0
+    assert "sample" in done.out
+    if fmt == "csv":
+        assert next(csv.DictReader(io.StringIO(done.out)))["rows"] == "5617"
+
+
+def test_show_trace_and_profile(lamina: Lamina, store: list[str]) -> None:
+    done = lamina("show", "sample", "--rows", "2", *store)
+    assert done.code == 0
+    assert "arrival_ns" in done.out
+    assert "showing 2 of 5,617 rows" in done.err
+    profile = lamina("show", "azure-code", *store)
+    assert profile.code == 0
+    assert "8,819 arrivals over 57.3 min" in profile.out
+
+
+def test_sql_reads_and_does_not_write(lamina: Lamina, store: list[str]) -> None:
+    done = lamina(
+        "sql",
+        "select count(*) as n, max(input_tokens) as top from sample",
+        "--format",
+        "json",
+        *store,
+    )
+    assert json.loads(done.out)[0]["n"] == 5617
+    assert (
+        lamina(
+            "sql",
+            "select trace, count(*) as n from llm_requests group by all",
+            "--format",
+            "csv",
+            *store,
+        ).out
+        == "trace,n\nsample,5617\n"
+    )
+    for bad in (
+        "drop view sample",
+        "copy sample to 'x.csv'",
+        "select * from '/etc/passwd'",
+        "select 1; select 2",
+    ):
+        refused = lamina("sql", bad, *store)
+        assert refused.code in (1, 2), bad
+        assert refused.err.startswith("error: ")
+        assert "Traceback" not in refused.err
+
+
+def test_fit_writes_a_profile_that_generates(
+    lamina: Lamina, store: list[str], tmp_path: Path
+) -> None:
+    done = lamina("fit", "sample", "-o", "p.json", *store)
+    assert done.code == 0
+    assert "weibull" in done.out
+    d = json.loads((tmp_path / "p.json").read_text())
+    assert d["format"] == "lamina-profile/1"
+    assert json.loads(lamina("fit", "sample", "--format", "json", *store).out)["parts"].keys() == {
+        "llm_requests"
+    }
+    made = lamina(
+        "generate", "p.json", "-n", "1000", "--seed", "3", "-o", "x.parquet", "--format", "json"
+    )
+    assert made.code == 0
+    facts = json.loads(made.out)
+    assert facts["rows"] == 1000
+    assert facts["seed"] == 3
+    assert pl.read_parquet(tmp_path / "x.parquet").height == 1000
+    stored = lamina(
+        "generate",
+        "p.json",
+        "-n",
+        "1000",
+        "--seed",
+        "3",
+        "--name",
+        "made",
+        "--threads",
+        "2",
+        "--format",
+        "json",
+    )
+    assert json.loads(stored.out)["row_hash"] == facts["row_hash"]
+    assert lamina("ingest", "x.parquet", "--name", "again").code == 0
+    same = json.loads(lamina("compare", "made", "again", "--format", "json").out)
+    assert [x["value"] for x in same["lines"] if x["limit"] is not None] == [0.0] * 7
+
+
+def test_generate_duration_rate_and_shards(lamina: Lamina) -> None:
+    done = json.loads(
+        lamina(
+            "generate",
+            "azure-code",
+            "--duration",
+            "10m",
+            "--rate",
+            "12/s",
+            "--name",
+            "a",
+            "--format",
+            "json",
+        ).out
+    )
+    assert done["duration_s"] == 600
+    assert 4000 < done["rows"] < 11000
+    parts = [
+        json.loads(
+            lamina(
+                "generate",
+                "azure-code",
+                "--duration",
+                "10m",
+                "--rate",
+                "12/s",
+                "--shard",
+                f"{i}/3",
+                "--name",
+                f"s{i}",
+                "--format",
+                "json",
+            ).out
+        )
+        for i in (1, 2, 3)
+    ]
+    assert sum(p["rows"] for p in parts) == done["rows"]
+    assert f"{sum(int(p['row_hash'], 16) for p in parts) % 2**64:016x}" == done["row_hash"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "what"),
+    [
+        (["--rate", "0/s", "--name", "x"], "rate '0/s' is not positive"),
+        (["--rate", "fast", "--name", "x"], "rate 'fast'"),
+        (["--duration", "10", "--name", "x"], "has no unit"),
+        (["-n", "0", "--name", "x"], "asks for no rows"),
+        (["-n", "5"], "say where the trace goes"),
+        (["-n", "5", "-o", "x.csv"], "not a .parquet file"),
+        (["-n", "5", "--duration", "1m", "--name", "x"], "both say how much"),
+        (["-n", "5", "--name", "x", "--shard", "9/3"], "is not i/n"),
+        (["-n", "five", "--name", "x"], "--rows"),
+    ],
+)
+def test_generate_usage_errors(lamina: Lamina, argv: list[str], what: str) -> None:
+    done = lamina("generate", "azure-code", *argv)
+    assert done.code == 2
+    assert done.err.startswith("error: ")
+    assert what in done.err
+    assert "hint: " in done.err
+    assert done.out == ""
+
+
+def test_compare_gate(lamina: Lamina, store: list[str]) -> None:
+    assert lamina("compare", "sample", "sample", "--gate", *store).code == 0
+    other = lamina("compare", "sample", "mooncake-conversation", "--gate", *store)
+    assert other.code == 3
+    assert "error: " in other.err
+    assert "over" in other.out
+
+
+@pytest.mark.parametrize("target", ["mooncake", "burstgpt", "azure"])
+def test_export_reads_back(lamina: Lamina, store: list[str], target: str, tmp_path: Path) -> None:
+    done = lamina("export", "sample", "--to", target, "-o", "out.txt", *store)
+    assert done.code == 0
+    assert "5,617 of 5,617 requests" in done.out
+    assert "import it with: " in done.err
+    back = lamina("ingest", "out.txt", "--name", "back", "--format", "json")
+    assert json.loads(back.out)["format"] == target
+    lines = json.loads(
+        lamina("compare", str(sample_path("requests.csv")), "back", "--format", "json").out
+    )["lines"]
+    lengths = [x["value"] for x in lines if x["aspect"] == "lengths"]
+    assert lengths == [0.0, 0.0, 0.0]
+
+
+def test_simulate_keys_and_saved_run(lamina: Lamina, tmp_path: Path, sample_store: Path) -> None:
+    shutil.copytree(sample_store, tmp_path / "mine")
+    at = ["--store", str(tmp_path / "mine")]
+    done = lamina(
+        "simulate",
+        "sample",
+        "--model",
+        "llama-3.1-8b",
+        "--gpu",
+        "h100-sxm",
+        "--save",
+        "r",
+        "--format",
+        "json",
+        *at,
+    )
+    assert done.code == 0
+    d = json.loads(done.out)
+    for key in (
+        "ttft_p99_s",
+        "tpot_mean_s",
+        "power_mean_w",
+        "usd_per_m_total_tokens",
+        "requests_per_s",
+        "schema_version",
+    ):
+        assert key in d, key
+    assert d["workload"]["replay"] == "open"
+    kinds = {x["name"]: x["nature"] for x in json.loads(lamina("ls", "--format", "json", *at).out)}
+    assert kinds == {"sample": "real", "r": "simulated"}
+    p50 = json.loads(
+        lamina("sql", "select median(ttft_s) as p50 from r", "--format", "json", *at).out
+    )[0]["p50"]
+    assert p50 == pytest.approx(d["ttft_p50_s"], rel=1e-9)
+    assert lamina("export", "r", "--to", "azure", "-o", "r.csv", *at).code == 0
+    assert "power_w" in lamina("sql", "select * from r.power_samples limit 1", *at).out
+
+
+def test_simulate_slo_and_explain(lamina: Lamina, store: list[str]) -> None:
+    met = lamina(
+        "simulate",
+        "sample",
+        "--replicas",
+        "4",
+        "--route",
+        "least-outstanding",
+        "--slo",
+        "tpot.p50=10s",
+        "--explain",
+        *store,
+    )
+    assert met.code == 0
+    assert "decode_attention" in met.out
+    missed = lamina("simulate", "sample", "--slo", "ttft.p99=1ms", *store)
+    assert missed.code == 3
+    assert "the SLO is missed" in missed.err
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "what"),
+    [
+        (["--gpu", "h100-sxn"], 2, "h100-sxm"),
+        (["--model", "llama-3.1-9b"], 2, "llama-3.1-8b"),
+        (["--model", "llama-3.1-70b"], 1, "GB"),
+        (["--model", "llama-3.1-8b", "--tp", "3"], 1, "tp"),
+        (["--slo", "tftt.p99=2s"], 2, "ttft"),
+        (["--with", "speculative-decodin"], 2, "speculative-decoding"),
+        (["--replay", "closed"], 2, "closed"),
+        (["--spec", "none.toml"], 1, "none.toml"),
+    ],
+)
+def test_simulate_errors(
+    lamina: Lamina, store: list[str], argv: list[str], code: int, what: str
+) -> None:
+    done = lamina("simulate", "sample", *argv, *store)
+    assert done.code == code, done.err
+    assert done.err.startswith("error: ")
+    assert what in done.err
+    assert "hint: " in done.err
+    assert done.out == ""
+
+
+@pytest.mark.parametrize(
+    "topic", ["formats", "targets", "gpus", "models", "techniques", "presets", "queries"]
+)
+def test_catalog(lamina: Lamina, topic: str) -> None:
+    done = lamina("catalog", topic, "--format", "json")
+    rows = json.loads(done.out)
+    assert rows
+    assert all(r["name"] for r in rows)
+
+
+def test_rm_asks(lamina: Lamina) -> None:
+    lamina("ingest", sample_path("requests.csv"), "--name", "mine")
+    assert lamina("rm", "mine").code == 2
+    assert lamina("rm", "mine", "--yes").code == 0
+    assert lamina("rm", "mine", "--yes").code == 2
+
+
+def test_names_of_two_kinds_are_ambiguous(lamina: Lamina) -> None:
+    lamina("ingest", sample_path("requests.csv"), "--name", "azure-code")
+    done = lamina("show", "azure-code")
+    assert done.code == 2
+    assert "store:azure-code or library:azure-code" in done.err
+    assert lamina("show", "store:azure-code").code == 0
+    assert lamina("show", "library:azure-code").code == 0
+    unknown = lamina("fit", "azure-cod")
+    assert unknown.code == 2
+    assert "azure-code" in unknown.err
+
+
+def test_selection(lamina: Lamina, store: list[str]) -> None:
+    def rows(*argv: str) -> int:
+        d = json.loads(lamina("fit", "sample", "--format", "json", *argv, *store).out)
+        return int(d["source"]["rows"])
+
+    assert rows() == 5617
+    early, late = rows("--to", "15m"), rows("--from", "15m")
+    assert early + late == 5617
+    assert rows("--where", "input_tokens > 2000 and output_tokens < 100") < 5617
+    assert rows("--from", "2023-11-16T00:10:00+00:00", "--to", "2023-11-16T00:20:00+00:00") < early
+    for bad in (
+        ["--where", "1; drop table x"],
+        ["--where", "input_tokens in (select 1)"],
+        ["--from", "soon"],
+        ["--from", "2023-11-16T00:10:00"],
+    ):
+        done = lamina("fit", "sample", *bad, *store)
+        assert done.code == 2, bad
+        assert done.err.startswith("error: ")
+
+
+def test_every_command_has_help_and_an_example() -> None:
+    for command in app.registered_commands:
+        assert command.callback is not None
+        text = command.callback.__doc__ or ""
+        assert "Example: lamina-traces " in text, command.callback
+        first = text.splitlines()[0]
+        assert len(first) <= 64, first
+
+
+def test_errors_of_the_command_line_itself(lamina: Lamina) -> None:
+    unknown = lamina("igest", "x")
+    assert unknown.code == 2
+    assert "ingest" in unknown.err
+    assert lamina().code in (0, 2)
+    assert lamina("--version").out.startswith("lamina-traces 0.1.0")
