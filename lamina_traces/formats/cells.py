@@ -143,9 +143,17 @@ def _number(field: Field, text: pl.Series, _context: Context) -> pl.Series:
 
 def _in_seconds(field: Field, values: pl.Series) -> pl.Series:
     if field.cell == "seconds" and field.unit != "s":
-        # dividing by the exact 1000 rounds once; multiplying by 0.001 would round twice
-        return values / (10**9 // TIME_UNITS[field.unit])
+        return divided(values, 10**9 // TIME_UNITS[field.unit])
     return values
+
+
+def divided(values: pl.Series, by: float) -> pl.Series:
+    """Each value over ``by``, rounded once.
+
+    polars divides by a scalar as a product with its reciprocal, which rounds twice: 57 / 100 would be
+    0.5700000000000001.
+    """
+    return values / pl.Series([by], dtype=pl.Float64).new_from_index(0, len(values))
 
 
 def _measure_absent(text: pl.Series) -> pl.Series:

@@ -209,24 +209,24 @@ class Stream:
         want = self.limits.block_bytes
         while True:
             self._fill(want)
-            if self._ended:
+            if self._ended and len(self._pending) <= want:
                 if self._pending:
                     yield self.take(len(self._pending))
                 return
-            cut = _last_line_end(self._pending, quoted)
-            if cut == 0:
-                if len(self._pending) >= max(self.limits.line_bytes, 1) + want:
-                    raise DataError(
-                        f"a line longer than {self.limits.line_bytes:,} bytes"
-                        + (", or a quote that is never closed" if quoted else ""),
-                        "is this a text file with one record a line?",
-                        path=self.name,
-                        line=self.lines_out + 1,
-                    )
-                want += self.limits.block_bytes
-                continue
-            want = self.limits.block_bytes
-            yield self.take(cut)
+            cut = _last_line_end(self._pending, want, quoted)
+            if cut:
+                want = self.limits.block_bytes
+                yield self.take(cut)
+            elif want > self.limits.line_bytes:
+                raise DataError(
+                    f"a line longer than {self.limits.line_bytes:,} bytes"
+                    + (", or a quote that is never closed" if quoted else ""),
+                    "is this a text file with one record a line?",
+                    path=self.name,
+                    line=self.lines_out + 1,
+                )
+            else:
+                want *= 2
 
     def close(self) -> None:
         if self._file is not sys.stdin.buffer:
@@ -271,15 +271,10 @@ def _nearby(path: Path) -> str | None:
     )
 
 
-def _last_line_end(data: bytearray, quoted: bool) -> int:
-    """Where the last whole line of ``data`` ends; 0 when there is none."""
-    cut = data.rfind(b"\n") + 1
-    if not quoted or cut == 0:
-        return cut
-    odd = data.count(b'"', 0, cut) % 2
-    while odd and cut > 0:
-        # step back over the open quote: everything before it closes
-        opened = data.rfind(b'"', 0, cut)
-        cut = data.rfind(b"\n", 0, opened) + 1
-        odd = data.count(b'"', 0, cut) % 2
+def _last_line_end(data: bytearray, end: int, quoted: bool) -> int:
+    """Where the last whole line in the first ``end`` bytes of ``data`` ends; 0 when there is none."""
+    cut = data.rfind(b"\n", 0, end) + 1
+    while quoted and cut > 0 and data.count(b'"', 0, cut) % 2:
+        # step back over the quote that is open here: everything before it closes
+        cut = data.rfind(b"\n", 0, data.rfind(b'"', 0, cut)) + 1
     return cut

@@ -20,7 +20,7 @@ from dataclasses import replace
 import polars as pl
 
 from ..errors import DataError, Notice
-from .cells import MEASURES
+from .cells import MEASURES, divided
 from .format import Binding, Context, Field, Format, Head, Request, bind_by_name
 
 _POWER = re.compile(r"power\.draw(\.instant|\.average)?(?: ?\[(m?W)\])?", re.IGNORECASE)
@@ -91,12 +91,17 @@ def _bind(fmt: Format, head: Head, request: Request) -> Binding:
     def canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
         out = frame.select(
             pl.col(plain["timestamp"]).alias("arrival_ns"),
-            # dividing by 100 gives the double nearest to the fraction, multiplying by 0.01 does not
             *(
-                pl.col(n) / 100 if to.endswith("_frac") else pl.col(n) * factor
+                (
+                    divided(frame[n], 100.0)
+                    if to.endswith("_frac")
+                    else frame[n] * factor
+                    if factor != 1.0
+                    else frame[n]
+                ).alias(to)
                 for n, (to, factor) in factors.items()
             ),
-        ).rename({n: to for n, (to, _) in factors.items()})
+        )
         if device == "index":
             label = "gpu" + frame[plain["index"]].str.strip_chars()
         elif device is not None:
@@ -140,9 +145,7 @@ def _in_order(stamps: pl.Series, context: Context) -> pl.Series:
     position = frame.select(pl.int_range(pl.len()).over("run").alias("i"))["i"]
     last, last_i = context.state.get("file", (None, -1))
     if last == stamps[0]:
-        position = position.set(
-            frame["run"] == 0, (position + last_i + 1).filter(frame["run"] == 0)
-        )
+        position = (position + last_i + 1).zip_with(frame["run"] == 0, position)
     context.state["file"] = (stamps[n - 1], int(position[n - 1]))
     return "gpu" + position.cast(pl.String)
 

@@ -1,0 +1,458 @@
+"""Each format's own rules, on small fixtures with the answer beside them."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from lamina_traces import formats
+from lamina_traces.errors import DataError, UsageError
+from tests.formats.reads import read, write
+
+
+def codes(summary: formats.Summary) -> list[str]:
+    return [n.code for n in summary.notices]
+
+
+def unix_ns(text: str) -> int:
+    whole, _, fraction = text.partition(".")
+    moment = datetime.datetime.fromisoformat(whole).replace(tzinfo=datetime.UTC)
+    return int(moment.timestamp()) * 10**9 + int(fraction.ljust(9, "0") or 0)
+
+
+def test_burstgpt_release_3(tmp_path: Path) -> None:
+    got = read(
+        write(
+            tmp_path / "b.csv",
+            "Timestamp,Session ID,Elapsed time,Model,Request tokens,Response tokens,Total tokens,Log Type\n"
+            "19440110.0,0a1b,7,GPT-4,10,20,30,Conversation log\n"
+            "19440110.000000001,,0,ChatGPT,5,0,5,API log\n"
+            "28943983.123456789,,3,ChatGPT,0,0,0,Other Log\n",
+        )
+    )
+    assert got.summary.version == "3"
+    assert got.column("arrival_ns") == [19440110 * 10**9, 19440110 * 10**9 + 1, 28943983123456789]
+    assert got.column("session_id") == ["0a1b", None, None]
+    assert got.column("e2e_s") == [7.0, 0.0, 3.0]
+    assert got.column("status") == ["ok", "unknown-failure", "unknown-failure"]
+    assert got.column("input_tokens") == [10, 5, None]
+    assert got.column("output_tokens") == [20, 0, None]
+    assert got.column("service") == ["conversation", "api", "other log"]
+    assert got.column("model") == got.column("model_raw") == ["GPT-4", "ChatGPT", "ChatGPT"]
+    assert got.frame.schema["input_tokens"] == pl.Int32
+
+
+def test_burstgpt_releases_mix(tmp_path: Path) -> None:
+    old = write(tmp_path / "1.csv", "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n5,GPT-4,1,2,3,API log\n")  # fmt: skip
+    new = write(tmp_path / "3.csv", "Timestamp,Session ID,Elapsed time,Model,Request tokens,Response tokens,Total tokens,Log Type\n6,s,4,GPT-4,1,2,3,API log\n")  # fmt: skip
+    got = read(old, new)
+    assert got.column("session_id") == [None, "s"]
+    assert got.summary.version == "1-2, 3"
+
+
+@pytest.mark.parametrize(
+    ("text", "utc"),
+    [
+        ("2023-11-16 18:17:03.9799600", "2023-11-16T18:17:03.97996"),
+        ("2023-11-16 18:17:03", "2023-11-16T18:17:03"),
+        ("2023-11-16T18:17:03.123456789Z", "2023-11-16T18:17:03.123456789"),
+        ("2024-05-10 00:00:00.009930+00:00", "2024-05-10T00:00:00.00993"),
+        ("2024-05-10 00:00:00+00:00", "2024-05-10T00:00:00"),
+        ("2024-05-10 00:30:00.5-0130", "2024-05-10T02:00:00.5"),
+        ("2024-05-10 02:00:00+05:45", "2024-05-09T20:15:00"),
+        ("2024-02-29 23:59:59.999999999", "2024-02-29T23:59:59.999999999"),
+        ("1969-12-31 23:59:59.9Z", "1969-12-31T23:59:59.9"),
+    ],
+)
+def test_azure_stamps_are_exact(tmp_path: Path, text: str, utc: str) -> None:
+    got = read(write(tmp_path / "a.csv", f"TIMESTAMP,ContextTokens,GeneratedTokens\n{text},1,2\n"))
+    assert got.summary.origin_ns == unix_ns(utc)
+    assert got.column("arrival_ns") == [0]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["2023-02-29 00:00:00", "2023-11-16", "16/11/2023 10:00:00", "2023-11-16 25:00:00", "2023-11-16 18:17:03.1234567891", "NaN", "1700000000"],
+)  # fmt: skip
+def test_azure_stamps_that_are_none(tmp_path: Path, text: str) -> None:
+    good = "2023-11-16 18:17:03,1,2\n"
+    got = read(
+        write(tmp_path / "a.csv", f"TIMESTAMP,ContextTokens,GeneratedTokens\n{good}{text},1,2\n")
+    )
+    assert got.rejects["column"].to_list() == ["TIMESTAMP"]
+    assert got.rejects["line"].to_list() == [3]
+
+
+def test_azure_order_zone_and_status(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "a.csv",
+        "GeneratedTokens,TIMESTAMP,ContextTokens\n0,2024-07-01 12:00:01,5\n3,2024-07-01 12:00:00,6\n",
+    )
+    got = read(path)
+    assert got.column("arrival_ns") == [0, -(10**9)]  # the store sorts and rebases
+    assert got.column("output_tokens") == [0, 3]
+    assert set(got.column("status")) == {"unknown"}
+    berlin = read(path, tz="Europe/Berlin").summary
+    assert berlin.origin_ns == (got.summary.origin_ns or 0) - 7200 * 10**9
+    assert codes(berlin) == []
+    assert codes(got.summary) == ["naive-utc"]
+
+
+def test_mooncake_keeps_64_bits_and_every_digit(tmp_path: Path) -> None:
+    got = read(
+        write(
+            tmp_path / "m.jsonl",
+            '{"timestamp": 27, "input_length": 513, "output_length": 2, "hash_ids": [18446744073709551615, 9007199254740993], "session_id": "s", "delay": 1.5}\n'
+            '{"timestamp": 3000.000001, "input_length": 1.0, "output_length": 2, "type": "x", "prompt": "secret words", "meta": {"api_key": "k", "n": 0.1}}\n',
+        )
+    )
+    assert got.column("arrival_ns") == [27_000_000, 3_000_000_001]
+    assert got.column("prefix_hashes") == [[2**64 - 1, 9007199254740993], None]
+    assert got.column("prefix_block_size") == [512, None]
+    assert got.column("session_id") == ["s", None]
+    assert got.column("delay_after_parent_ns") == [1_500_000, None]
+    assert got.column("extra") == [None, '{"type":"x","meta":{"n":0.1}}']
+    assert got.summary.dropped_fields == ("prompt", "meta.api_key")
+    assert set(got.column("status")) == {"unknown"}
+
+
+def test_mooncake_seconds(tmp_path: Path) -> None:
+    def lines(stamps: list[object]) -> str:
+        return "".join(
+            f'{{"timestamp": {t}, "input_length": 1, "output_length": 1}}\n' for t in stamps
+        )
+
+    seconds = write(tmp_path / "s.jsonl", lines([0.0, 0.2, 0.4, 0.1 + 0.7]))
+    got = read(seconds)
+    assert got.column("arrival_ns") == [0, 200_000_000, 400_000_000, 800_000_000]
+    assert codes(got.summary) == ["time-unit-guessed"]
+    assert read(seconds, time_unit="ms").column("arrival_ns")[1] == 200_000
+    whole = read(write(tmp_path / "i.jsonl", lines([0, 2, 4])))
+    assert whole.column("arrival_ns")[1] == 2_000_000
+    assert codes(whole.summary) == []
+    floats = read(write(tmp_path / "f.jsonl", lines([0.0, 2000.5, 4100.25])))
+    assert floats.column("arrival_ns")[1] == 2_000_500_000
+    assert codes(floats.summary) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "column", "reason"),
+    [
+        ("{", None, "not JSON"),
+        ("[1]", None, "not a JSON object"),
+        ('{"timestamp": 1, "input_length": NaN, "output_length": 1}', "input_length", "not a finite number"),
+        ('{"timestamp": 1, "input_length": "long", "output_length": 1}', "input_length", "not a number"),
+        ('{"timestamp": 1, "input_length": true, "output_length": 1}', "input_length", "not a number"),
+        ('{"timestamp": 1, "input_length": [1], "output_length": 1}', "input_length", "an object or a list"),
+        ('{"timestamp": 1, "input_length": null, "output_length": 1}', "input_length", "empty"),
+        ('{"timestamp": 1, "output_length": 1}', "input_length", "empty"),
+        ('{"timestamp": 1, "input_length": -1, "output_length": 1}', "input_length", "negative"),
+        ('{"timestamp": 1, "input_length": 1, "output_length": 1, "hash_ids": [-1]}', "hash_ids", "not a list of whole"),
+        ('{"timestamp": 1, "input_length": 1, "output_length": 1, "hash_ids": [1.5]}', "hash_ids", "not a list of whole"),
+        ('{"timestamp": 1, "input_length": 1, "output_length": 1, "hash_ids": 5}', "hash_ids", "not a list of whole"),
+        ('{"timestamp": 1, "input_length": 1, "output_length": 1, "hash_ids": [18446744073709551616]}', "hash_ids", "not a list"),
+        ("[" * 100_000, None, "not"),
+        ('{"timestamp": 1, "input_length": ' + "9" * 5000 + ', "output_length": 1}', None, "a number too long"),
+    ],
+)  # fmt: skip
+def test_mooncake_rejects(tmp_path: Path, line: str, column: str | None, reason: str) -> None:
+    good = '{"timestamp": 0, "input_length": 1, "output_length": 1, "hash_ids": [1]}\n'
+    got = read(write(tmp_path / "m.jsonl", good + line + "\n" + good))
+    assert got.frame.height == 2
+    assert got.rejects.select("line", "column").rows() == [(2, column)]
+    assert got.rejects["reason"][0].startswith(reason) or "nested" in got.rejects["reason"][0]
+
+
+HUAWEI = (
+    "day,time,clusterName,funcName,userID,requestID,totalCost_cold_start,podAllocationCost,deployCodeCost,"
+    "deployDependencyCost,schedulingCost,podID\n"
+)
+
+
+def test_huawei_cold_start(tmp_path: Path) -> None:
+    rows = (
+        "0,12.345,1,332,439,abc,1.5,0.25,0.5,0.0,0.5,pool22-300-128-0000618412\n"
+        "0,13.5,2,7,8,abc,2.0,,0.5,0.0,0.5,strange\n"
+    )
+    got = read(write(tmp_path / "cold_start/R2/day_00.csv", HUAWEI + rows))
+    first, second = got.frame.rows(named=True)
+    assert first["arrival_ns"] == 12_345_000_000
+    assert first["func_id"] == "332---439---pool22-300-128"
+    assert (first["pool"], first["cpu_limit_mcore"], first["memory_limit_mb"]) == (
+        "pool22",
+        300,
+        128,
+    )
+    assert (first["region"], first["cluster"], first["owner_id"]) == ("R2", "1", "439")
+    assert first["residual_s"] == 0.25
+    assert second["residual_s"] is None, "a component is not recorded, so neither is the rest"
+    assert (second["pool"], second["func_id"], second["pod_alloc_s"]) == (None, "7---8", None)
+    assert (got.summary.clock, got.summary.table, got.summary.kind) == (
+        "relative",
+        "cold_starts",
+        "serverless",
+    )
+    assert "region" not in read(write(tmp_path / "day.csv", HUAWEI + rows)).frame.columns
+
+
+SMI = "timestamp, index, name, power.draw [W], utilization.gpu [%], memory.used [MiB], clocks.sm [MHz], temperature.gpu\n"
+
+
+def test_nvidia_smi_with_units_in_values(tmp_path: Path) -> None:
+    got = read(
+        write(
+            tmp_path / "p.csv",
+            SMI + "2024/05/10 10:00:00.250, 0, NVIDIA A100, 63.20 W, 57 %, 100 MiB, 1410 MHz, 30\n"
+            "2024/05/10 10:00:00.251, 1, NVIDIA A100, [N/A], [Not Supported], 0 MiB, [Unknown Error], 31\n",
+        )
+    )
+    first, second = got.frame.rows(named=True)
+    assert (first["device"], first["device_name"], first["domain"]) == (
+        "gpu0",
+        "NVIDIA A100",
+        "gpu",
+    )
+    assert (first["power_w"], first["util_frac"], first["sm_clock_mhz"], first["temp_c"]) == (
+        63.2,
+        0.57,
+        1410.0,
+        30.0,
+    )
+    assert first["mem_used_mb"] == pytest.approx(104.8576)
+    assert (second["power_w"], second["util_frac"], second["sm_clock_mhz"]) == (None, None, None)
+    assert first["is_average"] is None, "power.draw alone does not say whether it is an average"
+    s = got.summary
+    assert (s.clock, s.origin_ns, s.origin_local) == ("local", None, "2024-05-10T00:00:00")
+    assert first["arrival_ns"] == 36_000_250_000_000, "time of day"
+
+
+def test_nvidia_smi_zone_makes_it_utc(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "p.csv", SMI + "2024/05/10 10:00:00.250, 0, A, 1 W, 0 %, 0 MiB, 1 MHz, 30\n"
+    )
+    got = read(path, tz="Europe/Berlin")
+    assert (got.summary.clock, got.column("arrival_ns")) == ("utc", [0])
+    assert got.summary.origin_ns == unix_ns("2024-05-10T08:00:00.25")
+
+
+def test_nvidia_smi_without_index_and_units(tmp_path: Path) -> None:
+    text = "timestamp,power.draw.instant [mW]\n" + "".join(
+        f"2024/05/10 10:00:0{s}.000,{1000 * (s + 1)}\n" * 3 for s in range(4)
+    )
+    path = write(tmp_path / "p.csv", text)
+    for limits in (formats.Limits(), formats.Limits(block_bytes=40)):
+        got = read(path, limits=limits)
+        assert got.column("device") == ["gpu0", "gpu1", "gpu2"] * 4
+        assert got.column("power_w") == [1.0] * 3 + [2.0] * 3 + [3.0] * 3 + [4.0] * 3
+        assert set(got.column("is_average")) == {False}
+        assert codes(got.summary) == ["device-order"]
+
+
+def test_nvidia_smi_unknown_unit(tmp_path: Path) -> None:
+    path = write(tmp_path / "p.csv", "timestamp,power.draw [hp]\n2024/05/10 10:00:00,1\n")
+    with pytest.raises((DataError, UsageError)):
+        read(path)
+    mixed = write(
+        tmp_path / "q.csv",
+        "timestamp,power.draw [W]\n2024/05/10 10:00:00,1 W\n2024/05/10 10:00:01,1 %\n",
+    )
+    got = read(mixed)
+    assert got.rejects["line"].to_list() == [3]
+
+
+def test_columns_csv(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "g.csv",
+        'id,ts,"in",out,who,lat,state,prompt,note\n'
+        '1,100,10,20,u1,250,200,"say, ""hi""",a\n'
+        '2,50,11,21,u2,500,503,"two\nlines",b\n'
+        '3,75,12,,u3,,timeout,"x",c\n',
+    )
+    got = read(
+        path,
+        mapping="arrival=ts:ms,input=in,output=out,user=who,e2e=lat:ms,status=state,request_id=id",
+    )
+    assert got.column("arrival_ns") == [100_000_000, 50_000_000, 75_000_000]
+    assert got.column("e2e_s") == [0.25, 0.5, None]
+    assert got.column("status") == ["ok", "error", "timeout"]
+    assert got.column("error_code") == [None, "503", None]
+    assert got.column("output_tokens") == [20, 21, None], "a status column explains empty lengths"
+    assert got.column("extra") == ['{"note":"a"}', '{"note":"b"}', '{"note":"c"}']
+    assert got.summary.dropped_fields == ("prompt",)
+    assert got.summary.line() == "4 lines = 3 kept + 0 rejected + 0 blank + 1 header"
+    assert ("ts", "arrival_ns", "ms") in got.summary.mapping
+    kept = read(path, mapping="arrival=ts:ms,input=in,output=out,status=state", keep_text=True)
+    assert '"prompt":"two\\nlines"' in kept.column("extra")[1]
+
+
+def test_columns_reject_empty_lengths_without_a_status(tmp_path: Path) -> None:
+    path = write(tmp_path / "g.csv", "ts,in,out\n1,2,3\n2,4,\n3,NaN,1\n")
+    got = read(path, mapping="arrival=ts,input=in,output=out", time_unit="s")
+    assert got.rejects.select("line", "column").rows() == [(3, "out"), (4, "in")]
+
+
+def test_columns_an_unclosed_quote_spoils_its_own_line(tmp_path: Path) -> None:
+    path = write(tmp_path / "g.csv", 'ts,in,out,n\n1,2,3,a\n2,3,4,"open\n3,4,5,b\n4,5,6,c\n')
+    got = read(path, mapping="arrival=ts,input=in,output=out")
+    assert got.column("input_tokens") == [2, 4, 5]
+    assert got.rejects["line"].to_list() == [3]
+
+
+def test_columns_clocks(tmp_path: Path) -> None:
+    m = "arrival=t,input=i,output=o"
+    iso = read(
+        write(tmp_path / "a.csv", "t,i,o\n2024-05-10T00:00:00.25Z,1,2\n2024-05-10T00:00:01Z,1,2\n"),
+        mapping=m,
+    )
+    assert (iso.summary.clock, iso.column("arrival_ns")) == ("utc", [0, 750_000_000])
+    unix = read(
+        write(tmp_path / "b.csv", "t,i,o\n1700000000.123456789,1,2\n1700000001,1,2\n"), mapping=m
+    )
+    assert (unix.summary.clock, unix.summary.origin_ns) == ("utc", 1_700_000_000_123_456_789)
+    assert codes(unix.summary) == ["time-unit-guessed", "unix-time"]
+    micro = read(
+        write(tmp_path / "c.csv", "t,i,o\n1700000000123456,1,2\n"), mapping=m, time_unit="us"
+    )
+    assert micro.summary.origin_ns == 1_700_000_000_123_456_000
+    assert codes(micro.summary) == ["unix-time"]
+    ns = read(write(tmp_path / "d.csv", "t,i,o\n5,1,2\n"), mapping=m, time_unit="ns")
+    assert (ns.summary.clock, ns.column("arrival_ns"), codes(ns.summary)) == ("relative", [5], [])
+    none = read(write(tmp_path / "e.csv", "i,o\n5,1\n"), mapping="input=i,output=o")
+    assert (none.summary.clock, "arrival_ns" in none.frame.columns) == ("none", False)
+
+
+def test_columns_instants_share_the_origin(tmp_path: Path) -> None:
+    got = read(
+        write(
+            tmp_path / "r.jsonl",
+            '{"at": 1700000000.5, "first": 1700000001.25, "in": 3, "out": 4}\n',
+        ),
+        mapping="arrival=at,first_token_ns=first,input=in,output=out",
+        time_unit="s",
+    )
+    assert (got.column("arrival_ns"), got.column("first_token_ns")) == ([0], [750_000_000])
+
+
+def test_columns_other_tables_and_constants(tmp_path: Path) -> None:
+    path = write(tmp_path / "p.csv", "t,w\n0,63.5\n1,64\n")
+    got = read(path, mapping="arrival=t,power=w,device='gpu0',domain='gpu'", time_unit="s")
+    assert (got.summary.table, got.column("device"), got.column("power_w")) == (
+        "power_samples",
+        ["gpu0"] * 2,
+        [63.5, 64.0],
+    )
+    with pytest.raises(UsageError, match="needs device, domain"):
+        read(path, mapping="arrival=t,power=w", time_unit="s")
+
+
+def test_columns_parquet(tmp_path: Path) -> None:
+    path = tmp_path / "g.parquet"
+    pq.write_table(
+        pa.table(
+            {
+                "at": pa.array(
+                    [1_700_000_000_123_456_789, 1_700_000_001_000_000_000],
+                    pa.timestamp("ns", "UTC"),
+                ),
+                "in": pa.array([3.0, 4.5]),
+                "out": pa.array([7, 8], pa.int64()),
+                "ids": pa.array([[2**64 - 1], [1]], pa.list_(pa.uint64())),
+                "prompt": ["a", "b"],
+                "tag": ["x", "y"],
+            }
+        ),
+        path,
+    )
+    got = read(path, mapping="arrival=at,input=in,output=out,prefix_hashes=ids")
+    assert got.summary.origin_ns == 1_700_000_000_123_456_789
+    assert got.column("prefix_hashes") == [[2**64 - 1]]
+    assert got.column("extra") == ['{"tag":"x"}']
+    assert got.rejects.select("line", "column", "reason").rows() == [
+        (2, "in", "not a whole number: '4.5'")
+    ]
+    assert got.summary.dropped_fields == ("prompt",)
+    assert got.summary.inputs[0].sha256 is not None
+
+
+def canonical(n: int, first: int = 0) -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            "row_id": range(first, first + n),
+            "arrival_ns": [10**9 * i for i in range(n)],
+            "input_tokens": [5] * n,
+            "depends_on": [[first]] * n,
+            "prefix_hashes": [[2**64 - 1]] * n,
+            "status": ["ok"] * n,
+        },
+        schema={"row_id": pl.Int64, "arrival_ns": pl.Int64, "input_tokens": pl.Int32, "depends_on": pl.List(pl.Int64), "prefix_hashes": pl.List(pl.UInt64), "status": pl.String},
+    )  # fmt: skip
+
+
+def test_canonical_parquet_comes_back_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    frame = canonical(3)
+    table = frame.to_arrow()
+    meta = {
+        b"lamina_traces": b'{"clock": "utc", "origin_ns": 1700000000000000000, "nature": "synthetic"}'
+    }
+    pq.write_table(table.replace_schema_metadata(meta), path)
+    got = read(path)
+    assert got.summary.format == "lamina"
+    assert got.frame.select(frame.columns).equals(frame)
+    s = got.summary
+    assert (s.clock, s.origin_ns, s.nature) == ("utc", 1_700_000_000_000_000_000, "synthetic")
+    frame.write_parquet(path)
+    assert read(path).summary.nature == "derived"
+
+
+def test_canonical_shards_keep_their_row_ids_and_copies_are_shifted(tmp_path: Path) -> None:
+    a, b = tmp_path / "0.parquet", tmp_path / "1.parquet"
+    canonical(3).write_parquet(a)
+    canonical(2, first=3).write_parquet(b)
+    shards = read(a, b)
+    assert shards.column("row_id") == [0, 1, 2, 3, 4]
+    assert shards.column("depends_on") == [[0], [0], [0], [3], [3]]
+    copies = read(b, b)
+    assert copies.column("row_id") == [3, 4, 5, 6]
+    assert copies.column("depends_on") == [[3], [3], [5], [5]]
+
+
+def test_preview(tmp_path: Path) -> None:
+    text = "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type,Team\n" + "".join(
+        f"{5 + i},GPT-4,{i},2,3,API log,t\n" for i in range(100)
+    )
+    p = formats.preview([write(tmp_path / "b.csv", text)], rows=3)
+    assert (p.format, p.table, p.kind, p.clock) == ("burstgpt", "llm_requests", "llm", "local")
+    assert ("Timestamp", "arrival_ns", "s") in p.mapping
+    assert p.extra == ("Team",)
+    assert (p.rows.height, p.rows_seen) == (3, 100)
+    assert (p.first_ns, p.last_ns) == (5 * 10**9, 104 * 10**9)
+
+
+def test_progress_sees_every_block(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "a.csv",
+        "TIMESTAMP,ContextTokens,GeneratedTokens\n" + "2023-11-16 00:00:00,1,2\n" * 1000,
+    )
+    seen: list[tuple[int, int | None]] = []
+    read(path, limits=formats.Limits(block_bytes=4096), progress=lambda n, of: seen.append((n, of)))
+    assert seen[-1] == (path.stat().st_size, path.stat().st_size)
+    assert len(seen) > 5
+
+
+def test_memory_is_bounded_by_the_block(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "a.csv",
+        "TIMESTAMP,ContextTokens,GeneratedTokens\n" + "2023-11-16 00:00:00,1,2\n" * 20_000,
+    )
+    heights = [
+        b.frame.height
+        for b in formats.open_reading([path], limits=formats.Limits(block_bytes=24_000))
+    ]
+    assert sum(heights) == 20_000
+    assert max(heights) <= 1_000
