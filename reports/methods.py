@@ -1,0 +1,88 @@
+"""Method notes: how the numbers on the page are computed, with formula and source."""
+
+from __future__ import annotations
+
+from .blocks import Method
+
+WORKLOAD = {
+    "arrivals": (
+        Method(
+            "Index of dispersion of counts (IDC)",
+            "Full windows of equal width from the first arrival, empty ones included. With K windows its standard error is about "
+            "IDC·√(2/K), so fewer than 30 are marked as uncertain. The coefficient of variation of gaps alone misleads: a few idle gaps rule it, and drift hides from it.",
+            "IDC(w) = var N(w) / mean N(w)",
+            "Cox and Lewis, The Statistical Analysis of Series of Events, 1966, section 4.5; Gusella, IEEE JSAC 9(2), 1991",
+        ),
+        Method(
+            "Laws",
+            "Maximum likelihood on all rows, location fixed at 0. Gaps below ten ticks of the clock enter as intervals. Laws are ordered by AIC. "
+            "KS D is the largest distance between the two cumulative curves, W1 the mean distance between the quantile curves in powers of ten. "
+            "No p-values: with this many rows every law is rejected, and what matters is by how much.",
+            "D = max |F̂(x) − F(x)|,   W1 = ∫ |log₁₀ Q̂(u) − log₁₀ Q(u)| du,   AIC = 2k − 2 ln L",
+            "Akaike, IEEE TAC 19(6), 1974",
+        ),
+    ),
+    "lengths": (
+        Method(
+            "Length curves",
+            "The measured curve is the quantile grid that the workload profile stores: its ends are the tenth extremes, and every step holds at least ten rows, so no single request can be read from it.",
+        ),
+        Method(
+            "Rank map",
+            "Requests are sorted by input and by output length, and both ranks are cut into equal cells; a cell is coloured by its share of requests over what independent lengths would give. "
+            "Cells with fewer than ten requests get the mean of such cells.",
+            "c(u, v) = share(u, v) · cells²",
+            "Nelsen, An Introduction to Copulas, 2006, section 2; Spearman, American Journal of Psychology 15, 1904",
+        ),
+    ),
+    "failures": (
+        Method(
+            "Runs of failures",
+            "A two-state Markov chain over the requests in order of arrival. Independent failures of the same rate r come in runs of 1/(1 − r) on average.",
+            "p = P(fail | succeeded),   q = P(succeed | failed),   mean run = 1/q",
+            "Gilbert, Bell System Technical Journal 39, 1960; interval: Wilson, JASA 22, 1927",
+        ),
+    ),
+    "cold_starts": (
+        Method(
+            "Cold starts",
+            "Durations as the platform reports them; steps are never pooled with the whole. The share of the summed time weighs long cold starts more than short ones. Quantiles with fewer than ten samples beyond them are left out.",
+        ),
+    ),
+    "power": (
+        Method(
+            "Energy",
+            "Trapezoids between readings no further apart than three median periods; a longer step is a gap in the log and counts for nothing. The mean is energy over the seconds so covered.",
+            "E = Σ (Pᵢ + Pᵢ₊₁)/2 · Δtᵢ",
+        ),
+    ),
+}
+
+SIMULATION = (
+    Method(
+        "Latencies",
+        "Time to first token runs from arrival to the first token that leaves the engine, queue included. Time per output token is undefined for one token. "
+        "A percentile with fewer than ten samples beyond it is not given, and none is when the run is saturated.",
+        "TPOT = (e2e − TTFT) / (output tokens − 1)",
+    ),
+    Method(
+        "Time of an iteration",
+        "Each operator of the model takes the longest of its times on compute, memory and network at the measured efficiency of the device; operators run one after the other unless a technique overlaps them. "
+        "The batch is continuous, with chunked prefill and paged KV blocks.",
+        "t(op) = max(FLOPs / F, bytes / B, network bytes / N)",
+        "Williams, Waterman and Patterson, CACM 52(4), 2009 (roofline); Yu et al., OSDI 2022 (continuous batching); Kwon et al., SOSP 2023 (paged KV); Agrawal et al., OSDI 2024 (chunked prefill)",
+    ),
+    Method(
+        "Money and energy",
+        "Over the device-hours provisioned for the run, idle ones included, and not over the hours used.",
+        "$ per million tokens = 10⁶ · devices · hours · price / tokens",
+    ),
+)
+
+FIDELITY = (
+    Method(
+        "Score card",
+        "Rates by relative difference, laws by the largest distance between cumulative curves, burstiness by the mean over window widths of the absolute log ratio of the two IDC curves.",
+        "mean over w of |ln IDC_b(w) / IDC_a(w)|",
+    ),
+)

@@ -1,0 +1,331 @@
+"""The section of a simulated run, and the section of a score card."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from lamina_traces.units import NS_PER_S, format_number, format_seconds
+
+from . import figures as fig
+from .blocks import NOTHING, Figure, Section, Sentence, Table, Tile, number, percent, shown, thinned
+
+if TYPE_CHECKING:
+    from lamina_traces.fidelity import ScoreCard
+    from lamina_traces.runs import Run
+
+LATENCIES = {"ttft": "time to first token", "tpot": "time per output token", "e2e": "whole request", "queue": "in the queue"}
+STATISTICS = ("mean", "p50", "p90", "p95", "p99", "p99.9")
+
+_Rows = tuple[tuple[str, str, str], ...]  # metric, words, how it is shown
+SERVED: _Rows = (
+    ("requests_offered", "requests offered", "count"),
+    ("requests_completed", "completed", "count"),
+    ("requests_rejected", "rejected", "count"),
+    ("requests_unfinished", "unfinished", "count"),
+    ("requests_preempted", "preempted at least once", "count"),
+    ("requests_per_s", "requests per second", "number"),
+    ("input_tokens_per_s", "input tokens per second", "number"),
+    ("output_tokens_per_s", "output tokens per second", "number"),
+    ("slo_attainment", "met all limits", "share"),
+    ("goodput_req_s", "goodput, requests per second", "number"),
+)
+ENGINE: _Rows = (
+    ("busy_frac", "time in iterations", "share"),
+    ("iterations", "iterations", "count"),
+    ("batch_mean", "sequences in a mean iteration", "number"),
+    ("kv_mean_frac", "KV cache in use, mean", "share"),
+    ("kv_peak_frac", "KV cache in use, highest", "share"),
+    ("preemptions", "preemptions", "count"),
+    ("mfu_busy_mean", "of peak FLOP/s while busy", "share"),
+    ("mbu_busy_mean", "of peak bandwidth while busy", "share"),
+)
+BILL: _Rows = (
+    ("devices", "devices", "count"),
+    ("device_hours", "device-hours", "number"),
+    ("usd_per_hour", "price per hour", "usd"),
+    ("usd", "money", "usd"),
+    ("usd_per_m_total_tokens", "per million tokens, input and output", "usd"),
+    ("usd_per_m_output_tokens", "per million output tokens", "usd"),
+    ("energy_j", "energy", "energy"),
+    ("power_mean_w", "mean power", "watt"),
+    ("energy_per_total_token_j", "energy per token", "joule"),
+    ("energy_per_output_token_j", "energy per output token", "joule"),
+)
+
+
+def section(run: Run) -> Section:
+    """The simulation: what was simulated, latencies, the engine over time, what binds, the bill."""
+    paragraphs = [s.text for s in findings(run)]
+    w = run.workload
+    replay = "requests wait for the turns before them" if w.get("replay") == "session" else "arrivals as recorded"
+    paragraphs.append(
+        f"Simulated: {shown(w.get('requests'))} requests of “{w.get('name')}” ({shown(w.get('source'))}; {replay}). "
+        + (f"Techniques: {', '.join(run.techniques)}." if run.techniques else "No technique applied.")
+    )
+    drawn = (_latency_cdf(run), _over_time(run))
+    blocks: list[Table | Figure] = [f for f in drawn[:1] if f is not None]
+    blocks.append(_latencies(run))
+    blocks += [f for f in drawn[1:] if f is not None]
+    if run.slo:
+        blocks.append(_limits(run))
+    blocks += [
+        t
+        for t in (
+            _numbers("Served", SERVED, run.metrics),
+            _numbers("The engine", ENGINE, run.metrics),
+            _numbers("The bill, over provisioned device-hours", BILL, run.metrics),
+            _deployment(run),
+        )
+        if t is not None
+    ]
+    if run.explain:
+        blocks.append(_explain(run))
+    return Section("simulation", "Simulation", tuple(paragraphs), tuple(blocks), str(run.deployment.get("text") or ""))
+
+
+def findings(run: Run) -> list[Sentence]:
+    """The run in sentences: latency and load, then memory and preemptions, then money and energy."""
+    m = run.metrics
+    out = [Sentence(run.headline())]
+    if m.get("saturated"):
+        out.append(Sentence("A saturated run has no steady state: its percentiles would depend on the length of the trace, so none are given."))
+    kv, preempted = number(m.get("kv_peak_frac")), number(m.get("preemptions"))
+    if kv is not None:
+        times = f"{preempted:,.0f} times" if preempted and preempted > 1 else "once" if preempted else "never"
+        out.append(Sentence(f"At most {percent(kv, 0)} of the KV cache is in use; requests are preempted {times}."))
+    usd, joule, watt = (number(m.get(k)) for k in ("usd_per_m_total_tokens", "energy_per_output_token_j", "power_mean_w"))
+    if usd is not None:
+        text = f"A million tokens, input and output together, cost ${_cents(usd)}"
+        if joule is not None:
+            text += f", an output token {format_number(joule)} J"
+        if watt is not None:
+            text += f"; the devices draw {format_number(watt)} W on average"
+        out.append(Sentence(text + "."))
+    for v in run.slo:
+        held = "holds" if v.get("ok") else "does not hold"
+        out.append(Sentence(f"The limit {v.get('limit')} {held}: {format_seconds(number(v.get('observed_s')))} was observed."))
+    return out
+
+
+def tiles(run: Run) -> list[Tile]:
+    """Key numbers of the run."""
+    m = run.metrics
+    ttft, tpot = number(m.get("ttft_p99_s")), number(m.get("tpot_p50_s"))
+    usd, busy = number(m.get("usd_per_m_total_tokens")), number(m.get("busy_frac"))
+    return [
+        Tile("p99 time to first token", format_seconds(ttft), f"median {format_seconds(number(m.get('ttft_p50_s')))}"),
+        Tile("median time per output token", format_seconds(tpot), f"p99 {format_seconds(number(m.get('tpot_p99_s')))}"),
+        Tile("a million tokens", f"${_cents(usd)}" if usd is not None else NOTHING, f"engine busy {percent(busy, 0)}"),
+    ]
+
+
+def _cents(usd: float) -> str:
+    return f"{usd:,.2f}" if usd >= 0.1 else format_number(usd)
+
+
+def _value(kind: str, x: Any) -> str:
+    v = number(x)
+    if v is None:
+        return NOTHING if x is None else shown(x)
+    if kind == "energy":
+        return f"{format_number(v / 3.6e6)} kWh" if v >= 3.6e5 else f"{format_number(v)} J"
+    forms = {
+        "count": f"{v:,.0f}", "share": percent(v), "usd": f"${_cents(v)}",
+        "watt": f"{format_number(v)} W", "joule": f"{format_number(v)} J",
+    }  # fmt: skip
+    return forms.get(kind, format_number(v))
+
+
+def _numbers(caption: str, wanted: _Rows, metrics: Mapping[str, Any]) -> Table | None:
+    """The metrics that the run has; one that is None says why below the table."""
+    rows, notes = [], []
+    for key, words, kind in wanted:
+        if key not in metrics:
+            continue
+        rows.append((words, _value(kind, metrics[key])))
+        why = metrics.get(f"{key}_why")
+        if metrics[key] is None and why:
+            notes.append(f"{words}: {why}")
+    return Table(("", ""), tuple(rows), "lr", caption, tuple(notes), plain=True) if rows else None
+
+
+def _latencies(run: Run) -> Table:
+    m = run.metrics
+    rows = tuple(
+        (words, *(format_seconds(number(m.get(f"{k}_{s}_s"))) for s in STATISTICS))
+        for k, words in LATENCIES.items()
+    )
+    reasons: dict[str, list[str]] = {}
+    for s in STATISTICS:
+        for k in LATENCIES:
+            why = m.get(f"{k}_{s}_s_why")
+            if why is not None:
+                reasons.setdefault(str(why), []).append(f"{k} {s}")
+    notes = tuple(f"{', '.join(what)}: {why}." for why, what in reasons.items())
+    return Table(("", *STATISTICS), rows, "l" + "r" * len(STATISTICS), "Latencies, measured in the simulator", notes)
+
+
+def _limits(run: Run) -> Table:
+    rows = tuple(
+        (str(v.get("limit")), format_seconds(number(v.get("observed_s"))), "holds" if v.get("ok") else "missed") for v in run.slo
+    )
+    return Table(("limit", "observed", ""), rows, "lrl", "Limits")
+
+
+def _deployment(run: Run) -> Table | None:
+    rows = tuple((str(k).replace("_", " "), shown(v)) for k, v in run.deployment.items() if k != "text")
+    return Table(("", ""), rows, "lr", "The deployment", plain=True) if rows else None
+
+
+def _explain(run: Run) -> Table:
+    rows = tuple(
+        (
+            str(e.get("op")),
+            format_number(number(e.get("gflop"))),
+            format_number(number(e.get("gb"))),
+            format_number(number(e.get("net_gb"))),
+            format_number(number(e.get("ms"))),
+            percent(number(e.get("share"))),
+            shown(e.get("binds")),
+        )
+        for e in run.explain
+    )
+    columns = ("operator", "GFLOP", "memory, GB", "network, GB", "time, ms", "of all busy time", "bound by")
+    notes = ("FLOPs, bytes and times of the mean busy iteration; the share is of the whole run.",)
+    return Table(columns, rows, "lrrrrrl", "Where the time of an iteration goes", notes, wide=True)
+
+
+# --- figures ---------------------------------------------------------------------------------------
+
+
+def _latency_cdf(run: Run) -> Figure | None:
+    data = []
+    low, high = np.inf, 0.0
+    colours = {"ttft": (fig.BLUE, "solid"), "tpot": (fig.GREEN, "dot"), "e2e": (fig.ORANGE, "dash")}
+    names = {"ttft": "first token", "tpot": "per output token", "e2e": "whole request"}
+    rows = []
+    q = np.array([0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99])
+    for key, (colour, dash) in colours.items():
+        if f"{key}_s" not in run.requests.columns:
+            continue
+        values = run.requests[f"{key}_s"].drop_nulls().to_numpy().astype(np.float64)
+        values = values[np.isfinite(values) & (values > 0)]
+        if len(values) < 2:
+            continue
+        x, share = fig.quantile_curve(values)
+        low, high = min(low, float(x[0])), max(high, float(x[-1]))
+        hover = f"{names[key]}: %{{y:.4g}} % within %{{x:.3g}} s<extra></extra>"
+        data.append(fig.line(x, 100 * share, names[key], colour, dash=dash, hovertemplate=hover))
+        rows.append((names[key], *(format_seconds(float(v)) for v in np.quantile(values, q))))
+    if not data:
+        return None
+    high = max(high, 2 * low)
+    m = run.metrics
+    sentence = "Shares of requests within a time, for the first token, each later token and the whole request"
+    p50, p99 = number(m.get("ttft_p50_s")), number(m.get("ttft_p99_s"))
+    if p50 is not None and p99 is not None and p50 > 0:
+        sentence = f"The slowest hundredth of the requests waits {format_number(p99 / p50)} times as long for its first token as the median one"
+    layout = fig.layout(
+        fig.axis("time", log=True, range=fig.log_range(low, high), **fig.duration_ticks(low, high)),
+        fig.axis("requests within it (%)", range=[0, 101], dtick=25),
+    )
+    table = Table(("", *(percent(float(p), 0) for p in q)), tuple(rows), "l" + "r" * len(q))
+    return Figure("simulation-latency", "Latencies", sentence + ".", data, layout, table)
+
+
+def _over_time(run: Run) -> Figure | None:
+    """Batch, KV cache, time in iterations and power, one above the other over one time axis."""
+    if not run.windows.height:
+        return None
+    frame = (
+        run.windows.group_by("arrival_ns")
+        .agg(
+            pl.col("mean_batch").mean(),
+            kv=100 * pl.col("mean_kv_frac").mean(),
+            busy=100 * (pl.col("busy_s") / pl.col("window_s")).mean(),
+        )
+        .sort("arrival_ns")
+    )
+    start = frame["arrival_ns"].to_numpy()
+    width = float(run.windows["window_s"].max() or 0.0)
+    t = (start - start[0]) / NS_PER_S
+    series = [
+        ("sequences in the batch", frame["mean_batch"].to_numpy(), t, "{y:.3g}", ""),
+        ("time in iterations (%)", frame["busy"].to_numpy(), t, "{y:.3g} %", "%"),
+        ("KV cache in use (%)", frame["kv"].to_numpy(), t, "{y:.3g} %", "%"),
+    ]
+    if run.power.height:
+        watts = run.power.group_by("arrival_ns").agg(pl.col("power_w").sum()).sort("arrival_ns")
+        at = (watts["arrival_ns"].to_numpy() - start[0]) / NS_PER_S
+        series.append(("power, all devices (W)", watts["power_w"].to_numpy(), at, "{y:.4g} W", "W"))
+    div, unit = fig.time_unit(float(t[-1]) + width)
+    n = len(series)
+    gap = 0.075
+    height = (1 - gap * (n - 1)) / n
+    budget = fig.MAX_POINTS // n
+    data: list[dict[str, Any]] = []
+    axes: dict[str, Any] = {}
+    notes = []
+    for i, (name, values, at, form, _) in enumerate(series):
+        k = "" if i == 0 else str(i + 1)
+        top = 1 - i * (height + gap)
+        x, y = fig.min_max(at / div, np.asarray(values, dtype=np.float64), budget)
+        data.append(
+            fig.line(x, y, name, fig.BLUE, width=1.3, showlegend=False, xaxis="x", yaxis=f"y{k}",
+                     hovertemplate=f"%{{x:.4g}} {unit}: %{form}<extra></extra>")
+        )  # fmt: skip
+        axes[f"yaxis{k}"] = fig.axis("", domain=[max(0.0, top - height), top], rangemode="tozero", nticks=4)
+        notes.append({
+            "text": name, "xref": "paper", "yref": "paper", "x": 0, "y": top, "xanchor": "left", "yanchor": "bottom",
+            "showarrow": False, "font": {"color": "$ink", "size": 12},
+        })  # fmt: skip
+    x_axis = fig.axis(f"time since the first arrival ({unit})", anchor=f"y{n if n > 1 else ''}", showgrid=False, range=[0, (float(t[-1]) + width) / div])
+    layout = fig.layout(x_axis, {}, annotations=notes, showlegend=False, margin={"l": 52, "r": 16, "t": 26, "b": 44}) | axes
+    busy = frame["busy"].to_numpy()
+    worst = float((busy > 95).mean())
+    sentence = (
+        f"Means over windows of {format_seconds(width)} and over replicas. In {percent(worst, 0)} of the windows the engine has no rest (busy 95 % or more)."
+    )
+    columns = ("from", *(name for name, *_ in series))
+    power = dict(zip(series[-1][2].tolist(), series[-1][1].tolist(), strict=True)) if n == 4 else {}
+    rows = [
+        (format_seconds(float(s)) if s else "0 s", *(format_number(float(v[1][j])) for v in series[:3]), *([format_number(power.get(float(s)))] if power else []))
+        for j, s in enumerate(t)
+    ]
+    return Figure("simulation-time", "The engine over time", sentence, data, layout, thinned(columns, rows, "r" * len(columns)), wide=True, tall=True)
+
+
+# --- fidelity --------------------------------------------------------------------------------------
+
+
+def fidelity(card: ScoreCard) -> Section:
+    """The score card as a table."""
+    verdict = {True: "within", False: "over", None: NOTHING}
+    rows = tuple(
+        (
+            x.aspect.replace("_", " "),
+            x.metric,
+            format_number(x.value),
+            format_number(x.limit),
+            "not computed" if x.value is None and x.limit is not None else verdict[x.passed],
+            x.unit,
+            x.note,
+        )
+        for x in card.lines
+    )
+    over = len(card.failed)
+    gated = sum(x.limit is not None for x in card.lines)
+    text = (
+        f"“{card.b}” stays within all {gated} limits of “{card.a}”."
+        if card.passed
+        else f"“{card.b}” misses {over} of {gated} limits when compared with “{card.a}”."
+    )
+    table = Table(
+        ("aspect", "distance", "value", "limit", "", "unit", "note"), rows, "llrrlll", wide=True,
+        notes=("Every distance is 0 when the traces agree. The limits are not calibrated on held-out data: a tripwire, not a proof.",),
+    )  # fmt: skip
+    return Section("fidelity", "Fidelity", (text,), (table,))
