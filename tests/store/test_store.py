@@ -98,6 +98,23 @@ def test_tick_of_many_rows() -> None:
         assert clock.tick == math.gcd(*np.diff(t).tolist())
 
 
+def test_tick_that_shrinks_late() -> None:
+    t = np.arange(20_000) * 6000
+    t[-1] += 4
+    clock = writer.Clockwork()
+    clock.see(pl.Series(t), pl.Series(np.arange(len(t))))
+    assert clock.tick == 4
+
+
+def test_ties_go_by_row_id(store: Store) -> None:
+    frame = requests([1, 1, 2, 2])
+    swapped = frame[[1, 0, 2, 3]]
+    for blocks in ([swapped], [swapped[:1], swapped[1:]]):
+        trace = stored(store, "t", *blocks, replace=True)
+        assert trace.manifest.sorted_by_us
+        assert trace.scan().collect().equals(frame)
+
+
 def test_blocks_with_other_columns(store: Store) -> None:
     a = requests([0, 1]).with_columns(model=pl.lit("m"))
     b = requests([2, 3], first_row=2).with_columns(turn=pl.lit(1))
