@@ -17,6 +17,7 @@ from .exporting import ExportSummary, Target
 from .exporting import export as _export
 from .format import Format
 from .inputs import Limits, Stream
+from .parquet import parquet_head
 from .reading import Block, Input, Preview, Reading, Summary
 from .reading import open_reading as _open_reading
 
@@ -81,8 +82,6 @@ def detect(path_or_head: str | Path | bytes) -> Format:
     stream = Stream(path_or_head, Limits(), hashed=False)
     try:
         if stream.is_parquet:
-            from .parquet import parquet_head
-
             return recognised(parquet_head(path_or_head), FORMATS)
         return recognised(read_head(stream)[0], FORMATS)
     finally:

@@ -28,7 +28,6 @@ from typing import Any
 
 import polars as pl
 
-from ..errors import UsageError
 from ..units import TIME_UNITS
 from .format import Context, Field
 from .redaction import masked
@@ -197,14 +196,9 @@ def _instant(_field: Field, text: pl.Series, context: Context) -> pl.Series:
     if n_naive:
         context.tally["naive stamps"] += n_naive
     if context.request.tz and n_naive:
-        try:
-            local = whole.dt.replace_time_zone(
-                context.request.tz, ambiguous="earliest", non_existent="null"
-            )
-        except pl.exceptions.PolarsError:
-            raise UsageError(
-                f"unknown time zone {context.request.tz!r}", "write it like UTC or Europe/Berlin"
-            ) from None
+        local = whole.dt.replace_time_zone(
+            context.request.tz, ambiguous="earliest", non_existent="null"
+        )
         later = whole.dt.replace_time_zone(
             context.request.tz, ambiguous="latest", non_existent="null"
         )

@@ -191,6 +191,10 @@ def unknown(head: Head) -> UnknownFormat:
             )
     lines = [f"columns: {', '.join(head.names)}"[:600]]
     lines += [f"row {i}: {text}" for i, text in enumerate(shown, 1)]
+    if head.syntax == "csv" and all(_float(n) is not None for n in head.names):
+        lines.append(
+            "its first line looks like data: give the columns names in a header line first"
+        )
     lines.append("try: " + guessed_command(head))
     lines.append("known formats: lamina-traces catalog formats")
     return UnknownFormat(f"{head.path}: no known format has these columns", "\n".join(lines))

@@ -76,6 +76,13 @@ class Request:
             raise UsageError(
                 f"unknown time unit {self.time_unit!r}", f"one of: {', '.join(TIME_UNITS)}"
             )
+        if self.tz is not None:
+            try:
+                pl.Series([0], dtype=pl.Datetime("ns")).dt.replace_time_zone(self.tz)
+            except pl.exceptions.PolarsError:
+                raise UsageError(
+                    f"unknown time zone {self.tz!r}", "write it like UTC or Europe/Berlin"
+                ) from None
 
 
 @dataclass

@@ -93,6 +93,7 @@ class Stream:
         try:
             data = self._file.read(n)
         except OSError as e:
+            self.close()
             raise DataError(f"cannot be read: {e.strerror or e}", path=self.name) from e
         if self._hash is not None:
             self._hash.update(data)

@@ -20,6 +20,7 @@ from .detection import read_head, recognised
 from .format import ROW_EXTRA, Binding, Context, Format, Head, Request
 from .inputs import STDIN, Limits, Stream
 from .jsonlines import read_json
+from .parquet import parquet_head, read_parquet
 
 _DAY_NS = 86_400_000_000_000
 INSTANTS = (
@@ -273,8 +274,6 @@ class Reading:
             source.binding, source.head, self._context, self._limits.line_bytes,
         )  # fmt: skip
         if head.syntax == "parquet":
-            from .parquet import read_parquet
-
             yield from read_parquet(source.path, stream, binding, context)
             return
         line = 1
@@ -490,7 +489,7 @@ def open_reading(
     fmt: Format | None = formats[as_format] if as_format else None
     for path in listed:
         stream = Stream(path, limits, hashed=hashed)
-        keep = stream.name == STDIN
+        keep = stream.size is None  # a pipe gives its bytes once
         try:
             head, header, skip = _head(stream, path)
             found = fmt if as_format and fmt else recognised(head, formats)
@@ -525,8 +524,6 @@ def open_reading(
 
 def _head(stream: Stream, path: str | Path) -> tuple[Head, bytes, int]:
     if stream.is_parquet:
-        from .parquet import parquet_head
-
         return parquet_head(path), b"", 0
     return read_head(stream)
 

@@ -294,3 +294,35 @@ def test_detection_looks_at_names_alone(tmp_path: Path) -> None:
     )
     with pytest.raises(UnknownFormat):  # azure is exactly its three columns
         formats.detect(b"TIMESTAMP,ContextTokens,GeneratedTokens,More\n2023-11-16 00:00:00,1,2,3\n")
+
+
+def test_an_ambiguous_header_lists_the_candidates(tmp_path: Path) -> None:
+    both = HEADER.strip() + ",power.draw [W]\n" + GOOD.strip() + ",5 W\n"
+    e = refused(UnknownFormat, write(tmp_path / "both.csv", both))
+    assert "could be any of: burstgpt, nvidia_smi" in e.message
+    assert "--as burstgpt" in str(e.hint)
+
+
+def test_a_file_without_a_header(tmp_path: Path) -> None:
+    e = refused(UnknownFormat, write(tmp_path / "n.csv", "0,5,6\n1,6,7\n"))
+    assert "looks like data" in str(e.hint)
+
+
+def test_pipes_are_read_once(tmp_path: Path) -> None:
+    import os
+    import threading
+
+    reader, writer = os.pipe()
+
+    def fill() -> None:
+        with os.fdopen(writer, "wb") as f:
+            f.write((HEADER + GOOD * 20_000).encode())
+
+    thread = threading.Thread(target=fill)
+    thread.start()
+    try:
+        got = read(f"/dev/fd/{reader}")
+    finally:
+        thread.join()
+        os.close(reader)
+    assert got.frame.height == 20_000

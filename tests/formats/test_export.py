@@ -66,7 +66,7 @@ frames = st.lists(rows(), min_size=1, max_size=12).map(
 
 
 def exported(
-    frame: pl.DataFrame, target: str, path: Path, **options: int
+    frame: pl.DataFrame, target: str, path: Path, **options: Any
 ) -> formats.ExportSummary | None:
     """None when no row could be carried, which is an error."""
 
