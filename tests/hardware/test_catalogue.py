@@ -12,12 +12,13 @@ from lamina_traces.hardware.catalogue import quantities
 
 
 def test_every_number_has_a_source_and_a_basis() -> None:
-    for thing in (*all_devices().values(), *all_models().values()):
-        numbers = thing.quantities()
+    rows = [(d.name, d.quantities()) for d in all_devices().values()]
+    rows += [(m.name, m.quantities()) for m in all_models().values()]
+    for key, numbers in rows:
         assert numbers
         for name, q in numbers.items():
-            assert q.source, (thing.name, name)
-            assert q.value > 0, (thing.name, name)
+            assert q.source, (key, name)
+            assert q.value > 0, (key, name)
             assert q.basis in ("datasheet", "paper", "measured", "fitted", "derived", "assumed")
     # what was not read anywhere says so
     assert device("a10").fp16_tflops.basis == "assumed"

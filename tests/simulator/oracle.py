@@ -83,6 +83,7 @@ class Report:
     contexts: int = 0
     pairs: int = 0
     peak_blocks: int = 0
+    ended: list[int] = field(default_factory=list)  # row_ids in the order of their end
     free_in_the_end: list[int] = field(default_factory=list)
 
 
@@ -161,6 +162,7 @@ def simulate(
                     r.blocks = 0
                     r.end = now
                     r.status = 0
+                    report.ended.append(r.row_id)
         # 3
         while True:
             due = [r for r in unreleased if release_of(r) == now]
@@ -185,6 +187,8 @@ def simulate(
                 r.status, r.end = 1, now
             else:
                 x.waiting.append(r)
+            if r.end >= 0:
+                report.ended.append(r.row_id)
         report.ties += events > 1
         # 4
         for x in replicas:

@@ -105,7 +105,7 @@ def test_attainment_counts_everything_offered() -> None:
         False,
         False,
     ]
-    assert m.attains(done, np.ones(5), parse_slo("tpot=1us")).tolist() == [
+    assert m.attains(done, np.ones(5, np.int64), parse_slo("tpot=1us")).tolist() == [
         False,
         False,
         False,
@@ -253,7 +253,7 @@ def test_requests_that_never_fit_are_counted() -> None:
 
 def test_time_is_shared_out_whole() -> None:
     for combine in ("sum", "max"):
-        run = simulate(poisson(300, rate=10), replace(SPEC, combine=combine))  # type: ignore[arg-type]
+        run = simulate(poisson(300, rate=10), replace(SPEC, combine=combine))
         assert sum(run.time_shares.values()) == pytest.approx(1)
         assert sum(run.op_shares.values()) == pytest.approx(1)
         # the shares rebuild the busy time: nothing that binds is left out
