@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,14 @@ from .generations import Lock
 from .manifest import Manifest, TableInfo
 
 BATCH_ROWS = 262_144
+
+REJECTS: Mapping[str, pl.DataType] = {
+    "file": pl.String(),
+    "line": pl.Int64(),
+    "column": pl.String(),
+    "reason": pl.String(),
+    "text": pl.String(),
+}
 
 
 @dataclass(frozen=True)
@@ -169,17 +177,13 @@ class Trace:
 
     def rejects(self) -> pl.DataFrame:
         """The lines that were not taken: file, line, column, reason, text (redacted)."""
-        types = {
-            "file": pl.String(),
-            "line": pl.Int64(),
-            "column": pl.String(),
-            "reason": pl.String(),
-            "text": pl.String(),
-        }
         parts = sorted((self.path / "rejects").glob("part-*.parquet"))
         if not parts:
-            return pl.DataFrame(schema=types)
-        return pl.concat(pl.read_parquet(p, glob=False) for p in parts)
+            return pl.DataFrame(schema=REJECTS)
+        try:
+            return pl.concat(pl.read_parquet(p, glob=False) for p in parts)
+        except (pl.exceptions.PolarsError, OSError) as e:
+            raise StoreError(f"trace {self.name!r}: cannot read its rejects: {e}") from e
 
     def query(self, name: str, /, **parameters: Any) -> pa.Table:
         """Run ``queries/<name>.sql`` on the trace; columns have the names and types of its header.

@@ -14,8 +14,6 @@ from types import TracebackType
 from typing import Any
 
 import duckdb
-import numpy as np
-import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,9 +21,10 @@ import pyarrow.parquet as pq
 from ..errors import DataError, LaminaError, Notice, StoreError, UnknownName
 from ..schema import TABLES, Table
 from . import engine
+from .clockwork import Clockwork
 from .generations import Layout, Lock, disk_errors, replace_text, sync_tree
 from .manifest import Manifest, TableInfo, created_now
-from .trace import Trace
+from .trace import REJECTS, Trace
 
 ROW_GROUP_ROWS = 1_000_000
 PART_ROWS = 8 * ROW_GROUP_ROWS
@@ -34,14 +33,6 @@ _PENDING_BYTES = 32 << 20
 """small blocks are gathered up to one of these before they are encoded; large ones go at once."""
 _SORT_MEMORY = "512MB"
 """above this DuckDB sorts on disk, below the staging directory."""
-
-REJECTS: Mapping[str, pl.DataType] = {
-    "file": pl.String(),
-    "line": pl.Int64(),
-    "column": pl.String(),
-    "reason": pl.String(),
-    "text": pl.String(),
-}
 
 
 class TableWriter:
@@ -166,64 +157,6 @@ def encoding(schema: pa.Schema) -> dict[str, Any]:
         "write_statistics": integers,
         "store_schema": False,
     }
-
-
-class Clockwork:
-    """What the time column of a table was seen to do: order, range, and the tick of its clock."""
-
-    def __init__(self) -> None:
-        self.sorted = True
-        self.first: int | None = None
-        self.last: int | None = None
-        self.tick = 0
-        """gcd of all differences so far; 0 while all instants are equal. It does not depend on order."""
-        self._previous: tuple[int, int] | None = None
-        self._nulls = False
-
-    def see(self, instants: pl.Series, row_ids: pl.Series) -> None:
-        if not len(instants):
-            return
-        nulls = instants.null_count()
-        if nulls:
-            known = instants.is_not_null()
-            if not bool(known[: len(instants) - nulls].all()):
-                self.sorted = False
-            instants, row_ids = instants.filter(known), row_ids.filter(known)
-        if len(instants):
-            if self._nulls:
-                self.sorted = False
-            self._see(instants.to_numpy(), row_ids.to_numpy())
-        self._nulls = self._nulls or nulls > 0
-
-    def _see(self, t: npt.NDArray[np.int64], row: npt.NDArray[np.int64]) -> None:
-        if self._previous is not None:
-            t0, row0 = self._previous
-            t, row = np.concatenate([[t0], t]), np.concatenate([[row0], row])
-        step = np.diff(t)
-        if len(step) and (step.min() < 0 or np.any(np.diff(row)[step == 0] <= 0)):
-            self.sorted = False
-        low, high = int(t.min()), int(t.max())
-        self.first = low if self.first is None else min(self.first, low)
-        self.last = high if self.last is None else max(self.last, high)
-        self.tick = _gcd(self.tick, step)
-        self._previous = int(t[-1]), int(row[-1])
-
-
-def _gcd(so_far: int, steps: npt.NDArray[np.int64]) -> int:
-    """gcd of ``so_far`` and all steps. Once the divisor is known, the check that it holds is one vector
-    division; only steps that it does not divide go through Euclid's loop."""
-    if so_far == 1 or not len(steps):
-        return so_far
-    if so_far == 0:
-        so_far = int(np.gcd.reduce(np.abs(steps[:64])))
-    if so_far:
-        rest = steps - (steps // so_far) * so_far
-        steps = rest[rest != 0]
-    for chunk in np.array_split(steps, max(1, len(steps) // 4096)):
-        if so_far == 1:
-            break
-        so_far = int(np.gcd(so_far, np.gcd.reduce(np.abs(chunk)))) if len(chunk) else so_far
-    return so_far
 
 
 def instants_of(table: Table) -> list[str]:

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from lamina_traces.errors import DataError, ModelError, Notice, StoreError, UnknownName, UsageError
 from lamina_traces.schema import SCHEMA_VERSION, TABLES
 from lamina_traces.store import Input, Manifest, Store, TableInfo, Trace, names, writer
+from lamina_traces.store.clockwork import Clockwork
 
 from .frames import requests
 
@@ -92,7 +93,7 @@ def test_tick_of_many_rows() -> None:
     for tick in (1, 6, 1000, 10**6):
         t = rng.integers(0, 10**6, 50_000) * tick
         t[:100] = t[0]  # a run of equal instants first
-        clock = writer.Clockwork()
+        clock = Clockwork()
         for part in np.array_split(t, 7):
             clock.see(pl.Series(part), pl.Series(np.arange(len(part))))
         assert clock.tick == math.gcd(*np.diff(t).tolist())
@@ -101,7 +102,7 @@ def test_tick_of_many_rows() -> None:
 def test_tick_that_shrinks_late() -> None:
     t = np.arange(20_000) * 6000
     t[-1] += 4
-    clock = writer.Clockwork()
+    clock = Clockwork()
     clock.see(pl.Series(t), pl.Series(np.arange(len(t))))
     assert clock.tick == 4
 
