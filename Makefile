@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types contracts check wheel samples lock bench clean
+.PHONY: help setup demo test lint types contracts check wheel samples docs lock bench clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | sort | awk -F'\t' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -47,6 +47,9 @@ samples: $(VENV)/.ready ## refit the library profiles (needs LAMINA_TRACES_REAL_
 	$(BIN)/lamina-traces fit mooncake-conversation-fast25 --name mooncake-conversation -o sample_data/profiles/mooncake-conversation.json --store build/samples
 	$(BIN)/lamina-traces generate azure-code --duration 30m --seed 7 --name sample --store build/samples
 	$(BIN)/lamina-traces export sample --to azure -o sample_data/requests.csv --store build/samples
+
+docs: $(VENV)/.ready ## write docs/cli.md again
+	TYPER_USE_RICH=0 $(BIN)/python -m typer lamina_traces.cli.app utils docs --name lamina-traces --output docs/cli.md
 
 lock: ## pin the present dependency versions in constraints.txt
 	$(VENV)/bin/python -m pip freeze --exclude-editable | sed -E '/ @ |^-e /d' > constraints.txt

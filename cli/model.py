@@ -37,7 +37,7 @@ def fit(
     fmt: OutputFormat = "table",
     store: StoreAt = None,
 ) -> None:
-    """Fit a workload profile: what a trace is, to be shared.
+    """Fit a workload profile to a trace.
 
     Example: lamina-traces fit azure-code -o azure.json
     """
@@ -168,7 +168,7 @@ def generate(
     fmt: OutputFormat = "table",
     store: StoreAt = None,
 ) -> None:
-    """Make a synthetic trace from a workload profile.
+    """Make a synthetic trace from a profile.
 
     Example: lamina-traces generate azure-code --rate x2 --duration 10m --name load
     """

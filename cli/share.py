@@ -37,7 +37,7 @@ def report(
     replicas: Replicas = 1,
     store: StoreAt = None,
 ) -> None:
-    """Write one offline HTML page: findings, figures, simulation.
+    """Write a report: one offline HTML page.
 
     Example: lamina-traces report azure-code -o azure.html
     """

@@ -36,7 +36,7 @@ def ingest(
         ),
     ],
     name: Annotated[
-        str | None, typer.Option("--name", "-n", help="Name of the trace [default: from the file].")
+        str | None, typer.Option("--name", help="Name of the trace [default: from the file].")
     ] = None,
     as_: As = None,
     map_: Map = None,
@@ -169,7 +169,7 @@ def show(
     fmt: OutputFormat = "table",
     store: StoreAt = None,
 ) -> None:
-    """Show what a trace or a workload profile holds.
+    """Show a trace or a workload profile.
 
     Example: lamina-traces show azure-code
     """
@@ -261,7 +261,7 @@ def sql(
     fmt: OutputFormat = "table",
     store: StoreAt = None,
 ) -> None:
-    """Run one read-only SQL query over the store.
+    """Run one read-only SQL query.
 
     Example: lamina-traces sql "select trace, count(*) as n from llm_requests group by trace"
     """
@@ -281,7 +281,7 @@ def export(
     fmt: OutputFormat = "table",
     store: StoreAt = None,
 ) -> None:
-    """Write a trace as a file that another tool imports.
+    """Write a trace for another tool to import.
 
     Example: lamina-traces export azure-code --to mooncake -o azure.jsonl
     """

@@ -380,7 +380,7 @@ def test_every_command_has_help_and_an_example() -> None:
         text = command.callback.__doc__ or ""
         assert "Example: lamina-traces " in text, command.callback
         first = text.splitlines()[0]
-        assert len(first) <= 64, first
+        assert len(first) <= 45, first
 
 
 def test_errors_of_the_command_line_itself(lamina: Lamina) -> None:
