@@ -44,7 +44,7 @@ def main() -> None:
     started = time.process_time()
     warm_up()
     print(f"compile or load: {time.process_time() - started:.2f} CPU s")
-    requests = azure_like(n, rate_per_s=13.0)
+    requests = azure_like(n, rate_per_s=15.0)
     one = engine()
     best = float("inf")
     for _ in range(rounds):
