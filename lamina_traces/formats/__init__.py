@@ -18,8 +18,9 @@ from .exporting import export as _export
 from .format import Format
 from .inputs import Limits, Stream
 from .parquet import parquet_head
-from .reading import Block, Input, Preview, Reading, Summary
+from .reading import Reading
 from .reading import open_reading as _open_reading
+from .summary import Block, Input, Preview, Summary
 
 FORMATS: dict[str, Format] = {
     m.FORMAT.name: m.FORMAT

@@ -19,8 +19,17 @@ from ..errors import Notice, UnknownName, UsageError
 from ..schema import MAIN_TABLE, STATUSES, TABLES, Clock, Column, Table
 from ..units import TIME_UNITS
 from .detection import dated, guessed_command, guessed_time_unit, numeric
-from .format import Binding, Context, Field, Format, Head, Request, with_extra
-from .reading import INSTANTS, polars_type
+from .format import (
+    INSTANTS,
+    Binding,
+    Context,
+    Field,
+    Format,
+    Head,
+    Request,
+    polars_type,
+    with_extra,
+)
 from .redaction import is_private
 
 SHORT: dict[str, str] = {

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import polars as pl
 
 from ..errors import DataError, Notice, UsageError
-from ..schema import TABLES, Clock, Kind, Nature
+from ..schema import TABLES, Clock, Column, Kind, Nature
 from ..units import TIME_UNITS
 from .redaction import LONGEST_STRING, SECRET_PATTERN, is_private
 
@@ -24,6 +24,26 @@ Cell = Literal[
     "tokens", "integer", "clock", "instant", "seconds", "number", "measure", "text", "ids", "flag"
 ]
 """how a value is read (cells.py says what each admits)."""
+
+INSTANTS = (
+    "arrival_ns", "send_ns", "queued_ns", "scheduled_ns", "first_token_ns", "last_token_ns", "deadline_ns",
+)  # fmt: skip
+"""columns that are instants on the trace's clock (the other ``*_ns`` columns are durations)."""
+_TYPES: dict[str, Any] = {
+    "BIGINT": pl.Int64,
+    "INTEGER": pl.Int32,
+    "DOUBLE": pl.Float64,
+    "VARCHAR": pl.String,
+    "BOOLEAN": pl.Boolean,
+    "UBIGINT[]": pl.List(pl.UInt64),
+    "BIGINT[]": pl.List(pl.Int64),
+}
+
+
+def polars_type(column: Column) -> Any:
+    """The polars type of a canonical column."""
+    return _TYPES[column.type]
+
 
 ROW_EXTRA = "\x00extra"
 """name, impossible in a source, of the column that carries a row's unmapped keys as JSON."""

@@ -16,8 +16,7 @@ import polars as pl
 from ..errors import DataError
 from ..schema import TABLES, Clock, Nature, Table
 from .columns import canonical_status
-from .format import Binding, Cell, Context, Field, Format, Head, Request
-from .reading import INSTANTS
+from .format import INSTANTS, Binding, Cell, Context, Field, Format, Head, Request
 
 _CELLS: dict[str, Cell] = {
     "BIGINT": "integer",

@@ -64,6 +64,12 @@ def _matches(names: Sequence[str]) -> bool:
 def _bind(fmt: Format, head: Head, request: Request) -> Binding:
     split = {n: _split(n) for n in head.names}
     plain = {p: n for n, (p, _) in split.items()}
+    if not _matches(head.names):
+        raise DataError(
+            "nvidia_smi needs a timestamp and a power.draw column",
+            "query them: nvidia-smi --query-gpu=timestamp,index,power.draw --format=csv -lms 100",
+            path=head.path,
+        )
     power = next(p for p in _POWER_ORDER if p in plain)
     device = next((p for p in ("index", "uuid", "gpu_uuid") if p in plain), None)
     fields = [Field(plain["timestamp"], "instant", "local", "arrival_ns", minimum=None)]

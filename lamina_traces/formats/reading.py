@@ -2,175 +2,26 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from ..errors import DataError, Notice, UnknownName, UsageError
-from ..schema import KINDS, TABLES, Clock, Column, Kind, Nature
-from ..units import format_count
+from ..schema import KINDS, TABLES, Kind
 from .delimited import REJECTS_SCHEMA, Counted, Rejects, read_careful, read_fast
 from .detection import read_head, recognised
-from .format import ROW_EXTRA, Binding, Context, Format, Head, Request
+from .format import INSTANTS, ROW_EXTRA, Binding, Context, Format, Head, Request, polars_type
 from .inputs import STDIN, Limits, Stream
 from .jsonlines import read_json
 from .parquet import parquet_head, read_parquet
+from .summary import Block, Input, Preview, Summary
 
 _DAY_NS = 86_400_000_000_000
-INSTANTS = (
-    "arrival_ns", "send_ns", "queued_ns", "scheduled_ns", "first_token_ns", "last_token_ns", "deadline_ns",
-)  # fmt: skip
-"""columns that are instants on the trace's clock (the other ``*_ns`` columns are durations)."""
-_TYPES: dict[str, Any] = {
-    "BIGINT": pl.Int64,
-    "INTEGER": pl.Int32,
-    "DOUBLE": pl.Float64,
-    "VARCHAR": pl.String,
-    "BOOLEAN": pl.Boolean,
-    "UBIGINT[]": pl.List(pl.UInt64),
-    "BIGINT[]": pl.List(pl.Int64),
-}
-
-
-def polars_type(column: Column) -> Any:
-    """The polars type of a canonical column."""
-    return _TYPES[column.type]
-
-
-@dataclass(frozen=True)
-class Block:
-    """Some rows in source order, and the lines between them that were refused."""
-
-    frame: pl.DataFrame
-    """canonical columns, in schema order, always with ``row_id``; the same columns in every block."""
-    rejects: pl.DataFrame
-    """file, line (from 1), column, reason, text (masked)."""
-
-
-@dataclass(frozen=True)
-class Input:
-    """One input as it was read: lines = kept + rejected + blank + header."""
-
-    name: str
-    bytes: int
-    """as stored."""
-    sha256: str | None
-    compression: str | None
-    lines: int
-    kept: int
-    rejected: int
-    blank: int
-    header: int
-
-    def to_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What a reading was: sources, counts, clock, and what was left out or assumed."""
-
-    format: str
-    version: str
-    table: str
-    kind: Kind
-    nature: Nature
-    clock: Clock
-    origin_ns: int | None
-    """unix ns of ``arrival_ns`` 0; None where the source has no calendar, or no zone."""
-    origin_local: str | None
-    """for a local clock with a date: local midnight at which ``arrival_ns`` is 0."""
-    inputs: tuple[Input, ...]
-    notices: tuple[Notice, ...]
-    dropped_fields: tuple[str, ...]
-    mapping: tuple[tuple[str, str, str], ...]
-    """(source column, canonical column, unit in the source)."""
-    reasons: Mapping[str, int] = field(default_factory=dict)
-    """how many lines were rejected for what (by column and kind of reason)."""
-
-    @property
-    def lines(self) -> int:
-        return sum(i.lines for i in self.inputs)
-
-    @property
-    def kept(self) -> int:
-        return sum(i.kept for i in self.inputs)
-
-    @property
-    def rejected(self) -> int:
-        return sum(i.rejected for i in self.inputs)
-
-    @property
-    def blank(self) -> int:
-        return sum(i.blank for i in self.inputs)
-
-    @property
-    def header(self) -> int:
-        return sum(i.header for i in self.inputs)
-
-    @property
-    def reconciles(self) -> bool:
-        return all(i.lines == i.kept + i.rejected + i.blank + i.header for i in self.inputs)
-
-    def line(self) -> str:
-        """One line for people: ``8,820 lines = 8,819 kept + 0 rejected + 0 blank + 1 header``."""
-        parts = [f"{format_count(n)} {what}" for n, what in ((self.kept, "kept"), (self.rejected, "rejected"), (self.blank, "blank"), (self.header, "header"))]  # fmt: skip
-        return f"{format_count(self.lines)} lines = {' + '.join(parts)}"
-
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "format": self.format,
-            "version": self.version,
-            "table": self.table,
-            "kind": self.kind,
-            "nature": self.nature,
-            "clock": self.clock,
-            "origin_ns": self.origin_ns,
-            "origin_local": self.origin_local,
-            "lines": self.lines,
-            "kept": self.kept,
-            "rejected": self.rejected,
-            "blank": self.blank,
-            "header": self.header,
-            "inputs": [i.to_dict() for i in self.inputs],
-            "reasons": dict(self.reasons),
-            "notices": [n.to_dict() for n in self.notices],
-            "dropped_fields": list(self.dropped_fields),
-            "mapping": [{"source": s, "column": c, "unit": u} for s, c, u in self.mapping],
-        }
-
-
-@dataclass(frozen=True)
-class Preview:
-    """The start of a reading: what was detected, how it is mapped, and the first rows."""
-
-    format: str
-    title: str
-    version: str
-    table: str
-    kind: Kind
-    clock: Clock
-    mapping: tuple[tuple[str, str, str], ...]
-    """(source column, canonical column, unit in the source)."""
-    extra: tuple[str, ...]
-    """source columns without a canonical one, kept as JSON."""
-    dropped_fields: tuple[str, ...]
-    rows: pl.DataFrame
-    """the first canonical rows."""
-    rows_seen: int
-    rejects: pl.DataFrame
-    first_ns: int | None
-    last_ns: int | None
-    """time range of the rows seen, in ns from the origin."""
-    origin_ns: int | None
-    origin_local: str | None
-    notices: tuple[Notice, ...]
 
 
 @dataclass

@@ -98,7 +98,7 @@ def test_mooncake_round_trip(tmp_path: Path, frame: pl.DataFrame) -> None:
     back = read(path, time_unit="ms").frame
     since = able["arrival_ns"] - frame["arrival_ns"][0]
     off = (back["arrival_ns"] - since).abs()
-    assert off.max() <= 500_000  # type: ignore[operator]
+    assert off.max() <= 500_000
     assert done.losses.get("arrival_ns (below 1 ms, rounded)", 0) == (off > 0).sum()
     assert back["input_tokens"].to_list() == able["input_tokens"].to_list()
     assert back["output_tokens"].to_list() == able["output_tokens"].to_list()
