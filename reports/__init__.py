@@ -59,6 +59,8 @@ def write_report(
             part.unlink(missing_ok=True)
     except OSError as e:
         raise DataError(
-            f"cannot be written: {e.strerror or e}", "name a file in a folder that exists", path=target
+            f"cannot be written: {e.strerror or e}",
+            "name a file in a folder that exists",
+            path=target,
         ) from e
     return len(data)

@@ -45,6 +45,10 @@ class Figure:
     tall: bool = False
 
 
+Block = Table | Figure | tuple[Table, ...]
+"""one cell of a section's grid; several tables stand one below the other."""
+
+
 @dataclass(frozen=True)
 class Tile:
     """One key number: ``value`` with its unit, what it is, and a word of context."""
@@ -64,12 +68,12 @@ class Sentence:
 
 @dataclass(frozen=True)
 class Section:
-    """``blocks``: tables and figures in reading order."""
+    """``blocks`` in reading order, two columns where there is room."""
 
     id: str
     title: str
     paragraphs: tuple[str, ...] = ()
-    blocks: tuple[Table | Figure, ...] = ()
+    blocks: tuple[Block, ...] = ()
     subtitle: str = ""
 
 
@@ -112,13 +116,13 @@ def thinned(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]], align: st
 
 
 def percent(x: float | None, digits: int = 1) -> str:
-    """A share for people: ``"12.3 %"``; a small one keeps two significant digits."""
+    """A share for people: ``"12.3%"``; a small one keeps two significant digits."""
     if x is None or not math.isfinite(x):
         return NOTHING
     p = 100 * x
     if p and abs(p) < 10**-digits:
-        return f"{p:.2g} %"
-    return f"{p:.{digits}f} %"
+        return f"{p:.2g}%"
+    return f"{p:.{digits}f}%"
 
 
 def number(x: Any) -> float | None:
@@ -148,4 +152,10 @@ def shown(x: Any) -> str:
 def joined(parts: Iterable[str]) -> str:
     """``"a, b and c"``."""
     words = [p for p in parts if p]
-    return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1] if words else ""
+    return (
+        words[0]
+        if len(words) == 1
+        else ", ".join(words[:-1]) + " and " + words[-1]
+        if words
+        else ""
+    )

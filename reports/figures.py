@@ -1,13 +1,14 @@
 """Figures as Plotly JSON: plain dictionaries of aggregates, at most 3,000 points each.
 
 Text that comes from a file goes through ``plain``: Plotly reads markup in labels. Colours that depend on
-the theme are tokens (``$ink``, ``$soft``, ``$grid``, ``$paper``, ``$middle``) that the page replaces by
+the theme, and the font, are tokens (``$ink``, ``$soft``, ``$grid``, ``$paper``, ``$middle``, ``$sans``) that the page replaces by
 its CSS variables when it draws, so that one figure serves light, dark and paper.
 """
 
 from __future__ import annotations
 
 import html
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lamina_traces.distributions import Grid
 from lamina_traces.units import format_seconds
 
 Array = npt.NDArray[np.float64]
@@ -36,8 +38,6 @@ BLUE, ORANGE, GREEN, PURPLE, GREY = "#3a7fc4", "#d1661a", "#23926a", "#a565b3", 
 that cross also differ in dash."""
 LINES = ((ORANGE, "dash"), (GREEN, "dot"), (PURPLE, "dashdot"), (GREY, "longdash"))
 DIVERGING = ((0.0, BLUE), (0.5, "$middle"), (1.0, ORANGE))
-
-SANS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', Arial, sans-serif"
 
 
 def plain(text: str, limit: int = 40) -> str:
@@ -71,7 +71,7 @@ def layout(x: dict[str, Any], y: dict[str, Any], **more: Any) -> dict[str, Any]:
         "margin": {"l": 52, "r": 16, "t": 30, "b": 44},
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
-        "font": {"family": SANS, "size": 12, "color": "$soft"},
+        "font": {"family": "$sans", "size": 12, "color": "$soft"},
         "hoverlabel": {"bgcolor": "$paper", "bordercolor": "$grid", "font": {"color": "$ink"}},
         "legend": {"orientation": "h", "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom", "font": {"color": "$ink"}},
         "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": "$soft", "activecolor": "$ink"},
@@ -115,6 +115,26 @@ def _short(v: float, digits: int) -> float:
     return int(r) if r == int(r) and abs(r) < 1e15 else r
 
 
+# --- cumulative curves -----------------------------------------------------------------------------
+
+
+def grid_cdf(grid: Grid) -> tuple[Array, Array]:
+    """(value, share of rows up to it in percent), where a log axis can show the value."""
+    share = np.linspace(0, 100, len(grid.values))
+    keep = grid.values > 0
+    return grid.values[keep], share[keep]
+
+
+def cdf_layout(
+    title: str, rows: str, lo: float, hi: float, ticks: dict[str, Any]
+) -> dict[str, Any]:
+    """The layout of cumulative curves over a log axis from ``lo`` to ``hi``."""
+    return layout(
+        axis(title, log=True, range=log_range(lo, hi), **ticks),
+        axis(rows, range=[0, 101], dtick=25),
+    )
+
+
 # --- fewer points ----------------------------------------------------------------------------------
 
 
@@ -127,7 +147,7 @@ def min_max(x: Array, y: Array, points: int) -> tuple[Array, Array]:
         return x, y
     edges = np.linspace(0, n, buckets + 1).astype(np.int64)
     picked = set()
-    for a, b in zip(edges[:-1], edges[1:], strict=True):
+    for a, b in itertools.pairwise(edges):
         part = y[a:b]
         picked.add(int(a + part.argmin()))
         picked.add(int(a + part.argmax()))
@@ -157,12 +177,9 @@ def duration_ticks(lo: float, hi: float) -> dict[str, Any]:
     """Ticks of a log axis of seconds in human units (1 ms, 10 s, 10 min, 1 h)."""
     inside = [s for s in _STEPS_S if lo <= s <= hi]
     if len(inside) < 3:
-        inside = [
-            m * 10.0**e
-            for e in range(-9, 9)
-            for m in (1, 2, 5)
-            if lo <= m * 10.0**e <= hi
-        ][:8]
+        inside = [m * 10.0**e for e in range(-9, 9) for m in (1, 2, 5) if lo <= m * 10.0**e <= hi][
+            :8
+        ]
     return {"tickmode": "array", "tickvals": inside, "ticktext": [tick(s) for s in inside]}
 
 

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 from plotly.offline import get_plotlyjs
 
+from lamina_traces import __version__
 from lamina_traces.errors import Notice
 from lamina_traces.profile import Profile
 from lamina_traces.units import format_seconds
 
 from . import methods, simulation, workload
-from .blocks import NOTHING, Figure, Page, Section, Table, Tile, number
+from .blocks import Figure, Method, Page, Section, Tile, number
 from .figures import PLOT_CONFIG
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def compose(
         warnings=_warnings(notices),
         methods=_methods(profile, run, card),
         command=command,
-        tool=profile.tool,
+        tool=f"lamina-traces {__version__}",
         facts=_facts(profile, run, card, command, sections),
     )
 
@@ -102,16 +103,18 @@ def _provenance(profile: Profile) -> tuple[str, ...]:
     if nature:
         out.append(f"{nature} trace")
     if rows is not None:
-        out.append(f"{rows:,.0f} rows" + (f" over {format_seconds(span)}" if span is not None else ""))
+        out.append(
+            f"{rows:,.0f} rows" + (f" over {format_seconds(span)}" if span is not None else "")
+        )
     if s.get("format"):
         out.append(f"format {s['format']}")
     if s.get("clock"):
         out.append(f"{s['clock']} clock")
     inputs = s.get("inputs")
-    for i in [x for x in inputs if isinstance(x, Mapping)][:3] if isinstance(inputs, list) else []:
-        out.append(f"{i.get('name')} (sha256 {str(i.get('sha256'))[:12]})")
-    if isinstance(inputs, list) and len(inputs) > 3:
-        out.append(f"{len(inputs) - 3} more files")
+    files = [x for x in inputs if isinstance(x, Mapping)] if isinstance(inputs, list) else []
+    out += [f"{x.get('name')} (sha256 {str(x.get('sha256'))[:12]})" for x in files[:3]]
+    if len(files) > 3:
+        out.append(f"{len(files) - 3} more files")
     if s.get("licence"):
         out.append(f"licence {s['licence']}")
     out.append(profile.tool)
@@ -122,7 +125,7 @@ def _warnings(notices: Sequence[Notice]) -> tuple[tuple[str, str, str], ...]:
     return tuple((n.code, n.subject, n.text) for n in dict.fromkeys(notices))
 
 
-def _methods(profile: Profile, run: Run | None, card: ScoreCard | None) -> tuple[methods.Method, ...]:
+def _methods(profile: Profile, run: Run | None, card: ScoreCard | None) -> tuple[Method, ...]:
     used = {name for s in workload.streams_of(profile) for name in s.aspects}
     out = [m for name, notes in methods.WORKLOAD.items() if name in used for m in notes]
     if run is not None:
@@ -145,7 +148,12 @@ def _facts(
     if card is not None:
         facts["score_card"] = card.to_dict()
     facts["figures"] = [
-        {"id": b.id, "title": b.title, "sentence": b.sentence, "series": [_series(d) for d in b.data]}
+        {
+            "id": b.id,
+            "title": b.title,
+            "sentence": b.sentence,
+            "series": [_series(d) for d in b.data],
+        }
         for s in sections
         for b in s.blocks
         if isinstance(b, Figure)
@@ -190,6 +198,5 @@ def _template() -> jinja2.Template:
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.tests["figure"] = lambda b: isinstance(b, Figure)
-    environment.tests["table"] = lambda b: isinstance(b, Table)
-    environment.globals["nothing"] = NOTHING
+    environment.tests["stack"] = lambda b: isinstance(b, tuple)
     return environment.from_string(_asset("templates/page.html.j2"))

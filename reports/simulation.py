@@ -11,13 +11,30 @@ import polars as pl
 from lamina_traces.units import NS_PER_S, format_number, format_seconds
 
 from . import figures as fig
-from .blocks import NOTHING, Figure, Section, Sentence, Table, Tile, number, percent, shown, thinned
+from .blocks import (
+    NOTHING,
+    Block,
+    Figure,
+    Section,
+    Sentence,
+    Table,
+    Tile,
+    number,
+    percent,
+    shown,
+    thinned,
+)
 
 if TYPE_CHECKING:
     from lamina_traces.fidelity import ScoreCard
     from lamina_traces.runs import Run
 
-LATENCIES = {"ttft": "time to first token", "tpot": "time per output token", "e2e": "whole request", "queue": "in the queue"}
+LATENCIES = {
+    "ttft": "first token",
+    "tpot": "per output token",
+    "e2e": "whole request",
+    "queue": "in the queue",
+}
 STATISTICS = ("mean", "p50", "p90", "p95", "p99", "p99.9")
 
 _Rows = tuple[tuple[str, str, str], ...]  # metric, words, how it is shown
@@ -59,19 +76,21 @@ BILL: _Rows = (
 
 def section(run: Run) -> Section:
     """The simulation: what was simulated, latencies, the engine over time, what binds, the bill."""
-    paragraphs = [s.text for s in findings(run)]
     w = run.workload
-    replay = "requests wait for the turns before them" if w.get("replay") == "session" else "arrivals as recorded"
-    paragraphs.append(
-        f"Simulated: {shown(w.get('requests'))} requests of “{w.get('name')}” ({shown(w.get('source'))}; {replay}). "
-        + (f"Techniques: {', '.join(run.techniques)}." if run.techniques else "No technique applied.")
+    replay = (
+        "requests wait for the turns before them"
+        if w.get("replay") == "session"
+        else "arrivals as recorded"
     )
-    drawn = (_latency_cdf(run), _over_time(run))
-    blocks: list[Table | Figure] = [f for f in drawn[:1] if f is not None]
-    blocks.append(_latencies(run))
-    blocks += [f for f in drawn[1:] if f is not None]
-    if run.slo:
-        blocks.append(_limits(run))
+    text = f"{shown(w.get('requests'))} requests of “{w.get('name')}”, a {shown(w.get('source'))} trace; {replay}. "
+    text += (
+        f"Techniques: {', '.join(run.techniques)}." if run.techniques else "No technique applied."
+    )
+    latencies, time = _latency_cdf(run), _over_time(run)
+    blocks: list[Block] = [] if latencies is None else [latencies]
+    blocks.append((_latencies(run), _limits(run)) if run.slo else _latencies(run))
+    if time is not None:
+        blocks.append(time)
     blocks += [
         t
         for t in (
@@ -84,7 +103,9 @@ def section(run: Run) -> Section:
     ]
     if run.explain:
         blocks.append(_explain(run))
-    return Section("simulation", "Simulation", tuple(paragraphs), tuple(blocks), str(run.deployment.get("text") or ""))
+    return Section(
+        "simulation", "Simulation", (text,), tuple(blocks), str(run.deployment.get("text") or "")
+    )
 
 
 def findings(run: Run) -> list[Sentence]:
@@ -92,12 +113,25 @@ def findings(run: Run) -> list[Sentence]:
     m = run.metrics
     out = [Sentence(run.headline())]
     if m.get("saturated"):
-        out.append(Sentence("A saturated run has no steady state: its percentiles would depend on the length of the trace, so none are given."))
+        out.append(
+            Sentence(
+                "A saturated run has no steady state: its percentiles would depend on the length of the trace, so none are given."
+            )
+        )
     kv, preempted = number(m.get("kv_peak_frac")), number(m.get("preemptions"))
     if kv is not None:
-        times = f"{preempted:,.0f} times" if preempted and preempted > 1 else "once" if preempted else "never"
-        out.append(Sentence(f"At most {percent(kv, 0)} of the KV cache is in use; requests are preempted {times}."))
-    usd, joule, watt = (number(m.get(k)) for k in ("usd_per_m_total_tokens", "energy_per_output_token_j", "power_mean_w"))
+        text = f"At most {percent(kv, 0)} of the KV cache is in use"
+        if preempted is not None:
+            text += (
+                f"; {preempted:,.0f} preemption{'s' if preempted != 1 else ''}"
+                if preempted
+                else "; no request is preempted"
+            )
+        out.append(Sentence(text + "."))
+    usd, joule, watt = (
+        number(m.get(k))
+        for k in ("usd_per_m_total_tokens", "energy_per_output_token_j", "power_mean_w")
+    )
     if usd is not None:
         text = f"A million tokens, input and output together, cost ${_cents(usd)}"
         if joule is not None:
@@ -107,7 +141,11 @@ def findings(run: Run) -> list[Sentence]:
         out.append(Sentence(text + "."))
     for v in run.slo:
         held = "holds" if v.get("ok") else "does not hold"
-        out.append(Sentence(f"The limit {v.get('limit')} {held}: {format_seconds(number(v.get('observed_s')))} was observed."))
+        out.append(
+            Sentence(
+                f"The limit {v.get('limit')} {held}: {format_seconds(number(v.get('observed_s')))} was observed."
+            )
+        )
     return out
 
 
@@ -117,9 +155,21 @@ def tiles(run: Run) -> list[Tile]:
     ttft, tpot = number(m.get("ttft_p99_s")), number(m.get("tpot_p50_s"))
     usd, busy = number(m.get("usd_per_m_total_tokens")), number(m.get("busy_frac"))
     return [
-        Tile("p99 time to first token", format_seconds(ttft), f"median {format_seconds(number(m.get('ttft_p50_s')))}"),
-        Tile("median time per output token", format_seconds(tpot), f"p99 {format_seconds(number(m.get('tpot_p99_s')))}"),
-        Tile("a million tokens", f"${_cents(usd)}" if usd is not None else NOTHING, f"engine busy {percent(busy, 0)}"),
+        Tile(
+            "p99 first token",
+            format_seconds(ttft),
+            f"median {format_seconds(number(m.get('ttft_p50_s')))}",
+        ),
+        Tile(
+            "median output token",
+            format_seconds(tpot),
+            f"p99 {format_seconds(number(m.get('tpot_p99_s')))}",
+        ),
+        Tile(
+            "million tokens",
+            f"${_cents(usd)}" if usd is not None else NOTHING,
+            f"engine busy {percent(busy, 0)}",
+        ),
     ]
 
 
@@ -166,18 +216,27 @@ def _latencies(run: Run) -> Table:
             if why is not None:
                 reasons.setdefault(str(why), []).append(f"{k} {s}")
     notes = tuple(f"{', '.join(what)}: {why}." for why, what in reasons.items())
-    return Table(("", *STATISTICS), rows, "l" + "r" * len(STATISTICS), "Latencies, measured in the simulator", notes)
+    return Table(
+        ("", *STATISTICS), rows, "l" + "r" * len(STATISTICS), "Latencies, as simulated", notes
+    )
 
 
 def _limits(run: Run) -> Table:
     rows = tuple(
-        (str(v.get("limit")), format_seconds(number(v.get("observed_s"))), "holds" if v.get("ok") else "missed") for v in run.slo
+        (
+            str(v.get("limit")),
+            format_seconds(number(v.get("observed_s"))),
+            "holds" if v.get("ok") else "missed",
+        )
+        for v in run.slo
     )
     return Table(("limit", "observed", ""), rows, "lrl", "Limits")
 
 
 def _deployment(run: Run) -> Table | None:
-    rows = tuple((str(k).replace("_", " "), shown(v)) for k, v in run.deployment.items() if k != "text")
+    rows = tuple(
+        (str(k).replace("_", " "), shown(v)) for k, v in run.deployment.items() if k != "text"
+    )
     return Table(("", ""), rows, "lr", "The deployment", plain=True) if rows else None
 
 
@@ -194,7 +253,15 @@ def _explain(run: Run) -> Table:
         )
         for e in run.explain
     )
-    columns = ("operator", "GFLOP", "memory, GB", "network, GB", "time, ms", "of all busy time", "bound by")
+    columns = (
+        "operator",
+        "GFLOP",
+        "memory, GB",
+        "network, GB",
+        "time, ms",
+        "of all busy time",
+        "bound by",
+    )
     notes = ("FLOPs, bytes and times of the mean busy iteration; the share is of the whole run.",)
     return Table(columns, rows, "lrrrrrl", "Where the time of an iteration goes", notes, wide=True)
 
@@ -218,7 +285,7 @@ def _latency_cdf(run: Run) -> Figure | None:
             continue
         x, share = fig.quantile_curve(values)
         low, high = min(low, float(x[0])), max(high, float(x[-1]))
-        hover = f"{names[key]}: %{{y:.4g}} % within %{{x:.3g}} s<extra></extra>"
+        hover = f"{names[key]}: %{{y:.4g}}% within %{{x:.3g}} s<extra></extra>"
         data.append(fig.line(x, 100 * share, names[key], colour, dash=dash, hovertemplate=hover))
         rows.append((names[key], *(format_seconds(float(v)) for v in np.quantile(values, q))))
     if not data:
@@ -229,9 +296,8 @@ def _latency_cdf(run: Run) -> Figure | None:
     p50, p99 = number(m.get("ttft_p50_s")), number(m.get("ttft_p99_s"))
     if p50 is not None and p99 is not None and p50 > 0:
         sentence = f"The slowest hundredth of the requests waits {format_number(p99 / p50)} times as long for its first token as the median one"
-    layout = fig.layout(
-        fig.axis("time", log=True, range=fig.log_range(low, high), **fig.duration_ticks(low, high)),
-        fig.axis("requests within it (%)", range=[0, 101], dtick=25),
+    layout = fig.cdf_layout(
+        "time", "requests within it (%)", low, high, fig.duration_ticks(low, high)
     )
     table = Table(("", *(percent(float(p), 0) for p in q)), tuple(rows), "l" + "r" * len(q))
     return Figure("simulation-latency", "Latencies", sentence + ".", data, layout, table)
@@ -251,12 +317,12 @@ def _over_time(run: Run) -> Figure | None:
         .sort("arrival_ns")
     )
     start = frame["arrival_ns"].to_numpy()
-    width = float(run.windows["window_s"].max() or 0.0)
+    width = float(run.windows["window_s"].to_numpy().max())
     t = (start - start[0]) / NS_PER_S
     series = [
         ("sequences in the batch", frame["mean_batch"].to_numpy(), t, "{y:.3g}", ""),
-        ("time in iterations (%)", frame["busy"].to_numpy(), t, "{y:.3g} %", "%"),
-        ("KV cache in use (%)", frame["kv"].to_numpy(), t, "{y:.3g} %", "%"),
+        ("time in iterations (%)", frame["busy"].to_numpy(), t, "{y:.3g}%", "%"),
+        ("KV cache in use (%)", frame["kv"].to_numpy(), t, "{y:.3g}%", "%"),
     ]
     if run.power.height:
         watts = run.power.group_by("arrival_ns").agg(pl.col("power_w").sum()).sort("arrival_ns")
@@ -278,25 +344,52 @@ def _over_time(run: Run) -> Figure | None:
             fig.line(x, y, name, fig.BLUE, width=1.3, showlegend=False, xaxis="x", yaxis=f"y{k}",
                      hovertemplate=f"%{{x:.4g}} {unit}: %{form}<extra></extra>")
         )  # fmt: skip
-        axes[f"yaxis{k}"] = fig.axis("", domain=[max(0.0, top - height), top], rangemode="tozero", nticks=4)
+        axes[f"yaxis{k}"] = fig.axis(
+            "", domain=[max(0.0, top - height), top], rangemode="tozero", nticks=4
+        )
         notes.append({
             "text": name, "xref": "paper", "yref": "paper", "x": 0, "y": top, "xanchor": "left", "yanchor": "bottom",
             "showarrow": False, "font": {"color": "$ink", "size": 12},
         })  # fmt: skip
-    x_axis = fig.axis(f"time since the first arrival ({unit})", anchor=f"y{n if n > 1 else ''}", showgrid=False, range=[0, (float(t[-1]) + width) / div])
-    layout = fig.layout(x_axis, {}, annotations=notes, showlegend=False, margin={"l": 52, "r": 16, "t": 26, "b": 44}) | axes
+    x_axis = fig.axis(
+        f"time since the first arrival ({unit})",
+        anchor=f"y{n if n > 1 else ''}",
+        showgrid=False,
+        range=[0, (float(t[-1]) + width) / div],
+    )
+    layout = (
+        fig.layout(
+            x_axis,
+            {},
+            annotations=notes,
+            showlegend=False,
+            margin={"l": 52, "r": 16, "t": 26, "b": 44},
+        )
+        | axes
+    )
     busy = frame["busy"].to_numpy()
     worst = float((busy > 95).mean())
-    sentence = (
-        f"Means over windows of {format_seconds(width)} and over replicas. In {percent(worst, 0)} of the windows the engine has no rest (busy 95 % or more)."
-    )
+    sentence = f"Means over windows of {format_seconds(width)} and over replicas. In {percent(worst, 0)} of the windows the engine has no rest (busy 95% or more)."
     columns = ("from", *(name for name, *_ in series))
     power = dict(zip(series[-1][2].tolist(), series[-1][1].tolist(), strict=True)) if n == 4 else {}
     rows = [
-        (format_seconds(float(s)) if s else "0 s", *(format_number(float(v[1][j])) for v in series[:3]), *([format_number(power.get(float(s)))] if power else []))
+        (
+            format_seconds(float(s)) if s else "0 s",
+            *(format_number(float(v[1][j])) for v in series[:3]),
+            *([format_number(power.get(float(s)))] if power else []),
+        )
         for j, s in enumerate(t)
     ]
-    return Figure("simulation-time", "The engine over time", sentence, data, layout, thinned(columns, rows, "r" * len(columns)), wide=True, tall=True)
+    return Figure(
+        "simulation-time",
+        "The engine over time",
+        sentence,
+        data,
+        layout,
+        thinned(columns, rows, "r" * len(columns)),
+        wide=True,
+        tall=True,
+    )
 
 
 # --- fidelity --------------------------------------------------------------------------------------

@@ -6,18 +6,20 @@
   const plots = [...document.querySelectorAll(".plot")];
   const root = document.documentElement;
   const dark = matchMedia("(prefers-color-scheme: dark)");
+  // Where a finger scrolls the page it shall not zoom the figures.
+  const dragmode = matchMedia("(hover: none)").matches ? false : "zoom";
 
   const palette = () => {
     const style = getComputedStyle(root);
     return Object.fromEntries(
-      ["ink", "soft", "grid", "paper", "middle"].map((k) => ["$" + k, style.getPropertyValue("--" + k).trim()])
+      ["ink", "soft", "grid", "paper", "middle", "sans"].map((k) => ["$" + k, style.getPropertyValue("--" + k).trim()])
     );
   };
 
   // A deep copy with tokens replaced by the colours of the moment.
   const themed = (x, colours) => {
     if (typeof x === "string") return x in colours ? colours[x] : x;
-    if (Array.isArray(x)) return typeof x[0] === "number" ? x.slice() : x.map((v) => themed(v, colours));
+    if (Array.isArray(x)) return x.map((v) => themed(v, colours));
     if (x && typeof x === "object") {
       return Object.fromEntries(Object.entries(x).map(([k, v]) => [k, themed(v, colours)]));
     }
@@ -27,7 +29,7 @@
   const draw = (plot, extra = {}) => {
     const figure = figures[plot.id];
     const colours = palette();
-    const layout = { ...themed(figure.layout, colours), ...extra };
+    const layout = { ...themed(figure.layout, colours), dragmode, ...extra };
     try {
       Plotly.react(plot, themed(figure.data, colours), layout, config);
       plot.dataset.drawn = "true";
