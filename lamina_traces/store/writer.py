@@ -215,7 +215,8 @@ class TraceWriter:
         return self._staging / "generation"
 
     def write(self, table: str, frame: pl.DataFrame | pa.Table) -> None:
-        """Append rows to ``table``: any of its canonical columns, always those that are required.
+        """Append rows to ``table``: any of its canonical columns, always those that are required. A table
+        that was given only empty blocks is stored without rows (a shard may hold none).
 
         Rows may come in any order; ``commit`` sorts where it must. Raises DataError on a value that the
         column cannot hold (NaN included), StoreError when the disk refuses.
@@ -274,8 +275,8 @@ class TraceWriter:
             self._rejects.close()
         for writer, _ in self._tables.values():
             writer.close()
-        if not any(writer.rows for writer, _ in self._tables.values()):
-            raise DataError(f"trace {self.name!r}: there is not one row to store")
+        if not self._tables:
+            raise DataError(f"trace {self.name!r}: nothing was written")
         manifest = replace(
             Manifest(self.name, self.kind, self.nature, created=created_now()), **fields
         )

@@ -225,7 +225,6 @@ def test_several_tables(store: Store) -> None:
         (requests([0]).with_columns(input_tokens=pl.lit("x")), "conversion"),
         (requests([0]).drop("status"), "status"),
         (requests([0]).drop("row_id"), "row_id"),
-        (requests([]), "not one row"),
     ],
 )
 def test_what_cannot_be_stored(store: Store, frame: pl.DataFrame, message: str) -> None:
@@ -233,6 +232,17 @@ def test_what_cannot_be_stored(store: Store, frame: pl.DataFrame, message: str) 
         stored(store, "t", frame)
     assert store.traces() == []
     assert list((store.path / "staging").iterdir()) == []
+
+
+def test_a_trace_without_rows(store: Store) -> None:
+    trace = stored(store, "t", requests([]))
+    assert trace.manifest.rows == trace.scan().collect().height == trace.rows() == 0
+    assert trace.manifest.span_ns is None
+    assert trace.query("arrivals/extent")["events"].to_pylist() == [0]
+    assert trace.select("input_tokens > 1", start_ns=5).scan().collect().height == 0
+    assert store.sql("SELECT * FROM t").num_rows == 0
+    with pytest.raises(DataError, match="nothing was written"):
+        stored(store, "u")
 
 
 def test_unknown_columns_and_tables(store: Store) -> None:
