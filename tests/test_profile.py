@@ -1,0 +1,129 @@
+"""The workload profile: round trip, evolution rules, and what damaged or hostile files do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lamina_traces.errors import DataError, LaminaError, ModelError, UnknownName
+from lamina_traces.generator import generate, row_hash
+from lamina_traces.profile import Profile, library_names
+
+GOLDEN = Path(__file__).parent / "golden" / "profile-1.json"
+
+
+def damaged(change: Callable[[dict[str, Any]], None]) -> str:
+    d = json.loads(GOLDEN.read_text())
+    change(d)
+    return json.dumps(d)
+
+
+def aspects(d: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = d["parts"]["llm_requests"]["streams"][0]["aspects"]
+    return found
+
+
+def test_a_file_of_version_1_is_read_and_written_unchanged() -> None:
+    """The fixture was written by 0.1.0. A version of an aspect may come; this file stays readable."""
+    text = GOLDEN.read_text()
+    profile = Profile.loads(text)
+    assert profile.dumps() == text
+    assert list(profile.part("llm_requests").streams[0].aspects) == [
+        "arrivals",
+        "lengths",
+        "failures",
+    ]
+
+
+def test_a_profile_and_its_file_generate_the_same_rows(sample_store: Path) -> None:
+    from lamina_traces.characterization import characterize
+    from lamina_traces.store import Store
+
+    fitted = characterize(Store(sample_store).trace("sample"))
+    read = Profile.loads(fitted.dumps())
+    assert row_hash(generate(fitted, rows=2000)) == row_hash(generate(read, rows=2000))
+
+
+def test_library() -> None:
+    assert library_names() == ["azure-code", "mooncake-conversation"]
+    for name in library_names():
+        p = Profile.library(name)
+        assert p.name == name
+        assert p.source["licence"]
+        assert len(p.dumps()) < 300_000
+    with pytest.raises(UnknownName, match="azure-cod"):
+        Profile.library("azure-cod")
+
+
+def test_an_unknown_aspect_is_kept_and_said() -> None:
+    text = damaged(lambda d: aspects(d).update(telepathy={"version": 3, "x": [1, 2]}))
+    p = Profile.loads(text)
+    assert "unknown-aspect" in [n.code for n in p.notices]
+    assert aspects(p.to_dict())["telepathy"] == {"version": 3, "x": [1, 2]}
+    assert row_hash(generate(p, rows=500)) == row_hash(generate(Profile.load(GOLDEN), rows=500))
+
+
+def test_an_aspect_may_be_absent() -> None:
+    p = Profile.loads(damaged(lambda d: aspects(d).pop("failures")))
+    assert next(generate(p, rows=50))["status"].unique().to_list() == ["unknown"]
+    with pytest.raises(ModelError, match="no lengths"):
+        next(generate(Profile.loads(damaged(lambda d: aspects(d).pop("lengths")))))
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (lambda d: d.update(format="lamina-profile/2"), "lamina-profile/2"),
+        (lambda d: d.update(format="other/1"), "other/1"),
+        (lambda d: d.pop("format"), "no 'format'"),
+        (lambda d: d.pop("parts"), "damaged"),
+        (lambda d: aspects(d)["arrivals"].update(version=99), "version 99"),
+        (lambda d: aspects(d)["arrivals"].pop("version"), "no version"),
+        (lambda d: aspects(d)["arrivals"].update(rate_per_s=-1), "positive"),
+        (lambda d: aspects(d)["arrivals"].update(rate_per_s="fast"), "damaged"),
+        (lambda d: aspects(d)["arrivals"]["rate_curve"].update(multiple_of_mean=[]), "positive"),
+        (lambda d: aspects(d)["arrivals"]["rate_curve"].update(multiple_of_mean=[0.0, 0.0]), "positive"),
+        (lambda d: aspects(d)["arrivals"]["unit_gaps"].update(values=[3, 1]), "increasing"),
+        (lambda d: aspects(d)["arrivals"]["unit_gaps"].update(values=[0, 0]), "positive"),
+        (lambda d: aspects(d)["lengths"].update(copula=[[1, 2]]), "square"),
+        (lambda d: aspects(d)["lengths"].update(copula=[[-1]]), "square"),
+        (lambda d: aspects(d)["lengths"]["input"]["grid"].update(values=[-5, 5]), "negative"),
+        (lambda d: aspects(d)["failures"].update(p_fail_after_ok=1.5), "outside"),
+        (lambda d: aspects(d)["failures"]["kinds"].update(gremlins={"share": 0.5, "without_lengths": 0}), "gremlins"),
+        (lambda d: d["parts"]["llm_requests"]["streams"][0].update(weight=0), "weight"),
+    ],
+)  # fmt: skip
+def test_damage_is_named(change: Callable[[dict[str, Any]], None], match: str) -> None:
+    with pytest.raises(LaminaError, match=match) as e:
+        Profile.loads(damaged(change))
+    assert e.value.hint
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "null", '{"format": "lamina-profile/1", "x": NaN}', "[" * 100_000]
+)
+def test_what_is_no_profile(text: str) -> None:
+    with pytest.raises(DataError):
+        Profile.loads(text)
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_bytes(b"\xff\xfe\x00")
+    for path in (tmp_path, tmp_path / "none.json", tmp_path / "x.json"):
+        with pytest.raises(DataError):
+            Profile.load(path)
+
+
+def test_nothing_rarer_than_ten_rows_is_stored() -> None:
+    """No extreme value of the source stands in its profile."""
+    p = Profile.load(GOLDEN).to_dict()
+    pairs = aspects(p)["lengths"]["pairs"]
+    copula = [x for row in aspects(p)["lengths"]["copula"] for x in row]
+    smallest = min(copula) * pairs
+    shared = [x for x in copula if x == min(copula)]
+    assert smallest >= 10 or smallest * len(shared) >= 10 or smallest == 0
+    assert len(aspects(p)["lengths"]["input"]["grid"]["values"]) <= pairs / 10 + 1
