@@ -53,8 +53,9 @@ TARGET = Target(
     carries=("arrival_ns", "input_tokens", "output_tokens"),
     resolution_ns=100,
     command=lambda path, _state: (
-        "inference-perf -c cfg.yml   # with load: {type: trace_replay, trace: {file: "
-        f"{path}, format: AzurePublicDataset}}}} and data: {{type: random, trace: the same}}"
+        "inference-perf -c cfg.yml   # cfg.yml: load: {type: trace_replay, trace: {file: "
+        f"{path}, format: AzurePublicDataset}}}}; data: {{type: random, trace: {{file: {path}, "
+        "format: AzurePublicDataset}}"
     ),
     write=_write,
     source="inference-perf 0.7.0 utils/trace_reader.py; apex_plus simulator/trace.py",

@@ -7,7 +7,9 @@ readable, so that nothing half-read is ever stored.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
+import shlex
 import sys
 import zlib
 from collections.abc import Iterator
@@ -113,10 +115,11 @@ class Stream:
 
     def _broken(self, why: str) -> DataError:
         lines = self.lines_out + self._pending.count(b"\n")
+        cat = "zstdcat" if self.compression == "zst" else "zcat"
         return DataError(
             f"{why}; {lines:,} lines were readable",
-            "nothing was stored; fetch the file again, or save its readable part: zcat FILE | head -n "
-            f"{lines} > part.csv",
+            "nothing was stored; fetch the file again, or save its readable part: "
+            f"{cat} {shlex.quote(self.name)} | head -n {lines} > part.txt",
             path=self.name,
         )
 
@@ -260,8 +263,6 @@ def _opened(path: str | Path) -> tuple[BinaryIO, int | None]:
 
 
 def _nearby(path: Path) -> str | None:
-    import difflib
-
     try:
         names = [c.name for c in path.parent.iterdir()] if path.parent.is_dir() else []
     except OSError:
