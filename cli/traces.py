@@ -98,7 +98,7 @@ def _print_preview(p: Preview, fmt: str) -> None:
     mapping = [{"column": a, "becomes": b, "unit": u or "–"} for a, b, u in p.mapping]
     span_s = None if p.first_ns is None or p.last_ns is None else (p.last_ns - p.first_ns) / 1e9
     if fmt in ("json", "jsonl"):
-        facts = {
+        facts: dict[str, Any] = {
             "format": p.format,
             "kind": p.kind,
             "table": p.table,

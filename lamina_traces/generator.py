@@ -347,22 +347,20 @@ class _Clock:
         self.edges_ns = np.arange(len(law.rate_curve) + 1) * (law.window_s * NS_PER_S)
         rates = law.rate_curve * law.rate_per_s * factor  # per s
         self.ticks = np.concatenate([[0.0], np.cumsum(rates * law.window_s)]) * TICK
+        self.whole = round(float(self.ticks[-1]))
 
     def ticks_until(self, t_ns: int) -> int:
         """Operational ticks from 0 to a wall instant, as a whole number."""
         turns, rest = divmod(t_ns, self.period_ns)
-        return turns * round(self.ticks[-1]) + round(
-            float(np.interp(rest, self.edges_ns, self.ticks))
-        )
+        return turns * self.whole + round(float(np.interp(rest, self.edges_ns, self.ticks)))
 
     def wall_ns(self, at: Ints, start_ns: int, end_ns: int) -> Ints:
         """Wall instants of operational ticks counted from the start of a block, kept inside the block."""
         base = self.ticks_until(start_ns)
-        whole = round(self.ticks[-1])
-        turns, rest = np.divmod(at + base % whole, whole)
+        turns, rest = np.divmod(at + base % self.whole, self.whole)
         wall = np.interp(rest.astype(np.float64), self.ticks, self.edges_ns)
-        ns = (base // whole + turns) * self.period_ns + wall.astype(np.int64)
-        return np.clip(ns, start_ns, end_ns - 1)
+        ns = (base // self.whole + turns) * self.period_ns + wall.astype(np.int64)
+        return np.asarray(np.clip(ns, start_ns, end_ns - 1))
 
 
 def _gap_ticks(law: Arrivals, rng: np.random.Generator, size: int) -> Ints:

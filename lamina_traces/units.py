@@ -27,7 +27,13 @@ _NS = {
     "h": 3600 * 10**9,
     "d": 86400 * 10**9,
 }
-_PER_S = {"s": Decimal(1), "min": Decimal(60), "m": Decimal(60), "h": Decimal(3600), "d": Decimal(86400)}
+_PER_S = {
+    "s": Decimal(1),
+    "min": Decimal(60),
+    "m": Decimal(60),
+    "h": Decimal(3600),
+    "d": Decimal(86400),
+}
 _NUMBER_UNIT = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([a-zA-Zµ/%]*)\s*")
 
 TimeUnit = Literal["s", "ms", "us", "ns"]

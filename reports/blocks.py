@@ -120,7 +120,9 @@ def percent(x: float | None, digits: int = 1) -> str:
     if x is None or not math.isfinite(x):
         return NOTHING
     p = 100 * x
-    if p and abs(p) < 10**-digits:
+    if not p:
+        return "0%"
+    if abs(p) < 10**-digits:
         return f"{p:.2g}%"
     return f"{p:.{digits}f}%"
 

@@ -69,7 +69,7 @@ def _length_cdf(m: Margin, side: str, id_: str) -> Figure:
     hi = max(hi, lo * 2)
     data += _overlays(m.families, lo, hi, half_step=0.5)
     layout = fig.cdf_layout(
-        f"{side} tokens per request", "requests up to it (%)", lo, hi, fig.decade_ticks(lo, hi)
+        f"{side} tokens per request", "share of requests (%)", lo, hi, fig.decade_ticks(lo, hi)
     )
     table = _cdf_table(m.grid, m.families, f"{side} tokens", 0.5, format_number)
     return Figure(f"{id_}-{side}", f"{side.capitalize()} length", sentence, data, layout, table)
@@ -135,7 +135,7 @@ def _rank_map(n: Lengths, id_: str) -> Figure:
         margin={"l": 52, "r": 16, "t": 12, "b": 44},
     )
     finding = n.findings()[-1]
-    sentence = f"{finding.text.rstrip('.')} ({finding.effect}). Blue cells hold fewer requests than if they did not, orange ones more."
+    sentence = f"{finding.text.rstrip('.')} ({finding.effect}). Orange cells hold more requests than independent lengths would put there, blue cells fewer."
     edges = np.linspace(0, cells, 5)
     cumulative = np.zeros((cells + 1, cells + 1))
     cumulative[1:, 1:] = (ratio / (cells * cells)).cumsum(0).cumsum(1)

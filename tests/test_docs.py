@@ -17,14 +17,28 @@ from lamina_traces.samples import sample_path
 from .conftest import Ran
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = ["README.md", *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs").glob("*.md") if p.name != "cli.md")]
+DOCUMENTS = [
+    "README.md",
+    *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs").glob("*.md") if p.name != "cli.md"),
+]
 
 
 def test_cli_page_is_fresh(tmp_path: Path) -> None:
     """Run ``make docs`` when this fails."""
     made = tmp_path / "cli.md"
     subprocess.run(
-        [sys.executable, "-m", "typer", "lamina_traces.cli.app", "utils", "docs", "--name", "lamina-traces", "--output", str(made)],
+        [
+            sys.executable,
+            "-m",
+            "typer",
+            "lamina_traces.cli.app",
+            "utils",
+            "docs",
+            "--name",
+            "lamina-traces",
+            "--output",
+            str(made),
+        ],
         env={**os.environ, "TYPER_USE_RICH": "0"},
         check=True,
         capture_output=True,
@@ -46,9 +60,8 @@ def commands(name: str) -> list[str]:
     text = (ROOT / name).read_text(encoding="utf-8")
     found = []
     for block in re.findall(r"```(?:console|sh|bash)\n(.*?)```", text, re.S):
-        for line in block.replace("\\\n", " ").splitlines():
-            if line.startswith("$ "):
-                found.append(line[2:].strip())
+        lines = block.replace("\\\n", " ").splitlines()
+        found += [line[2:].strip() for line in lines if line.startswith("$ ")]
     return found
 
 
@@ -96,5 +109,8 @@ def test_readme_shows_real_output(lamina: object, tmp_path: Path, real_data: Pat
 
 def test_every_shown_module_exists() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text()
-    for path in re.findall(r"`((?:lamina_traces|cli|reports|queries|tests|benchmarks|docs|sample_data)/[\w./-]*)`", text):
+    for path in re.findall(
+        r"`((?:lamina_traces|cli|reports|queries|tests|benchmarks|docs|sample_data)/[\w./-]*)`",
+        text,
+    ):
         assert (ROOT / path).exists(), path

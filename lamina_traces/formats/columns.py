@@ -137,12 +137,12 @@ def _bind(_fmt: Format, head: Head, request: Request) -> Binding:
     wanted = {SHORT.get(k, k): v for k, v in request.mapping.items()}
     table = _table(set(wanted), request)
     fields: list[Field] = []
-    constants: dict[str, str] = {}
+    constants: dict[str, pl.Series] = {}
     for key, value in wanted.items():
         if key not in table or key in ("row_id", "extra"):
             raise UnknownName(f"column of {table.name}", key, [*SHORT, *table.names])
         if len(value) >= 2 and value[0] == value[-1] == "'":
-            constants[key] = value[1:-1]
+            constants[key] = _constant(table[key], value[1:-1])
             continue
         name, unit = _split_unit(value, head.names)
         if name not in head.names:
@@ -165,6 +165,18 @@ def _bind(_fmt: Format, head: Head, request: Request) -> Binding:
     return _bound(head, request, table, fields, constants)
 
 
+def _constant(column: Column, text: str) -> pl.Series:
+    """A constant of --map in the type of its column."""
+    try:
+        value = pl.Series(column.name, [text], dtype=pl.String).cast(polars_type(column))
+    except pl.exceptions.PolarsError:
+        raise UsageError(
+            f"{text!r} is no value for {column.name} ({column.type})",
+            "give one of its type, or map a column",
+        ) from None
+    return value
+
+
 def _needed(field: Field, table: Table, wanted: dict[str, str]) -> bool:
     """Arrivals and lengths must be there on every row; lengths may be absent where a status says why."""
     if field.to in ("input_tokens", "output_tokens"):
@@ -177,7 +189,7 @@ def _bound(
     request: Request,
     table: Table,
     fields: list[Field],
-    constants: dict[str, str],
+    constants: dict[str, pl.Series],
 ) -> Binding:
     mapped = {f.name for f in fields}
     rest = [n for n in head.names if n not in mapped]
@@ -188,8 +200,7 @@ def _bound(
     def canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
         out = frame.select(pl.col(f.name).alias(f.to) for f in fields)
         n = out.height
-        for key, value in constants.items():
-            out = out.with_columns(pl.Series(key, [value], pl.String).new_from_index(0, n).cast(polars_type(table[key])))  # fmt: skip
+        out = out.with_columns(c.new_from_index(0, n) for c in constants.values())
         if table.name == "llm_requests":
             if "model" in out.columns and "model_raw" not in out.columns:
                 out = out.with_columns(pl.col("model").alias("model_raw"))

@@ -175,6 +175,8 @@ def _fits(fmt: Format, head: Head, fold: bool) -> bool:
         return name.casefold() if fold else name
 
     names = {key(n) for n in head.names}
+    if names & {key(n) for n in fmt.excludes}:
+        return False
     needed = {key(f.name) for f in fmt.fields if f.required}
     return needed <= names and (not fmt.closed or names <= {key(f.name) for f in fmt.fields})
 

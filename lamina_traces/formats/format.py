@@ -147,8 +147,8 @@ class Binding:
 class Format:
     """One foreign format.
 
-    It is recognised by the *set* of its names: ``required`` ⊆ names, and for a ``closed`` format
-    names ⊆ ``required`` ∪ optional. ``bind`` replaces the plain binding by name where a format has
+    It is recognised by the *set* of its names: every required field is there, for a ``closed`` format
+    nothing but its fields is, and no name that it ``excludes``. ``bind`` replaces the plain binding by name where a format has
     quirks; ``matches`` replaces the set test where names carry units.
     """
 
@@ -163,6 +163,8 @@ class Format:
     """where the layout was read."""
     evidence: Evidence
     closed: bool = False
+    excludes: frozenset[str] = frozenset()
+    """names that mark another format which has this one's names, too."""
     quirks: tuple[str, ...] = ()
     bind: Callable[[Format, Head, Request], Binding] | None = None
     matches: Callable[[Sequence[str]], bool] | None = None

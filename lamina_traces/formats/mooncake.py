@@ -68,7 +68,8 @@ def _bind(fmt: Format, head: Head, request: Request) -> Binding:
         if f.name in ("session_id", "delay", "hash_ids") and f.name not in head.names:
             continue
         if f.name == "timestamp":
-            f = Field(f.name, f.cell, unit, f.to)
+            # a later turn of a session may carry a delay instead (aiperf)
+            f = Field(f.name, f.cell, unit, f.to, required="delay" not in head.names)
         fields.append(f)
     return bind_by_name(fmt, head, request, fields=fields, notices=notices)
 
@@ -154,6 +155,7 @@ FORMAT = Format(
     fields=_FIELDS,
     canonical=_canonical,
     clock="relative",
+    excludes=frozenset(("chat_id", "parent_chat_id")),  # Bailian: seconds, other blocks and hashes
     source="kvcache-ai/Mooncake (Apache-2.0), README and FAST25-release/traces; arXiv 2407.00079",
     evidence="real file",
     quirks=(

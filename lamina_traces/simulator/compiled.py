@@ -131,7 +131,11 @@ def compile_cached(function: Callable[..., Any], signature: Any) -> Any:
     ``function`` may call jitted functions of its own file only: the cache is keyed by that file.
     """
     dispatcher = numba.njit(function, nogil=True, error_model="numpy")
-    dispatcher._cache = _Cache(function)  # type: ignore[no-untyped-call]
+    try:
+        dispatcher._cache = _Cache(function)  # type: ignore[no-untyped-call]
+    except OSError as e:  # no source to be keyed by: imported from an archive
+        log.info("compiled code is not kept: %s", e)
+        _outcome["unsaved"] += 1
     dispatcher.compile(signature)
     dispatcher.disable_compile()
     return dispatcher

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import specs
-from ..costs import FITTED_POWER, RESOURCES, PowerModel, Rows, StepModel, bill
+from ..costs import FITTED_POWER, RESOURCES, OpCost, PowerModel, Rows, State, StepModel, bill
 from ..errors import ModelError, Notice
 from ..hardware import Prices, load_prices
 from ..schema import Requests
@@ -57,7 +57,14 @@ class Result:
     metrics: Metrics
     time_shares: Mapping[str, float]
     op_shares: Mapping[str, float]
+    mean_states: tuple[State | None, ...]
+    """by pool: the mean iteration; None for a pool that did nothing."""
     until_ns: int | None = None
+
+    def explain(self, pool: int = 0) -> list[OpCost]:
+        """Every operator of the pool's mean iteration and what binds it; [] for a pool that did nothing."""
+        state = self.mean_states[pool]
+        return [] if state is None else self.step_models[pool].explain(state)
 
     @property
     def binding(self) -> str | None:
@@ -221,6 +228,7 @@ def simulate(
         metrics=Metrics(values, reasons, tuple(notices)),
         time_shares=times,
         op_shares=ops,
+        mean_states=_mean_states(lowered, windows),
         until_ns=until_ns,
     )
 
@@ -358,6 +366,16 @@ def _money(
     )
     why = f"no price for {', '.join(missing)}" if missing else "nothing was completed"
     return values, {n: why for n, v in values.items() if v is None}
+
+
+def _mean_states(lowered: Sequence[Engine], windows: Windows) -> tuple[State | None, ...]:
+    """[pools] the state averaged over iterations."""
+    pool_of = np.repeat(np.arange(len(lowered)), [e.replicas for e in lowered])[windows.replica]
+    out: list[State | None] = []
+    for i in range(len(lowered)):
+        one, d, p, q, s, c = windows.x[pool_of == i, : k.X_TABLES].sum(axis=0).tolist()
+        out.append(State(d / one, p / one, q / one, s / one, c / one) if one > 0 else None)
+    return tuple(out)
 
 
 def _shares(lowered: Sequence[Engine], row_x: Floats) -> tuple[dict[str, float], dict[str, float]]:

@@ -14,6 +14,8 @@ from typing import Any
 from ..errors import DataError, UnknownName
 from .serving import Serving, check
 
+_TYPES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+
 
 def load(path: Path) -> Serving:
     """Read a serving spec. Raises DataError (not TOML, wrong type), UnknownName (a key), and what ``check`` raises."""
@@ -84,9 +86,8 @@ def _value(hint: Any, v: Any, where: str, path: Path | None) -> Any:
     if float in wanted and isinstance(v, int):
         return float(v)
     if not isinstance(v, tuple(wanted)):
-        raise DataError(
-            f"{where} = {v!r} is not {' or '.join(t.__name__ for t in wanted)}", path=path
-        )
+        names = " or ".join(_TYPES.get(t, t.__name__) for t in wanted)
+        raise DataError(f"{where} = {v!r} is not {names}", f"give {names}", path=path)
     return v
 
 

@@ -22,7 +22,7 @@ def tokens_per_step(acceptance: float, draft_tokens: float) -> float:
     """Expected tokens of one iteration: equation 1 of the paper; γ + 1 when all are accepted."""
     if acceptance >= 1:
         return draft_tokens + 1
-    return (1 - acceptance ** (draft_tokens + 1)) / (1 - acceptance)
+    return float((1 - acceptance ** (draft_tokens + 1)) / (1 - acceptance))
 
 
 def _requests(requests: Requests, p: Params) -> Requests:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lamina_traces import formats
-from lamina_traces.errors import DataError, UsageError
+from lamina_traces.errors import DataError, UnknownFormat, UsageError
 from tests.formats.reads import read, write
 
 
@@ -346,6 +346,8 @@ def test_columns_other_tables_and_constants(tmp_path: Path) -> None:
         ["gpu0"] * 2,
         [63.5, 64.0],
     )
+    with pytest.raises(UsageError, match="no value for temp_c"):
+        read(path, mapping="arrival=t,power=w,device='0',domain='gpu',temp_c='warm'", time_unit="s")
     with pytest.raises(UsageError, match="needs device, domain"):
         read(path, mapping="arrival=t,power=w", time_unit="s")
 
@@ -377,6 +379,67 @@ def test_columns_parquet(tmp_path: Path) -> None:
     ]
     assert got.summary.dropped_fields == ("prompt",)
     assert got.summary.inputs[0].sha256 is not None
+
+
+def test_columns_parquet_of_every_type(tmp_path: Path) -> None:
+    """What is not mapped is kept as text, whatever its type; nothing of it stops the reading."""
+    import decimal
+
+    path = tmp_path / "t.parquet"
+    pq.write_table(
+        pa.table(
+            {
+                "i": pa.array([3, 4], pa.int64()),
+                "o": pa.array([7, 8], pa.uint16()),
+                "at": pa.array([1.5, 2.25]),
+                "blob": pa.array([b"ab", b"\xff"]),
+                "day": pa.array([datetime.date(2024, 5, 10), None]),
+                "clock": pa.array([datetime.time(1, 2), None]),
+                "took": pa.array([datetime.timedelta(seconds=1), None]),
+                "cost": pa.array([decimal.Decimal("1.50"), None]),
+                "yes": pa.array([True, None]),
+                "nothing": pa.nulls(2),
+                "kind": pa.array(["x", "y"]).dictionary_encode(),
+                "deep": pa.array([{"a": [1]}, None]),
+                "list": pa.array([[1, 2], []]),
+            }
+        ),
+        path,
+    )
+    got = read(path, mapping="arrival=at,input=i,output=o", time_unit="s")
+    assert got.column("arrival_ns") == [1_500_000_000, 2_250_000_000]
+    assert got.column("output_tokens") == [7, 8]
+    assert '"kind":"x"' in got.column("extra")[0]
+    assert got.summary.rejected == 0
+
+
+def test_bailian_is_not_taken_for_mooncake(tmp_path: Path) -> None:
+    """It has Mooncake's keys, but seconds, 16-token blocks and unchained hashes."""
+    line = '{"chat_id": 1, "parent_chat_id": -1, "timestamp": 0.5, "input_length": 33, "output_length": 2, "type": "text", "turn": 1, "hash_ids": [1, 2, 3]}\n'
+    path = write(tmp_path / "b.jsonl", line)
+    with pytest.raises(UnknownFormat):
+        read(path)
+    got = read(
+        path,
+        mapping="arrival=timestamp:s,input=input_length,output=output_length,turn=turn,prefix_hashes=hash_ids,prefix_block_size='16'",
+    )
+    assert (got.column("prefix_hashes"), got.column("prefix_block_size"), got.column("turn")) == (
+        [[1, 2, 3]],
+        [16],
+        [1],
+    )
+
+
+def test_mooncake_later_turns_may_carry_a_delay_alone(tmp_path: Path) -> None:
+    got = read(
+        write(
+            tmp_path / "s.jsonl",
+            '{"timestamp": 5, "input_length": 1, "output_length": 1, "session_id": "a"}\n'
+            '{"delay": 20, "input_length": 1, "output_length": 1, "session_id": "a"}\n',
+        )
+    )
+    assert got.column("arrival_ns") == [5_000_000, None]
+    assert got.column("delay_after_parent_ns") == [None, 20_000_000]
 
 
 def canonical(n: int, first: int = 0) -> pl.DataFrame:

@@ -23,7 +23,7 @@ FLAGS = (
 
 # Chromium reads commands from descriptor 3 and answers on 4; a child that duplicates them there and
 # becomes Chromium needs no preexec hook in this process.
-_LAUNCH = "import os,sys; r,w=map(int,sys.argv[1:3]); r=os.dup(r); w=os.dup(w); os.dup2(r,3); os.dup2(w,4); os.execvp(sys.argv[3],sys.argv[3:])"
+_LAUNCH = "import os,sys; r,w=map(int,sys.argv[1:3]); r=os.dup(r); w=os.dup(w); [(os.dup2(a,b), os.set_inheritable(b,True)) for a,b in ((r,3),(w,4))]; os.execvp(sys.argv[3],sys.argv[3:])"
 
 
 def find() -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from lamina_traces.distributions import Grid, fit_families
 from lamina_traces.errors import Notice
 from lamina_traces.fidelity import ScoreCard
 from lamina_traces.profile import Part, Profile, Stream
+from lamina_traces.runs import Run
 from lamina_traces.schema import Counts
 
 HOSTILE = (
@@ -25,21 +26,6 @@ HOSTILE = (
     "'; alert(4); //", "{{ 7 * 7 }}", "<!-- ", "]]>", "x" * 500, "שלום עולם", "\u202eevil\u202c", "🔥🧪 名前",
     "nul\0 and \ud800 half", "%{x}<br><b>bold</b>", "line\u2028separator",
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class FakeRun:
-    """The shape of a ``lamina_traces.runs.Run``."""
-
-    workload: dict[str, Any]
-    deployment: dict[str, Any]
-    techniques: tuple[str, ...]
-    metrics: dict[str, Any]
-    requests: pl.DataFrame
-    windows: pl.DataFrame
-    power: pl.DataFrame
-    explain: list[dict[str, Any]]
-    notices: tuple[Notice, ...] = field(default=())
 
 
 def arrivals(rng: np.random.Generator, n: int = 5000) -> Arrivals:
@@ -180,7 +166,7 @@ def power(name: str = "watts") -> Profile:
     )
 
 
-def run(name: str = "sample", *, n: int = 4000, seed: int = 3, **metrics: Any) -> FakeRun:
+def run(name: str = "sample", *, n: int = 4000, seed: int = 3, **metrics: Any) -> Run:
     rng = np.random.default_rng(seed)
     arrival = np.sort(rng.integers(0, 3600 * 10**9, n))
     ttft = rng.lognormal(-3, 0.9, n)
@@ -203,21 +189,44 @@ def run(name: str = "sample", *, n: int = 4000, seed: int = 3, **metrics: Any) -
         {"arrival_ns": start, "device": np.tile(["gpu0", "gpu1"], w), "power_w": 120 + 500 * load}
     )
     shown: dict[str, Any] = {
-        "ttft_mean_s": 0.07, "ttft_p50_s": 0.043, "ttft_p90_s": 0.2, "ttft_p99_s": 2.1, "tpot_p50_s": 0.012, "tpot_p99_s": 0.03,
-        "e2e_p50_s": 1.9, "e2e_p99_s": 7.3, "queue_p99_s": None, "queue_p99_s_why": "fewer than 10 samples lie beyond it",
-        "requests_per_s": 2.57, "output_tokens_per_s": 71.0, "total_tokens_per_s": 5300.0, "kv_mean_frac": 0.12, "kv_peak_frac": 0.61,
-        "preemptions": 3, "rejected": 0, "unfinished": 0, "saturated": False, "usd_per_h": 3.2, "usd_per_m_total_tokens": 0.42,
-        "usd_per_m_output_tokens": 12.1, "energy_j": 1.2e6, "joules_per_output_token": 4.9, "power_mean_w": 333.0, "slo_attainment": None,
+        "saturated": False, "requests_offered": n, "requests_completed": n, "requests_rejected": 0, "requests_unfinished": 0,
+        "preemptions": 3, "requests_per_s": 2.57, "output_tokens_per_s": 71.0, "ttft_mean_s": 0.07, "ttft_p50_s": 0.043,
+        "ttft_p90_s": 0.2, "ttft_p99_s": 2.1, "tpot_p50_s": 0.012, "tpot_p99_s": 0.03, "e2e_p50_s": 1.9, "e2e_p99_s": 7.3,
+        "queue_p99_s": None, "queue_p99_s_why": "fewer than 10 samples lie beyond it", "busy_frac": 0.61, "kv_mean_frac": 0.12,
+        "kv_peak_frac": 0.61, "energy_j": 1.2e6, "power_mean_w": 333.0, "energy_per_output_token_j": 4.9, "usd_per_hour": 3.2,
+        "usd_per_m_total_tokens": 0.42, "usd_per_m_output_tokens": 12.1, "slo_attainment": None, "slo_attainment_why": "no limit was given",
     }  # fmt: skip
     explain = [
-        {"op": "qkv+o projections", "resource": "compute", "gflop": 900.0, "gb": 4.2, "net_gb": 0.0, "ms": 2.1, "share": 0.31, "binds": "compute"},
-        {"op": "attention", "resource": "memory", "gflop": 12.0, "gb": 9.9, "net_gb": 0.0, "ms": 3.3, "share": 0.5, "binds": "memory"},
-        {"op": "all-reduce", "resource": "network", "gflop": 0.0, "gb": 0.1, "net_gb": 0.4, "ms": 0.9, "share": 0.19, "binds": None},
-    ]  # fmt: skip
-    return FakeRun(
-        {"name": name, "source": "trace", "requests": n, "rate_per_s": 2.57, "span_s": 3600.0, "replay": True},
-        {"model": "llama-3.1-8b", "gpu": "h100-sxm", "tp": 1, "replicas": 2, "dtype": "bf16"},
-        (), shown | metrics, requests, windows, watts, explain, (Notice("assumed", "the GPU price is assumed", "money"),),
+        {
+            "op": op,
+            "about": binds,
+            "binds": binds,
+            "gflop": gflop,
+            "gb": gb,
+            "net_gb": net,
+            "ms": ms,
+            "share": share,
+        }
+        for op, binds, gflop, gb, net, ms, share in (
+            ("qkv", "compute", 900.0, 4.2, 0.0, 2.1, 0.31),
+            ("decode_attention", "memory", 12.0, 9.9, 0.0, 3.3, 0.5),
+            ("all_reduce", "network", 0.0, 0.1, 0.4, 0.9, 0.19),
+        )
+    ]
+    return Run(
+        name=f"{name} on llama-3.1-8b",
+        workload={"name": name, "source": "real", "requests": n, "rate_per_s": 2.57, "span_s": 3600.0, "replay": "open"},
+        deployment={"text": "2 × h100-sxm (2 replicas) serving llama-3.1-8b", "model": "llama-3.1-8b", "gpu": "h100-sxm", "replicas": 2},
+        spec="model = 'llama-3.1-8b'",
+        techniques=(),
+        metrics=shown | metrics,
+        slo=({"limit": "ttft.p99=1s", "limit_s": 1.0, "observed_s": 2.1, "ok": False},),
+        requests=requests,
+        windows=windows,
+        power=watts,
+        explain=explain,
+        binding="memory",
+        notices=(Notice("example-prices", "prices are the example file; give your own", "money"),),
     )  # fmt: skip
 
 
@@ -230,7 +239,7 @@ def card() -> ScoreCard:
     ))  # fmt: skip
 
 
-def hostile() -> tuple[Profile, FakeRun, ScoreCard]:
+def hostile() -> tuple[Profile, Run, ScoreCard]:
     """Everything that a file may name, named by an attacker."""
     p = profile("".join(HOSTILE), streams=3)
     part = p.parts["llm_requests"]
@@ -247,10 +256,12 @@ def hostile() -> tuple[Profile, FakeRun, ScoreCard]:
     r = run(HOSTILE[2])
     r = replace(
         r,
-        workload=dict.fromkeys(r.workload, HOSTILE[1]),
-        deployment={h: h for h in HOSTILE},
+        workload=dict.fromkeys(r.workload, HOSTILE[1]) | {"requests": 4000},
+        deployment={h: h for h in HOSTILE} | {"text": HOSTILE[0]},
         techniques=HOSTILE,
         metrics=r.metrics | {"ttft_p50_s_why": HOSTILE[0], HOSTILE[0]: HOSTILE[1]},
+        slo=({"limit": HOSTILE[0], "limit_s": 1.0, "observed_s": None, "ok": True},),
+        binding=HOSTILE[1],
         explain=[dict.fromkeys(e, h) for e, h in zip(r.explain, HOSTILE, strict=False)],
         notices=bad,
     )

@@ -135,7 +135,7 @@ def test_prints_with_all_figures_and_light_colours(page: Page, report: Path) -> 
 def test_hostile_names_do_nothing(page: Page, tmp_path: Path) -> None:
     p, r, c = samples.hostile()
     path = tmp_path / "hostile.html"
-    write_report(path, profile=p, run=r, card=c, command=samples.HOSTILE[1])  # type: ignore[arg-type]
+    write_report(path, profile=p, run=r, card=c, command=samples.HOSTILE[1])
     page.resize(400, 900)
     page.scheme("light")
     page.open(path)

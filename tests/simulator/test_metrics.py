@@ -260,6 +260,11 @@ def test_time_is_shared_out_whole() -> None:
         seconds = float(run.windows.busy_s.sum())
         assert seconds > 0
         assert run.binding in run.time_shares
+        if combine == "sum":  # affine: the mean iteration takes the mean time
+            mean_s = sum(r.seconds for r in run.explain())
+            assert mean_s == pytest.approx(seconds / run.metrics["iterations"], rel=1e-6)  # type: ignore[operator]
+            by_op = {r.op: r.seconds / mean_s for r in run.explain()}
+            assert by_op == pytest.approx(run.op_shares, rel=1e-6)
     fp8 = specs.simple("llama-3.1-70b", "h100-sxm", tp=4)
     assert simulate(poisson(100, rate=2), fp8).time_shares["network"] > 0
 

@@ -103,10 +103,16 @@ GOOD = specs.dumps(specs.simple("llama-3.1-70b", "h100-sxm", tp=4))
             "not simulated yet",
             "true",
         ),
-        ("chunked_prefill = true", "chunked_prefill = 1", DataError, "is not bool", None),
+        (
+            "chunked_prefill = true",
+            "chunked_prefill = 1",
+            DataError,
+            "is not true or false",
+            "true or false",
+        ),
         ("count = 1", "count = 0", UsageError, "count = 0", "≥ 1"),
         ("count = 1", "count = true", DataError, "truth value", "number"),
-        ("count = 1", "count = 1.5", DataError, "is not int", None),
+        ("count = 1", "count = 1.5", DataError, "is not a whole number", "whole"),
         ("utilisation = 0.9", "utilisation = 1.9", UsageError, "utilisation 1.9", "≤ 1"),
         ("utilisation = 0.9", "utilisation = nan", UsageError, "utilisation nan", "≤ 1"),
         (
