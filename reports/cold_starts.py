@@ -64,8 +64,8 @@ def _cold_start_cdf(components: dict[str, Component], id_: str) -> Figure:
     total = next(iter(components.values()))
     sentence = f"Half of the cold starts take at most {format_seconds(total.quantiles_s.get('p50'))}, nine of ten at most {format_seconds(total.quantiles_s.get('p90'))}."
     layout = fig.cdf_layout(
-        "time",
-        "cold starts within it (%)",
+        "duration",
+        "share of cold starts (%)",
         low,
         max(high, 2 * low),
         fig.duration_ticks(low, max(high, 2 * low)),

@@ -244,26 +244,26 @@ def _explain(run: Run) -> Table:
     rows = tuple(
         (
             str(e.get("op")),
+            percent(number(e.get("share"))),
+            format_number(number(e.get("ms"))),
+            shown(e.get("binds")),
             format_number(number(e.get("gflop"))),
             format_number(number(e.get("gb"))),
             format_number(number(e.get("net_gb"))),
-            format_number(number(e.get("ms"))),
-            percent(number(e.get("share"))),
-            shown(e.get("binds")),
         )
         for e in run.explain
     )
     columns = (
         "operator",
+        "of busy time",
+        "time, ms",
+        "bound by",
         "GFLOP",
         "memory, GB",
         "network, GB",
-        "time, ms",
-        "of all busy time",
-        "bound by",
     )
     notes = ("FLOPs, bytes and times of the mean busy iteration; the share is of the whole run.",)
-    return Table(columns, rows, "lrrrrrl", "Where the time of an iteration goes", notes, wide=True)
+    return Table(columns, rows, "lrrlrrr", "Where the time of an iteration goes", notes, wide=True)
 
 
 # --- figures ---------------------------------------------------------------------------------------
@@ -297,7 +297,7 @@ def _latency_cdf(run: Run) -> Figure | None:
     if p50 is not None and p99 is not None and p50 > 0:
         sentence = f"The slowest hundredth of the requests waits {format_number(p99 / p50)} times as long for its first token as the median one"
     layout = fig.cdf_layout(
-        "time", "requests within it (%)", low, high, fig.duration_ticks(low, high)
+        "latency", "share of requests (%)", low, high, fig.duration_ticks(low, high)
     )
     table = Table(("", *(percent(float(p), 0) for p in q)), tuple(rows), "l" + "r" * len(q))
     return Figure("simulation-latency", "Latencies", sentence + ".", data, layout, table)

@@ -259,7 +259,7 @@ def hostile() -> tuple[Profile, Run, ScoreCard]:
         workload=dict.fromkeys(r.workload, HOSTILE[1]) | {"requests": 4000},
         deployment={h: h for h in HOSTILE} | {"text": HOSTILE[0]},
         techniques=HOSTILE,
-        metrics=r.metrics | {"ttft_p50_s_why": HOSTILE[0], HOSTILE[0]: HOSTILE[1]},
+        metrics=dict(r.metrics) | {"ttft_p50_s_why": HOSTILE[0], HOSTILE[0]: HOSTILE[1]},
         slo=({"limit": HOSTILE[0], "limit_s": 1.0, "observed_s": None, "ok": True},),
         binding=HOSTILE[1],
         explain=[dict.fromkeys(e, h) for e, h in zip(r.explain, HOSTILE, strict=False)],
