@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ..errors import DataError, UsageError
-from .cells import explained, parsed
+from .cells import divided, explained, parsed
 from .delimited import Counted, Rejects
 from .format import Binding, Context, Field, Head
 from .inputs import STDIN, Stream
@@ -142,6 +142,10 @@ def _cells(field: Field, column: pl.Series, context: Context) -> tuple[pl.Series
     empty = column.is_null() if field.required else no
     if field.cell == "instant" and isinstance(dtype, pl.Datetime):
         return _datetime(field, column, dtype, context, empty)
+    if field.cell in ("seconds", "clock") and isinstance(dtype, pl.Duration):
+        ns = column.dt.total_nanoseconds()
+        low = no if field.minimum is None else (ns < field.minimum).fill_null(False)
+        return (divided(ns.cast(pl.Float64), 1e9) if field.cell == "seconds" else ns), low | empty
     if field.cell == "ids" and isinstance(dtype, pl.List):
         ids = column.cast(pl.List(pl.UInt64), strict=False)
         holes = column.list.len() != ids.list.drop_nulls().list.len()
@@ -167,6 +171,10 @@ def _cells(field: Field, column: pl.Series, context: Context) -> tuple[pl.Series
         text = column.to_frame("x").select(pl.struct("x").struct.json_encode())["x"]
         text = text.str.slice(5).str.head(-1)  # {"x":…}
         text = text.set(column.is_null(), None)
+    elif dtype == pl.Binary:
+        text = column.bin.encode("base64")
+    elif isinstance(dtype, pl.Duration):
+        text = pl.Series([None if v is None else str(v) for v in column], dtype=pl.String)
     else:
         text = column.cast(pl.String, strict=False)
     return parsed(field, text, context)

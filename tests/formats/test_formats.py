@@ -407,6 +407,7 @@ def test_columns_parquet_of_every_type(tmp_path: Path) -> None:
         path,
     )
     got = read(path, mapping="arrival=at,input=i,output=o", time_unit="s")
+    assert read(path, mapping="arrival=at,input=i,output=o,e2e=took").column("e2e_s") == [1.0, None]
     assert got.column("arrival_ns") == [1_500_000_000, 2_250_000_000]
     assert got.column("output_tokens") == [7, 8]
     assert '"kind":"x"' in got.column("extra")[0]
