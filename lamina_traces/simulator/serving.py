@@ -273,7 +273,7 @@ def _meld(req: Any, a: int, b: int) -> Any:
     return a
 
 
-@njit(error_model="numpy", forceinline=True)
+@njit(error_model="numpy")
 def _pop(req: Any, root: int) -> Any:
     """Remove the root; returns the new root. Pairs from left to right, then melds from right to left."""
     paired = -1
@@ -317,7 +317,7 @@ def _heap_less(heap: Any, i: int, j: int) -> Any:
     return heap[i, 1] < heap[j, 1]
 
 
-@njit(error_model="numpy", forceinline=True)
+@njit(error_model="numpy")
 def _heap_swap(heap: Any, i: int, j: int) -> None:
     for c in range(3):
         held = heap[i, c]
@@ -325,7 +325,7 @@ def _heap_swap(heap: Any, i: int, j: int) -> None:
         heap[j, c] = held
 
 
-@njit(error_model="numpy", forceinline=True)
+@njit(error_model="numpy")
 def _heap_push(g: Any, heap: Any, when: int, row: int, slot: int) -> None:
     i = g[G_HEAP]
     g[G_HEAP] += 1
@@ -337,7 +337,7 @@ def _heap_push(g: Any, heap: Any, when: int, row: int, slot: int) -> None:
         i = (i - 1) // 2
 
 
-@njit(error_model="numpy", forceinline=True)
+@njit(error_model="numpy")
 def _heap_pop(g: Any, heap: Any) -> Any:
     """Remove the earliest (ties: lowest row_id); returns its slot."""
     slot = heap[0, 2]
@@ -356,7 +356,7 @@ def _heap_pop(g: Any, heap: Any) -> Any:
         i = least
 
 
-@njit(error_model="numpy", forceinline=True)
+@njit(error_model="numpy")
 def _plan_release(g: Any, req: Any, heap: Any, slot: int) -> None:
     """All parents have ended: put the request into the release heap."""
     g[G_DEPENDENT] += 1
@@ -364,7 +364,7 @@ def _plan_release(g: Any, req: Any, heap: Any, slot: int) -> None:
     _heap_push(g, heap, when, req[slot, ROW], slot)
 
 
-@njit(error_model="numpy", forceinline=True)
+@njit(error_model="numpy")
 def _free_slot(g: Any, req: Any, free: Any, slot: int) -> None:
     req[slot, POS] = -1
     free[g[G_FREE]] = slot
@@ -401,7 +401,7 @@ def feed(g, req, edges, heap, free, slots, fed, parents_from, parent_slots):  # 
             _plan_release(g, req, heap, slot)
 
 
-@njit(error_model="numpy", forceinline=True)
+@njit(error_model="numpy")
 def _over(
     g: Any, req: Any, edges: Any, heap: Any, free: Any, out: Any, slot: int, now: int, status: int
 ) -> None:
@@ -582,7 +582,7 @@ def _duration(rep: Any, xs: Any, pool: Any, coef: Any, ends: Any, r: int) -> Any
     return max(1, int(total_ns + 0.5))
 
 
-@njit(error_model="numpy", forceinline=True)
+@njit(error_model="numpy")
 def _coast(
     g: Any,
     rep: Any,
@@ -699,7 +699,7 @@ def _end_iteration(
         done = following
 
 
-@njit(error_model="numpy", forceinline=True)
+@njit(error_model="numpy")
 def _in_order(req: Any, head: int, slot: int) -> Any:
     """Insert into a list sorted by admission number; returns its head."""
     if head < 0 or req[slot, ORDER] < req[head, ORDER]:
