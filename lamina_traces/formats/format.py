@@ -16,7 +16,7 @@ import polars as pl
 from ..errors import DataError, Notice, UsageError
 from ..schema import TABLES, Clock, Column, Kind, Nature
 from ..units import TIME_UNITS
-from .redaction import LONGEST_STRING, SECRET_PATTERN, is_private
+from .redaction import LONGEST_STRING, SECRET_PATTERN, cleaned, is_private
 
 Syntax = Literal["csv", "jsonl", "parquet"]
 Evidence = Literal["real file", "importer's loader", "documentation"]
@@ -255,10 +255,12 @@ def with_extra(
             column = kept[name]
             if column.dtype != pl.String:
                 continue
-            hide = column.str.len_chars() > LONGEST_STRING
-            hide = (hide | column.str.contains(SECRET_PATTERN)).fill_null(False)
-            if hide.any():
-                context.dropped.add(name)
-                kept = kept.with_columns(column.set(hide, None).alias(name))
+            look = column.str.len_chars() > LONGEST_STRING
+            look = look | column.str.contains(SECRET_PATTERN) | column.str.contains(r"^\s*[\[{]")
+            rows = look.fill_null(False).arg_true()
+            if len(rows):
+                new = [cleaned(t, context.dropped, name) for t in column.gather(rows)]
+                column = column.scatter(rows, pl.Series(new, dtype=pl.String))
+                kept = kept.with_columns(column.alias(name))
     text = kept.select(pl.struct(pl.all()).struct.json_encode().alias("extra"))["extra"]
     return out.with_columns(text)

@@ -94,10 +94,33 @@ def without_private(value: Any, dropped: set[str], path: str = "") -> Any:
         return out
     if isinstance(value, list):
         return [without_private(v, dropped, path) for v in value]
-    if isinstance(value, str) and looks_private(value):
+    return cleaned(value, dropped, path) if isinstance(value, str) else value
+
+
+def cleaned(text: str, dropped: set[str], path: str) -> str | None:
+    """A string less what is private in it; None when it is private itself.
+
+    JSON inside a string is looked through like JSON outside of one.
+    """
+    if text.lstrip()[:1] in ("{", "["):
+        try:
+            inner = json.loads(text)
+        except (ValueError, RecursionError):
+            pass
+        else:
+            before = len(dropped)
+            kept = without_private(inner, dropped, path)
+            if len(dropped) == before and kept == inner:
+                return None if _too_private(text, dropped, path) else text
+            text = json.dumps(kept, ensure_ascii=False, separators=(",", ":"))
+    return None if _too_private(text, dropped, path) else text
+
+
+def _too_private(text: str, dropped: set[str], path: str) -> bool:
+    if looks_private(text):
         dropped.add(path)
-        return None
-    return value
+        return True
+    return False
 
 
 def masked(cell: str, private: bool = False) -> str:

@@ -87,6 +87,23 @@ def test_nothing_private_survives_csv(tmp_path: Path) -> None:
     assert got.column("extra")[1] == '{"memo":"fine"}'
 
 
+def test_json_inside_strings_is_looked_through(tmp_path: Path) -> None:
+    inner = json.dumps({"prompt": SECRET, "n": 1})
+    path = write(
+        tmp_path / "m.jsonl",
+        json.dumps({"timestamp": 0, "input_length": 1, "output_length": 1, "meta": inner}) + "\n",
+    )
+    got = read(path)
+    assert json.loads(json.loads(got.column("extra")[0])["meta"]) == {"n": 1}
+    quoted = inner.replace('"', '""')
+    table = write(
+        tmp_path / "m.csv", f't,i,o,meta\n1,2,3,"{quoted}"\n2,2,3,plain\n3,2,3,"[1, 2]"\n'
+    )
+    got = read(table, mapping="arrival=t,input=i,output=o", time_unit="s")
+    assert [json.loads(e)["meta"] for e in got.column("extra")] == ['{"n":1}', "plain", "[1, 2]"]
+    assert got.summary.dropped_fields == ("meta.prompt",)
+
+
 def test_unknown_formats_show_no_text(tmp_path: Path) -> None:
     path = write(
         tmp_path / "u.jsonl", json.dumps({"when": 5, "prompt": SECRET, "user": "Ann"}) + "\n"
