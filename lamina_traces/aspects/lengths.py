@@ -199,7 +199,7 @@ def fit(trace: Trace, notices: list[Notice]) -> Lengths | None:
         )
     dependence = trace.query("lengths/rank_correlation").to_pylist()[0]
     pairs = int(dependence["pairs"])
-    cells = int(min(CELLS, max(1, math.isqrt(pairs // (2 * K_ANONYMITY)))))
+    cells = min(CELLS, 2 ** int(math.log2(max(1.0, math.sqrt(pairs / (2 * K_ANONYMITY))))))
     t = trace.query("lengths/rank_grid", cells=cells)
     grid = np.zeros((cells, cells))
     grid[np.minimum(t["i"].to_numpy(), cells - 1), np.minimum(t["j"].to_numpy(), cells - 1)] = t[
@@ -221,9 +221,24 @@ def _finite(x: float | None) -> float:
 
 
 def _suppress(grid: Array) -> Array:
-    """Cells that fewer than k rows share get the mean of all such cells: no single row can be read."""
-    rare = grid < K_ANONYMITY
-    return np.where(rare, grid[rare].mean() if rare.any() else 0.0, grid)
+    """Cells that fewer than k rows share are averaged with their neighbours: in blocks of 2×2, and where that
+    is not enough of 4×4 and so on, so that no single row can be read and dependence stays in its place. Empty
+    cells hold no row and stay empty unless their block is averaged. The side is a power of two.
+    """
+    out = grid.copy()
+    group = grid.copy()  # rows that share each cell's value
+    side = 2
+    while side <= len(grid):
+        n = len(grid) // side
+        blocks = out.reshape(n, side, n, side)
+        shared = group.reshape(n, side, n, side)
+        rare = ((shared > 0) & (shared < K_ANONYMITY)).any(axis=(1, 3))
+        total = blocks.sum(axis=(1, 3))
+        spread = rare[:, None, :, None]
+        out = np.where(spread, total[:, None, :, None] / side**2, blocks).reshape(grid.shape)
+        group = np.where(spread, total[:, None, :, None], shared).reshape(grid.shape)
+        side *= 2
+    return out
 
 
 def _atoms(c: Counts) -> tuple[tuple[float, float], ...]:
