@@ -200,10 +200,12 @@ def _explain(
     context: Context,
     rejects: Rejects,
 ) -> None:
+    position = {n: k for k, n in enumerate(names)}
+    marked = [(f, w.to_list()) for f, w in zip(binding.fields, flags, strict=True) if w.any()]
     for i in bad.arg_true().to_list():
-        first = next(f for f, wrong in zip(binding.fields, flags, strict=True) if wrong[i])
+        first = next(f for f, wrong in marked if wrong[i])
         cells = rows[i]
-        reason = explained(first, cells[names.index(first.name)])
+        reason = explained(first, cells[position[first.name]])
         shown = _shown(delimiter.join(cells), cells, names, delimiter, context)
         rejects.add(context.path, at[i], first.name, reason, shown)
 

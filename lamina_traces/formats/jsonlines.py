@@ -98,8 +98,9 @@ def read_json(
         bad = bad | wrong
     frame = pl.DataFrame([*columns, pl.Series(ROW_EXTRA, extra, dtype=pl.String)])
     if bad.any():
+        marked = [(k, w.to_list()) for k, w in enumerate(flags) if w.any()]
         for i in bad.arg_true().to_list():
-            k = next(j for j in range(len(fields)) if flags[j][i])
+            k = next(j for j, wrong in marked if wrong[i])
             reason = explained(fields[k], _text(values[k][i]))
             if isinstance(values[k][i], (dict, list)) and fields[k].cell != "ids":
                 reason = "an object or a list where a single value is needed"

@@ -122,8 +122,9 @@ def _typed(
         bad = bad | wrong
     out = pl.DataFrame(columns)
     if bad.any():
+        marked = [(k, w.to_list()) for k, w in enumerate(flags) if w.any()]
         for i in bad.arg_true().to_list():
-            k = next(j for j in range(len(flags)) if flags[j][i])
+            k = next(j for j, wrong in marked if wrong[i])
             field, value = binding.fields[k], frame[binding.fields[k].name][i]
             reason = explained(field, None if value is None else str(value))
             row = {

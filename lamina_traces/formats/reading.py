@@ -22,6 +22,8 @@ from .parquet import parquet_head, read_parquet
 from .summary import Block, Input, Preview, Summary
 
 _DAY_NS = 86_400_000_000_000
+_HOPELESS = 100_000
+"""so many rejected lines and not one good row: the file is not what it was taken for."""
 
 
 @dataclass
@@ -81,10 +83,9 @@ class Reading:
         for source in self._sources:
             yield from self._read(source)
         if self._rows == 0:
-            raise self._nothing()
+            raise self._nothing(sum(i.rejected for i in self._inputs))
 
-    def _nothing(self) -> DataError:
-        rejected = sum(i.rejected for i in self._inputs)
+    def _nothing(self, rejected: int) -> DataError:
         if self._first_reject is None:
             return DataError("no rows", "the file has a header and nothing below it")
         path, line, column, reason = self._first_reject
@@ -105,6 +106,9 @@ class Reading:
             for frame, rejects, counted in self._pieces(source, stream):
                 for name in ("lines", "kept", "rejected", "blank", "header"):
                     setattr(total, name, getattr(total, name) + getattr(counted, name))
+                if self._rows + total.kept == 0 and total.rejected >= _HOPELESS:
+                    self._account(rejects)
+                    raise self._nothing(total.rejected)
                 if frame.height or len(rejects):
                     yield self._block(source.binding, frame, rejects)
                 if self._progress is not None:
@@ -156,13 +160,18 @@ class Reading:
             line += newlines
             yield frame, rejects, counted
 
-    def _block(self, binding: Binding, frame: pl.DataFrame, rejects: Rejects) -> Block:
+    def _account(self, rejects: Rejects) -> pl.DataFrame:
+        """The rejects in the order of their lines, counted by reason."""
         refused = rejects.frame() if len(rejects) else pl.DataFrame(schema=REJECTS_SCHEMA)
         for file, line, column, reason, _ in refused.iter_rows():
             key = f"{column or 'line'}: {_reason_kind(reason)}"
             self._reasons[key] = self._reasons.get(key, 0) + 1
             if self._first_reject is None:
                 self._first_reject = (file, line, column, reason)
+        return refused
+
+    def _block(self, binding: Binding, frame: pl.DataFrame, rejects: Rejects) -> Block:
+        refused = self._account(rejects)
         out = binding.canonical(frame, self._context)
         if binding.absolute and out.height:
             zero = self._origin_of(binding, out)
@@ -190,7 +199,7 @@ class Reading:
             block = next(blocks, None)
         blocks.close()  # type: ignore[attr-defined]
         if block is None:
-            raise self._nothing()
+            raise self._nothing(0)
         first, s = self._sources[0].binding, self.finish()
         time = TABLES[self.table].time
         stamps = block.frame[time].drop_nulls() if time in block.frame.columns else pl.Series([])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import re
@@ -56,6 +57,7 @@ _PLAIN = re.compile(r"[\s\d.,:+\-/TZ]*")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
+@functools.lru_cache(4096)
 def is_private(name: str) -> bool:
     """Whether a column of this name holds text or a secret, to be dropped unless asked for.
 

@@ -66,6 +66,19 @@ def test_a_file_of_bad_rows_only_is_an_error_at_the_first(tmp_path: Path) -> Non
     assert "all 3 lines were rejected" in e.message
 
 
+def test_a_hopeless_file_is_given_up_early(tmp_path: Path) -> None:
+    path = write(tmp_path / "b.csv", HEADER + "5,ChatGPT,x,18,490,API log\n" * 150_000)
+    seen: list[int] = []
+    e = refused(
+        DataError,
+        path,
+        limits=formats.Limits(block_bytes=1 << 20),
+        progress=lambda n, of: seen.append(n),
+    )
+    assert "line 2" in e.message
+    assert len(seen) < 4
+
+
 def test_bytes_that_are_not_utf8(tmp_path: Path) -> None:
     got = read(
         write(tmp_path / "b.csv", (HEADER + GOOD).encode() + b"5,Chat\xffGPT,1,2,3,API log\n")
