@@ -20,8 +20,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import Notice
-from ..units import format_number, format_seconds
+from ..errors import ModelError, Notice
+from ..units import format_seconds
 from . import serving as k
 from .simulation import NOT_RELEASED, Finished
 from .slo import Limit, Slo
@@ -287,4 +287,6 @@ def finite(values: Mapping[str, float | int | None]) -> None:
     """The rule that no result holds NaN or infinity, kept by the one place that makes results."""
     for name, v in values.items():
         if v is not None and not math.isfinite(v):
-            raise AssertionError(f"{name} is {format_number(float(v))}")
+            raise ModelError(
+                f"{name} came out as {v}", "a number of the spec or workload is absurdly large"
+            )

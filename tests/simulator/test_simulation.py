@@ -256,3 +256,14 @@ def test_impossible_engines_are_refused() -> None:
         engine(max_num_seqs=300)
     with pytest.raises(ModelError, match="no pool"):
         Simulation([])
+
+
+def test_a_workload_given_in_chunks_is_the_same_workload() -> None:
+    load = sessions(2_000, users=400, turns=5, rate=10.0)
+    spec = specs.simple("llama-3.1-8b", "h100-sxm", replicas=2, route="least-outstanding")
+    whole = simulate(load, spec, window_s=5.0)
+    cut = simulate(chunks(load, 77), spec, window_s=5.0)
+    assert whole.metrics == cut.metrics
+    assert (whole.rows.last_token_ns == cut.rows.last_token_ns).all()
+    assert (whole.windows.x == cut.windows.x).all()
+    assert (whole.input_tokens == cut.input_tokens).all()
