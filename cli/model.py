@@ -59,9 +59,10 @@ def print_profile(profile: Profile, fmt: str) -> None:
         return
     if fmt == "table":
         source = profile.source
+        nature = f"{source.get('nature') or 'unknown'} rows"
         write(
             clean(
-                f"{profile.name}: {source.get('rows'):,} rows of {source.get('format') or '–'}, {source.get('nature')}"
+                f"{profile.name}: {source.get('rows'):,} {nature}, read as {source.get('format') or '–'}"
             )
             + "\n\n"
         )

@@ -3,10 +3,9 @@ in a pipe; nothing is cut."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -35,6 +34,9 @@ def emit(rows: Iterable[Row], fmt: str, columns: Sequence[str] | None = None) ->
         for r in listed:
             write(json.dumps({k: plain(r.get(k)) for k in names}, ensure_ascii=False) + "\n")
     elif fmt == "csv":
+        import csv
+        import io
+
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(names)
@@ -84,11 +86,12 @@ def table(rows: Sequence[Sequence[str]], names: Sequence[str], *, md: bool = Fal
     return "".join("  ".join(line(r)).rstrip() + "\n" for r in grid)
 
 
+_NUMBER = re.compile(r"[-+]?[\d,]*\.?\d+(e[-+]?\d+)?( ?(%|[a-zµ]{1,3}))?")
+
+
 def _numeric(text: str) -> bool:
-    return (
-        text in ("", "–")
-        or text.lstrip("-+").replace(",", "").replace(".", "", 1).rstrip("%").isdigit()
-    )
+    """Whether a cell is a number, with or without a unit, or holds none."""
+    return text in ("", "–") or _NUMBER.fullmatch(text) is not None
 
 
 def cell(value: Any) -> str:

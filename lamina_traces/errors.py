@@ -14,10 +14,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SCHEMA_VERSION = 1
 """version of the manifest, the tables and every JSON object printed; a reader refuses a higher one."""
@@ -81,6 +83,8 @@ class UnknownName(UsageError):
     def __init__(
         self, kind: str, name: str, choices: Iterable[str], listing: str | None = None
     ) -> None:
+        import difflib  # only a mistake pays for it
+
         known = sorted(set(choices))
         folded = {c.casefold(): c for c in known}
         close = difflib.get_close_matches(name.casefold(), folded, n=3, cutoff=0.5)

@@ -33,6 +33,28 @@ __all__ = ["Run", "deployment", "is_run", "parse_slo", "requests_of", "simulate"
 Replay = Literal["session", "open"]
 Ints = npt.NDArray[np.int64]
 
+MAIN_METRICS = {
+    "requests_completed": "requests completed",
+    "requests_rejected": "requests rejected",
+    "requests_unfinished": "requests unfinished",
+    "preemptions": "preemptions",
+    "requests_per_s": "requests per second",
+    "output_tokens_per_s": "output tokens per second",
+    "total_tokens_per_s": "tokens per second, input and output",
+    "busy_frac": "time in iterations",
+    "batch_mean": "sequences in a mean iteration",
+    "kv_mean_frac": "KV blocks in use, mean",
+    "kv_peak_frac": "KV blocks in use, peak",
+    "power_mean_w": "power of all devices, mean (W)",
+    "energy_per_output_token_j": "energy per output token (J)",
+    "usd_per_hour": "USD per hour",
+    "usd_per_m_total_tokens": "USD per million tokens, input and output",
+    "usd_per_m_output_tokens": "USD per million output tokens",
+    "slo_attainment": "requests that meet all limits",
+    "goodput_req_s": "goodput (requests per second)",
+}
+"""what the table of a run shows, in order."""
+
 _COLUMNS = (
     "row_id",
     "arrival_ns",
@@ -260,21 +282,14 @@ class Run:
         return rows
 
     def metric_rows(self) -> list[dict[str, str]]:
-        """The other metrics for people: metric, value with its unit, and why it is missing where it is."""
+        """The main metrics beside the latencies, for people; ``metrics`` holds all."""
         rows = []
-        for key, value in self.metrics.items():
-            if (
-                key.endswith("_why")
-                or key == "saturated"
-                or key.startswith(("ttft_", "tpot_", "e2e_", "queue_"))
-            ):
+        for key, label in MAIN_METRICS.items():
+            if key not in self.metrics:
                 continue
+            why = self.metrics.get(f"{key}_why")
             rows.append(
-                {
-                    "metric": key,
-                    "value": _shown(key, value),
-                    "note": self.metrics.get(f"{key}_why") or "",
-                }
+                {"metric": label, "value": _shown(key, self.metrics[key]), "note": str(why or "")}
             )
         rows += [
             {
