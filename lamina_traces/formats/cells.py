@@ -78,21 +78,13 @@ def finished(field: Field, column: pl.Series, context: Context) -> pl.Series | N
             return None
         out = _in_seconds(field, column)
     elif field.cell != "text" and column.dtype == pl.String:
-        return _strict(field, column, context)
+        out, bad = parsed(field, column, context)
+        if bad.any():
+            return None
     if field.minimum is not None and out.dtype.is_numeric():
         least = out.min()
         if least is not None and least < field.minimum:  # type: ignore[operator]
             return None
-    return out
-
-
-def _strict(field: Field, text: pl.Series, context: Context) -> pl.Series | None:
-    before = context.tally.copy()
-    out, bad = parsed(field, text, context)
-    if bad.any():
-        context.tally.clear()
-        context.tally.update(before)  # the block is read again
-        return None
     return out
 
 

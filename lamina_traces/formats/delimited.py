@@ -104,9 +104,11 @@ def read_fast(
     if len(names) == 1 and frame.to_series(0).null_count():  # may be blank lines
         return None
     columns = []
+    tally = context.tally.copy()
     for f in binding.fields:
         column = finished(f, frame[f.name], context)
         if column is None:
+            context.tally = tally  # the block is read again, and must not be counted twice
             return None
         columns.append(column.alias(f.name))
     return pl.DataFrame(columns)

@@ -88,6 +88,18 @@ def test_azure_stamps_that_are_none(tmp_path: Path, text: str) -> None:
     assert got.rejects["line"].to_list() == [3]
 
 
+def test_a_block_that_is_read_twice_is_counted_once(tmp_path: Path) -> None:
+    text = (
+        "TIMESTAMP,ContextTokens,GeneratedTokens\n"
+        + "2023-11-16 00:00:00,1,2\n" * 3
+        + "2023-11-16 00:00:00,-1,2\n"
+    )
+    (naive,) = (
+        n for n in read(write(tmp_path / "a.csv", text)).summary.notices if n.code == "naive-utc"
+    )
+    assert naive.text.startswith("4 stamps")
+
+
 def test_azure_order_zone_and_status(tmp_path: Path) -> None:
     path = write(
         tmp_path / "a.csv",
