@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 
-from lamina_traces.aspects.arrivals import FEW_WINDOWS, Arrivals
+from lamina_traces.aspects.arrivals import FEW_WINDOWS, NAMED_WINDOWS_S, Arrivals
 from lamina_traces.distributions import Fitted
 from lamina_traces.units import format_count, format_number, format_seconds
 
 from . import figures as fig
-from .blocks import NOTHING, Block, Figure, Section, Table, percent, thinned
+from .blocks import NOTHING, Block, Figure, Section, Table, fixed, percent, thinned
+
+MOST = 1e15
+"""a width or an IDC beyond it is damage, not a workload."""
 
 
 def section(a: Arrivals, id_: str, subtitle: str, noun: str) -> Section:
@@ -25,7 +27,7 @@ def section(a: Arrivals, id_: str, subtitle: str, noun: str) -> Section:
         (
             (noun, format_count(a.events)),
             ("span", format_seconds(a.span_s)),
-            ("mean rate", f"{format_number(a.rate_per_s)} /s"),
+            ("mean rate", rate(a.rate_per_s)),
             ("coefficient of variation of the gaps", format_number(a.cv)),
             ("the same without the ten longest", format_number(a.cv_without_longest)),
             ("gaps of zero", percent(a.zero_gap_share)),
@@ -36,40 +38,68 @@ def section(a: Arrivals, id_: str, subtitle: str, noun: str) -> Section:
         plain=True,
     )
     blocks.append(numbers)
-    if a.families:
+    if not a.families:
+        blocks.append(_counts(a))
+    else:
         blocks.append(laws("Laws of the gaps between arrivals, in seconds", a.families))
     return Section(id_, "Arrivals", (), tuple(blocks), subtitle)
 
 
+def rate(per_s: float) -> str:
+    """A rate for people: ``"2.57 /s"``, ``"30.9 /h"``."""
+    div, unit, _ = fig.rate_unit(per_s)
+    return f"{format_number(per_s * div)} /{unit}"
+
+
+def _counts(a: Arrivals) -> Table:
+    """What stands in place of the laws where the clock hides the gaps."""
+    rows = tuple(
+        (
+            fig.tick(d.window_s),
+            f"{d.windows:,}",
+            format_number(d.idc),
+            f"{format_number(d.peak_to_mean)} ×",
+        )
+        for d in a.dispersion
+        if d.window_s in NAMED_WINDOWS_S
+    )
+    notes = ("The clock is too coarse for laws of the gaps; counts lead.",)
+    return Table(
+        ("window", "windows", "IDC", "peak to mean"), rows, "rrrr", "Counts per window", notes
+    )
+
+
 def _rate_curve(a: Arrivals, id_: str, noun: str) -> Figure:
-    rate = a.rate_curve * a.rate_per_s
-    div, unit = fig.time_unit(a.window_s * len(rate))
-    edges = np.arange(len(rate) + 1) * a.window_s
-    x, y = edges / div, np.append(rate, rate[-1])
-    mean = a.rate_per_s
+    per, letter, name = fig.rate_unit(a.rate_per_s)
+    with np.errstate(all="ignore"):
+        y = a.rate_curve * a.rate_per_s * per
+    mean = a.rate_per_s * per
+    div, unit = fig.time_unit(a.window_s * len(y))
+    edges = np.arange(len(y) + 1) * a.window_s
+    x = edges / div
     sentence = (
-        f"In windows of {format_seconds(a.window_s)} the rate runs from {format_number(float(rate.min()))} to "
-        f"{format_number(float(rate.max()))} {noun} per second; its mean is {format_number(mean)}."
+        f"In windows of {format_seconds(a.window_s)} the rate runs from {format_number(float(y.min()))} to "
+        f"{format_number(float(y.max()))} {noun} per {name}; its mean is {format_number(mean)}."
     )
     data = [
-        fig.line(x, y, "rate", fig.BLUE, line={"color": fig.BLUE, "width": 1.5, "shape": "hv"}, fill="tozeroy", fillcolor="rgba(58,127,196,0.14)",
-                 hovertemplate=f"%{{x:.4g}} {unit}: %{{y:.3g}} /s<extra></extra>"),
+        fig.line(x, np.append(y, y[-1]), "rate", fig.BLUE, line={"color": fig.BLUE, "width": 1.5, "shape": "hv"}, fill="tozeroy",
+                 fillcolor=fig.FILL, hovertemplate=f"%{{x:.4g}} {unit}: %{{y:.3g}} /{letter}<extra></extra>"),
         fig.line([x[0], x[-1]], [mean, mean], "mean", fig.ORANGE, dash="dash", width=1.5, hoverinfo="skip"),
     ]  # fmt: skip
     layout = fig.layout(
         fig.axis(f"time since the first arrival ({unit})", range=[0, float(x[-1])], showgrid=False),
-        fig.axis(f"{noun} per second", rangemode="tozero"),
+        fig.axis(f"{noun} per {name}", rangemode="tozero"),
     )
     rows = [
         (
             format_seconds(float(s)),
             format_seconds(float(e)),
-            format_number(float(r)),
+            format_number(float(v)),
             f"{format_number(float(m))} ×",
         )
-        for s, e, r, m in zip(edges[:-1], edges[1:], rate, a.rate_curve, strict=True)
+        for s, e, v, m in zip(edges[:-1], edges[1:], y, a.rate_curve, strict=True)
     ]
-    table = thinned(("from", "to", f"{noun} per second", "of the mean"), rows, "rrrr")
+    table = thinned(("from", "to", f"{noun} per {name}", "of the mean"), rows, "rrrr")
     return Figure(f"{id_}-rate", "Rate over time", sentence, data, layout, table)
 
 
@@ -77,7 +107,7 @@ def _idc_curve(a: Arrivals, id_: str) -> Figure | None:
     points = [
         (d.window_s, d.idc, d.windows, d.peak_to_mean)
         for d in a.dispersion
-        if d.idc is not None and math.isfinite(d.idc) and d.idc > 0 and d.window_s > 0
+        if d.idc is not None and 0 < d.idc < MOST and 0 < d.window_s < MOST
     ]
     if not points:
         return None
@@ -147,8 +177,8 @@ def laws(caption: str, families: tuple[Fitted, ...]) -> Table:
         (
             f.family,
             ", ".join(f"{k} {format_number(v)}" for k, v in f.params.items()),
-            f"{f.ks_d:.3f}",
-            f"{f.w1_log10:.3f}",
+            fixed(f.ks_d, 3),
+            fixed(f.w1_log10, 3),
             "0" if f.aic_per_row == best else f"+{format_number(f.aic_per_row - best)}",
         )
         for f in families

@@ -127,6 +127,11 @@ def percent(x: float | None, digits: int = 1) -> str:
     return f"{p:.{digits}f}%"
 
 
+def fixed(x: float, digits: int) -> str:
+    """A finite number with a fixed count of decimals."""
+    return f"{x:.{digits}f}" if math.isfinite(x) else NOTHING
+
+
 def number(x: Any) -> float | None:
     """A finite float, None for everything else (a file may hold anything)."""
     if isinstance(x, bool) or not isinstance(x, int | float):

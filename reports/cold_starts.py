@@ -40,10 +40,10 @@ def section(c: ColdStarts, id_: str, subtitle: str) -> Section:
         if any("p99" not in v.quantiles_s for v in c.components.values())
         else ()
     )
-    blocks.append(Table(columns, rows, "l" + "r" * 8, "Time by step", notes, wide=not order))
     total = c.components["total"]
     if total.families:
         blocks.append(laws("Laws of the whole cold start, in seconds", total.families))
+    blocks.append(Table(columns, rows, "l" + "r" * 8, "Time by step", notes, wide=True))
     return Section(id_, "Cold starts", (), tuple(blocks), subtitle)
 
 

@@ -32,10 +32,13 @@ PLOT_CONFIG: dict[str, Any] = {
 """Plotly shows a button that uploads the figure unless it is told not to; no page may have it."""
 
 MAX_POINTS = 3000
+MOST_TICKS = 7
+"""of a log axis: more would run into each other on a phone."""
 
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#3a7fc4", "#d1661a", "#23926a", "#a565b3", "#80858b"
 """at least 3.5 to 1 against both backgrounds; told apart with every common colour blindness, and lines
 that cross also differ in dash."""
+FILL = "rgba(58,127,196,0.16)"
 LINES = ((ORANGE, "dash"), (GREEN, "dot"), (PURPLE, "dashdot"), (GREY, "longdash"))
 DIVERGING = ((0.0, BLUE), (0.5, "$middle"), (1.0, ORANGE))
 
@@ -58,6 +61,7 @@ def axis(title: str, *, log: bool = False, **more: Any) -> dict[str, Any]:
         "ticks": "outside",
         "ticklen": 4,
         "tickcolor": "$soft",
+        "tickangle": 0,
         "gridcolor": "$grid",
         "zeroline": False,
     }
@@ -176,10 +180,10 @@ _STEPS_S = (
 def duration_ticks(lo: float, hi: float) -> dict[str, Any]:
     """Ticks of a log axis of seconds in human units (1 ms, 10 s, 10 min, 1 h)."""
     inside = [s for s in _STEPS_S if lo <= s <= hi]
-    if len(inside) < 3:
-        inside = [m * 10.0**e for e in range(-9, 9) for m in (1, 2, 5) if lo <= m * 10.0**e <= hi][
-            :8
-        ]
+    for marks in ((1, 3), (1, 2, 5)):
+        if len(inside) < 3:
+            inside = [m * 10.0**e for e in range(-9, 9) for m in marks if lo <= m * 10.0**e <= hi]
+    inside = inside[:: max(1, math.ceil(len(inside) / MOST_TICKS))]
     return {"tickmode": "array", "tickvals": inside, "ticktext": [tick(s) for s in inside]}
 
 
@@ -196,12 +200,13 @@ def tick(s: float) -> str:
 def decade_ticks(lo: float, hi: float) -> dict[str, Any]:
     """Ticks of a log axis of plain numbers: 1, 10, 100, 1,000, 10k; denser where the range is short."""
     low, high = math.floor(math.log10(lo)), math.ceil(math.log10(hi))
+    at: list[float] = []
     for marks in ((1,), (1, 3), (1, 2, 5)):
-        at = [m * 10.0**e for e in range(low, high + 1) for m in marks if lo <= m * 10.0**e <= hi]
-        if len(at) >= 3:
-            break
-    step = max(1, math.ceil(len(at) / 8))
-    at = at[::step]
+        if len(at) < 3:
+            at = [
+                m * 10.0**e for e in range(low, high + 1) for m in marks if lo <= m * 10.0**e <= hi
+            ]
+    at = at[:: max(1, math.ceil(len(at) / MOST_TICKS))]
     return {"tickmode": "array", "tickvals": at, "ticktext": [_plain_number(v) for v in at]}
 
 
@@ -217,6 +222,14 @@ def log_range(lo: float, hi: float, pad: float = 0.04) -> list[float]:
     a, b = math.log10(lo), math.log10(hi)
     air = max(pad * (b - a), 0.05)
     return [a - air, b + air]
+
+
+def rate_unit(per_s: float) -> tuple[float, str, str]:
+    """Seconds in the unit in which a rate is best read, the unit, and its name: at least one in two."""
+    for div, unit, name in ((1.0, "s", "second"), (60.0, "min", "minute"), (3600.0, "h", "hour")):
+        if per_s * div >= 0.5:
+            return div, unit, name
+    return 86400.0, "d", "day"
 
 
 def time_unit(span_s: float) -> tuple[float, str]:

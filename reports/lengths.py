@@ -13,7 +13,7 @@ from lamina_traces.units import format_number
 
 from . import figures as fig
 from .arrivals import laws
-from .blocks import NOTHING, Block, Figure, Section, Table, percent
+from .blocks import NOTHING, Block, Figure, Section, Table, fixed, percent
 
 OVERLAID = 3
 """fitted laws drawn over a measured curve, best first; the table holds all."""
@@ -59,7 +59,7 @@ def _length_cdf(m: Margin, side: str, id_: str) -> Figure:
     sentence = (
         f"Half of the {side}s have at most {format_number(q.get('p50'))} tokens, 99% at most {format_number(q.get('p99'))}"
         + (
-            f"; the likeliest law, {best.family}, is off by at most {100 * best.ks_d:.1f} points."
+            f"; the likeliest law, {best.family}, is off by at most {fixed(100 * best.ks_d, 1)} points."
             if best
             else "."
         )

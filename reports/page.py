@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 import jinja2
+from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from lamina_traces import __version__
@@ -35,7 +37,7 @@ def render(
     page = compose(profile, run, card, command)
     figures = [b for s in page.sections for b in s.blocks if isinstance(b, Figure)]
     drawings = {f.id: {"data": f.data, "layout": f.layout} for f in figures}
-    text = _template().render(
+    return _template().render(
         page=page,
         figures=figures,
         facts=embedded(page.facts),
@@ -44,8 +46,6 @@ def render(
         js=_asset("static/report.js"),
         plotly=get_plotlyjs() if figures else "",
     )
-    # A name from a JSON file may hold half of a surrogate pair, which no encoding of text can carry.
-    return text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
 
 
 def compose(
@@ -192,6 +192,16 @@ def _asset(name: str) -> str:
     return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
 
 
+_UNREADABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+
+
+def _readable(x: Any) -> Any:
+    """Names from a file without the characters that HTML or UTF-8 cannot carry."""
+    if isinstance(x, str) and not isinstance(x, Markup):
+        return _UNREADABLE.sub("\ufffd", x)
+    return x
+
+
 @cache
 def _template() -> jinja2.Template:
     environment = jinja2.Environment(
@@ -199,4 +209,5 @@ def _template() -> jinja2.Template:
     )
     environment.tests["figure"] = lambda b: isinstance(b, Figure)
     environment.tests["stack"] = lambda b: isinstance(b, tuple)
+    environment.finalize = _readable
     return environment.from_string(_asset("templates/page.html.j2"))

@@ -59,7 +59,7 @@ def _load_duration(grid: Grid, id_: str) -> Figure:
         f"{format_number(float(at[1]))} W for 5% of it."
     )
     data = [
-        fig.line(share, watts, "readings", fig.BLUE, fill="tozeroy", fillcolor="rgba(58,127,196,0.14)", showlegend=False,
+        fig.line(share, watts, "readings", fig.BLUE, fill="tozeroy", fillcolor=fig.FILL,
                  hovertemplate="%{x:.1f}% of readings draw %{y:.4g} W or more<extra></extra>"),
         fig.line([0, 100], [grid.mean] * 2, "mean", fig.ORANGE, dash="dash", width=1.5, hoverinfo="skip"),
     ]  # fmt: skip

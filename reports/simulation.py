@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import polars as pl
 
 from lamina_traces.units import NS_PER_S, format_number, format_seconds
 
@@ -140,12 +139,14 @@ def findings(run: Run) -> list[Sentence]:
             text += f"; the devices draw {format_number(watt)} W on average"
         out.append(Sentence(text + "."))
     for v in run.slo:
-        held = "holds" if v.get("ok") else "does not hold"
-        out.append(
-            Sentence(
-                f"The limit {v.get('limit')} {held}: {format_seconds(number(v.get('observed_s')))} was observed."
-            )
+        observed = number(v.get("observed_s"))
+        text = f"The limit {v.get('limit')} {'holds' if v.get('ok') else 'does not hold'}: "
+        text += (
+            "it has no observed value"
+            if observed is None
+            else f"{format_seconds(observed)} was observed"
         )
+        out.append(Sentence(text + "."))
     return out
 
 
@@ -304,92 +305,92 @@ def _latency_cdf(run: Run) -> Figure | None:
 
 
 def _over_time(run: Run) -> Figure | None:
-    """Batch, KV cache, time in iterations and power, one above the other over one time axis."""
-    if not run.windows.height:
+    """Batch, time in iterations, KV cache and power, one above the other over one time axis."""
+    w = run.windows
+    if not w.height:
         return None
-    frame = (
-        run.windows.group_by("arrival_ns")
-        .agg(
-            pl.col("mean_batch").mean(),
-            kv=100 * pl.col("mean_kv_frac").mean(),
-            busy=100 * (pl.col("busy_s") / pl.col("window_s")).mean(),
-        )
-        .sort("arrival_ns")
-    )
-    start = frame["arrival_ns"].to_numpy()
-    width = float(run.windows["window_s"].to_numpy().max())
-    t = (start - start[0]) / NS_PER_S
-    series = [
-        ("sequences in the batch", frame["mean_batch"].to_numpy(), t, "{y:.3g}", ""),
-        ("time in iterations (%)", frame["busy"].to_numpy(), t, "{y:.3g}%", "%"),
-        ("KV cache in use (%)", frame["kv"].to_numpy(), t, "{y:.3g}%", "%"),
+    starts, window = np.unique(w["arrival_ns"].to_numpy(), return_inverse=True)
+    width = float(w["window_s"].to_numpy().max())
+    t = (starts - starts[0]) / NS_PER_S
+
+    def mean(values: Any) -> fig.Array:
+        # numpy sums in the order of the rows: the same rows give the same bytes
+        return np.bincount(window, weights=values) / np.bincount(window)
+
+    busy = 100 * mean((w["busy_s"] / w["window_s"]).to_numpy())
+    panels: list[tuple[str, fig.Array, fig.Array, str]] = [
+        ("sequences in the batch", t, mean(w["mean_batch"].to_numpy()), "{y:.3g}"),
+        ("time in iterations (%)", t, busy, "{y:.3g}%"),
+        ("KV cache in use (%)", t, 100 * mean(w["mean_kv_frac"].to_numpy()), "{y:.3g}%"),
     ]
     if run.power.height:
-        watts = run.power.group_by("arrival_ns").agg(pl.col("power_w").sum()).sort("arrival_ns")
-        at = (watts["arrival_ns"].to_numpy() - start[0]) / NS_PER_S
-        series.append(("power, all devices (W)", watts["power_w"].to_numpy(), at, "{y:.4g} W", "W"))
-    div, unit = fig.time_unit(float(t[-1]) + width)
-    n = len(series)
-    gap = 0.075
-    height = (1 - gap * (n - 1)) / n
-    budget = fig.MAX_POINTS // n
-    data: list[dict[str, Any]] = []
-    axes: dict[str, Any] = {}
-    notes = []
-    for i, (name, values, at, form, _) in enumerate(series):
-        k = "" if i == 0 else str(i + 1)
-        top = 1 - i * (height + gap)
-        x, y = fig.min_max(at / div, np.asarray(values, dtype=np.float64), budget)
-        data.append(
-            fig.line(x, y, name, fig.BLUE, width=1.3, showlegend=False, xaxis="x", yaxis=f"y{k}",
-                     hovertemplate=f"%{{x:.4g}} {unit}: %{form}<extra></extra>")
-        )  # fmt: skip
-        axes[f"yaxis{k}"] = fig.axis(
-            "", domain=[max(0.0, top - height), top], rangemode="tozero", nticks=4
-        )
-        notes.append({
-            "text": name, "xref": "paper", "yref": "paper", "x": 0, "y": top, "xanchor": "left", "yanchor": "bottom",
-            "showarrow": False, "font": {"color": "$ink", "size": 12},
-        })  # fmt: skip
-    x_axis = fig.axis(
-        f"time since the first arrival ({unit})",
-        anchor=f"y{n if n > 1 else ''}",
-        showgrid=False,
-        range=[0, (float(t[-1]) + width) / div],
+        at, sample = np.unique(run.power["arrival_ns"].to_numpy(), return_inverse=True)
+        watts = np.bincount(sample, weights=run.power["power_w"].to_numpy()).astype(np.float64)
+        panels.append(("power, all devices (W)", (at - starts[0]) / NS_PER_S, watts, "{y:.4g} W"))
+    full = float((busy > 95).mean())
+    sentence = f"Means over windows of {format_seconds(width)} and over replicas. " + (
+        f"In {percent(full, 0)} of the windows the engine is in iterations 95% of the time or more."
+        if full
+        else "In no window is the engine in iterations 95% of the time or more."
     )
-    layout = (
-        fig.layout(
-            x_axis,
-            {},
-            annotations=notes,
-            showlegend=False,
-            margin={"l": 52, "r": 16, "t": 26, "b": 44},
-        )
-        | axes
-    )
-    busy = frame["busy"].to_numpy()
-    worst = float((busy > 95).mean())
-    sentence = f"Means over windows of {format_seconds(width)} and over replicas. In {percent(worst, 0)} of the windows the engine has no rest (busy 95% or more)."
-    columns = ("from", *(name for name, *_ in series))
-    power = dict(zip(series[-1][2].tolist(), series[-1][1].tolist(), strict=True)) if n == 4 else {}
+    end = float(t[-1]) + width
+    data, layout = _stacked(panels, end)
     rows = [
         (
-            format_seconds(float(s)) if s else "0 s",
-            *(format_number(float(v[1][j])) for v in series[:3]),
-            *([format_number(power.get(float(s)))] if power else []),
+            format_seconds(float(s)),
+            *(format_number(float(np.interp(s, x, y))) for _, x, y, _ in panels),
         )
-        for j, s in enumerate(t)
+        for s in t
     ]
+    table = thinned(("from", *(name for name, *_ in panels)), rows, "r" * (len(panels) + 1))
     return Figure(
         "simulation-time",
         "The engine over time",
         sentence,
         data,
         layout,
-        thinned(columns, rows, "r" * len(columns)),
+        table,
         wide=True,
         tall=True,
     )
+
+
+def _stacked(
+    panels: list[tuple[str, fig.Array, fig.Array, str]], end_s: float
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Small panels (name, seconds, values, how a value is shown) over one time axis, top to bottom."""
+    div, unit = fig.time_unit(end_s)
+    n, gap = len(panels), 0.075
+    height = (1 - gap * (n - 1)) / n
+    data, names = [], []
+    axes: dict[str, Any] = {}
+    for i, (name, seconds, values, form) in enumerate(panels):
+        k = "" if i == 0 else str(i + 1)
+        top = 1 - i * (height + gap)
+        x, y = fig.min_max(seconds / div, values, fig.MAX_POINTS // n)
+        hover = f"%{{x:.4g}} {unit}: %{form}<extra></extra>"
+        more: dict[str, Any] = {
+            "xaxis": "x",
+            "yaxis": f"y{k}",
+            "showlegend": False,
+            "hovertemplate": hover,
+        }
+        data.append(fig.line(x, y, name, fig.BLUE, width=1.3, **more))
+        axes[f"yaxis{k}"] = fig.axis(
+            "", domain=[max(0.0, top - height), top], rangemode="tozero", nticks=4
+        )
+        names.append({
+            "text": name, "xref": "paper", "yref": "paper", "x": 0, "y": top, "xanchor": "left", "yanchor": "bottom",
+            "showarrow": False, "font": {"color": "$ink", "size": 12},
+        })  # fmt: skip
+    time = fig.axis(
+        f"time since the first arrival ({unit})",
+        anchor=f"y{n if n > 1 else ''}",
+        showgrid=False,
+        range=[0, end_s / div],
+    )
+    margin = {"l": 52, "r": 16, "t": 26, "b": 44}
+    return data, fig.layout(time, {}, annotations=names, showlegend=False, margin=margin) | axes
 
 
 # --- fidelity --------------------------------------------------------------------------------------

@@ -15,7 +15,8 @@ from lamina_traces.profile import Part, Profile, Stream
 from lamina_traces.units import format_count, format_number, format_seconds
 
 from . import arrivals, cold_starts, lengths, power
-from .blocks import NOTHING, Block, Section, Sentence, Table, Tile, percent
+from .arrivals import rate
+from .blocks import NOTHING, Block, Section, Sentence, Table, Tile, fixed, percent
 from .figures import tick
 
 NOUNS = {"llm_requests": "requests", "cold_starts": "cold starts", "power_samples": "readings"}
@@ -90,7 +91,7 @@ def tiles(profile: Profile) -> list[Tile]:
         out.append(
             Tile(
                 "mean rate",
-                f"{format_number(a.rate_per_s)} /s",
+                rate(a.rate_per_s),
                 f"{a.events:,} {noun} in {format_seconds(a.span_s)}",
             )
         )
@@ -146,7 +147,7 @@ def tiles(profile: Profile) -> list[Tile]:
                 "all devices",
             )
         )
-        out.append(Tile("load factor", f"{p.load_factor:.2f}", "mean over peak"))
+        out.append(Tile("load factor", fixed(p.load_factor, 2), "mean over peak"))
     return out
 
 
@@ -158,7 +159,7 @@ def _streams(part: Part, suffix: str, noun: str) -> Section:
             s.name,
             percent(s.weight),
             format_count(a.events) if isinstance(a, Arrivals) else NOTHING,
-            format_number(a.rate_per_s) if isinstance(a, Arrivals) else NOTHING,
+            rate(a.rate_per_s) if isinstance(a, Arrivals) else NOTHING,
             format_number(a.idc(60.0)) if isinstance(a, Arrivals) else NOTHING,
             format_number(n.input.quantiles.get("p50")) if isinstance(n, Lengths) else NOTHING,
             format_number(n.output.quantiles.get("p50")) if isinstance(n, Lengths) else NOTHING,
@@ -167,7 +168,7 @@ def _streams(part: Part, suffix: str, noun: str) -> Section:
     rest = len(part.streams) - len(rows)
     notes = (f"{rest} more streams are in the download.",) if rest > 0 else ()
     table = Table(
-        ("stream", f"share of {noun}", noun, "rate, 1/s", "IDC at 1 min", "median input, tokens", "median output, tokens", "failed"),
+        ("stream", f"share of {noun}", noun, "rate", "IDC at 1 min", "median input, tokens", "median output, tokens", "failed"),
         tuple(rows), "lrrrrrrr", notes=notes, wide=True,
     )  # fmt: skip
     text = f"{len(part.streams)} streams, each with aspects of its own. The figures below show the first, “{part.streams[0].name}”."

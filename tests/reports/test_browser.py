@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from lamina_traces.reports import write_report
+from lamina_traces.reports.figures import BLUE, ORANGE
 
 from . import samples
 from .browser import Page, find, opened
@@ -86,6 +87,10 @@ def test_draws_every_figure_without_a_request(
     assert page.run("document.documentElement.scrollWidth") <= width
     assert page.run(CUT) == []
     assert page.run(OVERLAPPING) == []
+    # A colour that is none makes Plotly fall back to its own scale without a word.
+    scale = "document.getElementById('lengths-ranks')._fullData[0].colorscale.map(s => s[1])"
+    assert page.run(scale)[0] == BLUE
+    assert page.run(scale)[2] == ORANGE
 
 
 def test_draws_only_what_is_near_the_screen(page: Page, report: Path) -> None:
