@@ -125,7 +125,7 @@ def print_run(run: Any, fmt: str, *, explain: bool) -> None:
         )
     if explain:
         write("\n")
-        emit(run.explain, fmt)
+        emit(run.explain_rows() if fmt in ("table", "md") else run.explain, fmt)
 
 
 Topic = Literal["formats", "targets", "gpus", "models", "techniques", "presets", "queries"]

@@ -137,7 +137,8 @@ def write(text: str) -> None:
 
 
 def say(text: str) -> None:
-    """Narration, on stderr."""
+    """Narration, on stderr, behind the data printed so far."""
+    sys.stdout.flush()
     print(clean_lines(text), file=sys.stderr)
 
 

@@ -105,7 +105,7 @@ def demo(
     sample = sample_path("requests.csv")
     page = where / "report.html"
     for command in (
-        ["ingest", str(sample), "--name", "sample", "--replace", *store],
+        ["ingest", str(sample), "--name", "sample", "--nature", "synthetic", "--replace", *store],
         ["fit", "sample", "-o", str(where / "profile.json"), *store],
         [
             "generate",

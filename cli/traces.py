@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -48,6 +48,12 @@ def ingest(
     keep_text: Annotated[
         bool, typer.Option("--keep-text", help="Keep prompts, completions and other text fields.")
     ] = False,
+    nature: Annotated[
+        Literal["real", "synthetic", "measured", "derived"] | None,
+        typer.Option(
+            "--nature", help="What the rows are [default: as the format implies, mostly real]."
+        ),
+    ] = None,
     licence: Annotated[
         str | None,
         typer.Option("--licence", help="Licence of the data, kept with the trace and its profile."),
@@ -81,6 +87,7 @@ def ingest(
         paths,
         name,
         replace=replace,
+        nature=nature,
         provenance={"licence": licence} if licence else None,
         **options,
     )

@@ -301,6 +301,22 @@ class Run:
         ]
         return rows
 
+    def explain_rows(self) -> list[dict[str, str]]:
+        """``explain`` for people: operators of a mean busy iteration."""
+        return [
+            {
+                "operator": str(r["op"]),
+                "about": str(r["about"]),
+                "binds": str(r["binds"]),
+                "GFLOP": format_number(r["gflop"]),
+                "GB": format_number(r["gb"]),
+                "network GB": format_number(r["net_gb"]),
+                "ms": format_number(r["ms"]),
+                "of busy time": f"{r['share']:.1%}",
+            }
+            for r in self.explain
+        ]
+
     def missing(self) -> list[str]:
         """Why latencies are missing: one sentence for each statistic."""
         out: dict[str, tuple[list[str], str]] = {}

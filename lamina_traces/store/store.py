@@ -109,13 +109,14 @@ class Store:
         name: str | None = None,
         *,
         replace: bool = False,
+        nature: str | None = None,
         provenance: dict[str, Any] | None = None,
         **reading_options: Any,
     ) -> Trace:
         """Read foreign files into a trace, streaming; ``reading_options`` are those of
         ``formats.open_reading`` (as_format, mapping, time_unit, tz, keep_text…).
 
-        ``name`` defaults to the stem of the first file, made unique. Every line is accounted for
+        ``nature`` (real, synthetic, measured…) overrides what the format implies. ``name`` defaults to the stem of the first file, made unique. Every line is accounted for
         (``trace.manifest.summary_line()``). Raises UsageError, DataError, StoreError; then no trace
         is left.
         """
@@ -140,7 +141,7 @@ class Store:
                     f"the reader lost count of its lines: {counts}", "please report this"
                 )
             return writer.commit(
-                nature=summary.nature,
+                nature=nature or summary.nature,
                 clock=summary.clock,
                 origin_ns=summary.origin_ns,
                 origin_local=summary.origin_local,
