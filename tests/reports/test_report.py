@@ -260,25 +260,26 @@ def test_score_card_says_what_failed() -> None:
     assert "not computed" in text
 
 
-def _leaves(x: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+def _numbers(x: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Paths to the numbers of a dictionary, three of each list."""
     if isinstance(x, dict):
-        return [p for k, v in x.items() for p in _leaves(v, (*path, k))]
+        return [p for k, v in x.items() for p in _numbers(v, (*path, k))]
     if isinstance(x, list):
-        return [p for i, v in enumerate(x[:3]) for p in _leaves(v, (*path, i))]
-    return [path]
+        return [p for i, v in enumerate(x[:3]) for p in _numbers(v, (*path, i))]
+    return [path] if isinstance(x, int | float) else []
 
 
 def test_profiles_with_odd_numbers_are_reported_or_refused() -> None:
     """Whatever numbers a profile file holds: a page without NaN, or an error with a hint, never a traceback."""
     original = samples.profile(seed=5).to_dict()
     text = json.dumps(original)
-    leaves = _leaves(original)
+    places = [p for p in _numbers(original) if "params" not in p]
     rng = np.random.default_rng(11)
-    odd: tuple[Any, ...] = (0, -1, 1e300, 1e-300, 0.5, None, "text", True, [], {})
+    odd = (0, -1, 0.5, 1e300, -1e300, 1e-300)
     pages = 0
     for _ in range(60):
         d = json.loads(text)
-        path = leaves[rng.integers(len(leaves))]
+        path = places[rng.integers(len(places))]
         at = d
         for k in path[:-1]:
             at = at[k]
