@@ -128,9 +128,11 @@ def outcome() -> dict[str, int]:
 def compile_cached(function: Callable[..., Any], signature: Any) -> Any:
     """Compile a plain function for one explicit signature, or load it; returns numba's dispatcher.
 
-    ``function`` may call jitted functions of its own file only: the cache is keyed by that file.
+    ``function`` may call jitted functions of its own file only (the cache is keyed by that file), and
+    must not allocate: it is compiled without reference counts.
     """
-    dispatcher = numba.njit(function, nogil=True, error_model="numpy")
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "_nrt": False}
+    dispatcher = numba.njit(**options)(function)
     try:
         dispatcher._cache = _Cache(function)  # type: ignore[no-untyped-call]
     except OSError as e:  # no source to be keyed by: imported from an archive

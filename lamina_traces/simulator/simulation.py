@@ -24,7 +24,7 @@ from .compiled import compile_cached
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-CHUNK = 65_536
+CHUNK = 16_384
 """requests fed at a time: large enough to forget the call, small enough to stay in cache."""
 _RING = 2048  # a power of two
 _MAX_WINDOWS = 5_000_000
@@ -86,12 +86,23 @@ def _feeder() -> Any:
 
 @functools.cache
 def policy(function: Callable[..., Any]) -> Any:
-    """A policy compiled for the clock. Stock ones are kept between processes, a caller's own are not."""
+    """A policy compiled for the clock. Stock ones are kept between processes, a caller's own are not.
+
+    ModelError where a caller's function does not compile for the signature of all policies.
+    """
     if getattr(function, "__module__", "") == k.__name__:
         return compile_cached(function, k.POLICY)
     from numba import njit
+    from numba.core.errors import NumbaError
 
-    return njit(k.POLICY)(getattr(function, "py_func", function))
+    try:
+        return njit(k.POLICY)(getattr(function, "py_func", function))
+    except (NumbaError, TypeError) as e:  # TypeError: another number of arguments
+        first = str(e).strip().splitlines()[0]
+        raise ModelError(
+            f"policy {getattr(function, '__name__', function)!r} does not compile: {first}",
+            "a policy is a function (now, slot, replica, req, rep, mem, par) of whole numbers that returns one",
+        ) from e
 
 
 def warm_up() -> None:

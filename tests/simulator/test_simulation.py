@@ -267,3 +267,13 @@ def test_a_workload_given_in_chunks_is_the_same_workload() -> None:
     assert (whole.rows.last_token_ns == cut.rows.last_token_ns).all()
     assert (whole.windows.x == cut.windows.x).all()
     assert (whole.input_tokens == cut.input_tokens).all()
+
+
+def wrong(now, slot):  # type: ignore[no-untyped-def]
+    return 0
+
+
+def test_a_policy_of_another_form_is_refused() -> None:
+    with pytest.raises(ModelError, match="policy 'wrong' does not compile") as e:
+        Simulation([engine()], rank=wrong)
+    assert "now, slot, replica" in str(e.value.hint)
