@@ -403,7 +403,7 @@ def fidelity(card: ScoreCard) -> Section:
         (
             x.aspect.replace("_", " "),
             x.metric,
-            format_number(x.value),
+            format_number(x.value if x.value is None or abs(x.value) > 1e-9 else 0.0),
             format_number(x.limit),
             "not computed" if x.value is None and x.limit is not None else verdict[x.passed],
             x.unit,

@@ -55,13 +55,16 @@
   plots.forEach((p) => observer.observe(p));
   dark.addEventListener("change", () => drawn().forEach((p) => draw(p)));
 
-  // Paper is light and as wide as a page, whatever the screen.
+  // Paper is light and as wide as a page, whatever the screen; its notes cannot be opened.
+  const methods = [...document.querySelectorAll(".method:not([open])")];
   addEventListener("beforeprint", () => {
     root.dataset.print = "";
+    methods.forEach((m) => (m.open = true));
     plots.forEach((p) => draw(p, { autosize: false, width: 640, height: p.classList.contains("tall") ? 560 : 300 }));
   });
   addEventListener("afterprint", () => {
     delete root.dataset.print;
+    methods.forEach((m) => (m.open = false));
     plots.forEach((p) => draw(p));
   });
 

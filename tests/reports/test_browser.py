@@ -135,6 +135,24 @@ def test_prints_with_all_figures_and_light_colours(page: Page, report: Path) -> 
     counts = page.run(COUNTS)
     assert counts["drawn"] == counts["figures"]
     assert page.messages == []
+    # the same on a screen as wide as the paper, where it can be measured
+    page.run("window.dispatchEvent(new Event('beforeprint'))")
+    page.send("Emulation.setEmulatedMedia", media="print")
+    page.resize(672, 950)
+    below = """[...document.querySelectorAll('figure')].map(f => {
+      const svg = f.querySelector('.main-svg').getBoundingClientRect();
+      return [svg.right - 672, svg.bottom - f.querySelector('figcaption').getBoundingClientRect().top];
+    })"""
+    for right, bottom in page.run(below):
+        assert right <= 0
+        assert bottom <= 1
+    assert page.run("getComputedStyle(document.body).color") == "rgb(28, 31, 35)"
+    assert (
+        page.run("getComputedStyle(document.querySelector('.legendtext')).fill")
+        == "rgb(28, 31, 35)"
+    )
+    assert page.run("document.querySelectorAll('.method:not([open])').length") == 0
+    page.send("Emulation.setEmulatedMedia", media="")
 
 
 def test_hostile_names_do_nothing(page: Page, tmp_path: Path) -> None:
