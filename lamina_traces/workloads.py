@@ -8,6 +8,7 @@ temporary store that lasts as long as the process.
 from __future__ import annotations
 
 import atexit
+import json
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -16,13 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow.parquet as pq
 
 from . import formats, generator
 from .characterization import characterize
-from .errors import UnknownName, UsageError
+from .errors import DataError, UnknownName, UsageError
 from .profile import Profile, library_names
 from .store import Store, Trace
-from .units import NS_PER_S, Rate, format_count, parse_duration_ns
+from .store.writer import encoding
+from .units import NS_PER_S, format_count, parse_duration_ns
 
 Say = Callable[[str], None]
 
@@ -37,6 +40,8 @@ __all__ = [
     "trace",
     "write_parquet",
 ]
+
+ROW_GROUP = 1_000_000
 
 _temporary: Store | None = None
 
@@ -221,36 +226,22 @@ def write_parquet(
 ) -> tuple[int, str]:
     """Generate a plan into one Parquet file, whole or not at all; returns (rows, row hash).
 
-    The file's metadata hold the provenance under ``lamina``.
+    The file's metadata hold the provenance under ``lamina_traces``.
     """
-    import json
-
-    import pyarrow.parquet as pq
-
-    from .store.writer import encoding
-
     temporary = path.with_name(f".{path.name}.partial")
     total = rows = 0
-    sink: pq.ParquetWriter | None = None
     try:
-        for frame in generator.frames(p, shard=shard, threads=threads):
-            data = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
-            if sink is None:
-                meta = {b"lamina": json.dumps(provenance(p, shard)).encode()}
-                sink = pq.ParquetWriter(
-                    temporary, data.schema.with_metadata(meta), **encoding(data.schema)
-                )
-            sink.write_table(data.replace_schema_metadata(sink.schema.metadata))
-            total = (total + generator.frame_hash(frame)) % 2**64
-            rows += frame.height
-            if progress:
-                progress(frame.height)
-        if sink is not None:
-            sink.close()
+        with _Sink(temporary) as sink:
+            for frame in generator.frames(p, shard=shard, threads=threads):
+                sink.add(frame)
+                total = (total + generator.frame_hash(frame)) % 2**64
+                rows += frame.height
+                if progress:
+                    progress(frame.height)
+            facts = {"clock": "relative", "origin_ns": None, "nature": "synthetic"}
+            sink.finish({"lamina_traces": json.dumps(facts | provenance(p, shard))})
         temporary.replace(path)
     except OSError as e:
-        from .errors import DataError
-
         raise DataError(
             f"cannot be written: {e.strerror or e}",
             "name a file in an existing, writable folder with room",
@@ -259,6 +250,40 @@ def write_parquet(
     finally:
         temporary.unlink(missing_ok=True)
     return rows, f"{total:016x}"
+
+
+class _Sink:
+    """One Parquet file in the store's encoding; frames are gathered into row groups of about a million rows."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.held: list[pl.DataFrame] = []
+        self.file: pq.ParquetWriter | None = None
+
+    def __enter__(self) -> _Sink:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.file is not None:
+            self.file.close()
+
+    def add(self, frame: pl.DataFrame) -> None:
+        self.held.append(frame)
+        if sum(f.height for f in self.held) >= ROW_GROUP:
+            self._write()
+
+    def finish(self, metadata: dict[str, str]) -> None:
+        if self.held:
+            self._write()
+        if self.file is not None:
+            self.file.add_key_value_metadata(metadata)
+
+    def _write(self) -> None:
+        data = pl.concat(self.held).to_arrow(compat_level=pl.CompatLevel.oldest())
+        self.held = []
+        if self.file is None:
+            self.file = pq.ParquetWriter(self.path, data.schema, **encoding(data.schema))
+        self.file.write_table(data, row_group_size=ROW_GROUP)
 
 
 # --- export ----------------------------------------------------------------------------------------
@@ -274,9 +299,3 @@ def export(chosen: Trace, target: str, path: Path) -> formats.ExportSummary:
         )
     batches = (pl.DataFrame(pl.from_arrow(b)) for b in chosen.batches("llm_requests"))
     return formats.export(batches, target, path, origin_ns=chosen.manifest.origin_ns)
-
-
-def rate_text(p: generator.Plan) -> str:
-    """How a plan's rate was arrived at, for people."""
-    own = sum(s.aspects["arrivals"].rate_per_s for s in p.part.streams)  # type: ignore[attr-defined]
-    return str(Rate(per_s=own * p.factor))

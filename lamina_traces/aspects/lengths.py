@@ -232,7 +232,7 @@ def _suppress(grid: Array) -> Array:
         n = len(grid) // side
         blocks = out.reshape(n, side, n, side)
         shared = group.reshape(n, side, n, side)
-        rare = ((shared > 0) & (shared < K_ANONYMITY)).any(axis=(1, 3))
+        rare = np.asarray(((shared > 0) & (shared < K_ANONYMITY)).any(axis=(1, 3)))
         total = blocks.sum(axis=(1, 3))
         spread = rare[:, None, :, None]
         out = np.where(spread, total[:, None, :, None] / side**2, blocks).reshape(grid.shape)

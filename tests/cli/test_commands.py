@@ -151,7 +151,8 @@ def test_fit_writes_a_profile_that_generates(
         "json",
     )
     assert json.loads(stored.out)["row_hash"] == facts["row_hash"]
-    assert lamina("ingest", "x.parquet", "--name", "again").code == 0
+    again = json.loads(lamina("ingest", "x.parquet", "--name", "again", "--format", "json").out)
+    assert (again["nature"], again["clock"], again["format"]) == ("synthetic", "relative", "lamina")
     same = json.loads(lamina("compare", "made", "again", "--format", "json").out)
     gated = [x["value"] for x in same["lines"] if x["limit"] is not None]
     assert gated == pytest.approx([0.0] * 7, abs=1e-12)
