@@ -63,7 +63,7 @@ def _counts(a: Arrivals) -> Table:
         for d in a.dispersion
         if d.window_s in NAMED_WINDOWS_S
     )
-    notes = ("The clock is too coarse for laws of the gaps; counts lead.",)
+    notes = ("No law is fitted to the gaps; counts lead.",)
     return Table(
         ("window", "windows", "IDC", "peak to mean"), rows, "rrrr", "Counts per window", notes
     )

@@ -67,8 +67,8 @@ def _cold_start_cdf(components: dict[str, Component], id_: str) -> Figure:
         "duration",
         "share of cold starts (%)",
         low,
-        max(high, 2 * low),
-        fig.duration_ticks(low, max(high, 2 * low)),
+        max(high, 1.2 * low),
+        fig.duration_ticks(low, max(high, 1.2 * low)),
     )
     table = Table(("step", *(percent(float(p), 0) for p in q)), tuple(rows), "lrrrrr")
     return Figure(f"{id_}-cdf", "How long each step takes", sentence, data, layout, table)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import html
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -179,12 +179,27 @@ _STEPS_S = (
 
 def duration_ticks(lo: float, hi: float) -> dict[str, Any]:
     """Ticks of a log axis of seconds in human units (1 ms, 10 s, 10 min, 1 h)."""
-    inside = [s for s in _STEPS_S if lo <= s <= hi]
-    for marks in ((1, 3), (1, 2, 5)):
-        if len(inside) < 3:
-            inside = [m * 10.0**e for e in range(-9, 9) for m in marks if lo <= m * 10.0**e <= hi]
-    inside = inside[:: max(1, math.ceil(len(inside) / MOST_TICKS))]
-    return {"tickmode": "array", "tickvals": inside, "ticktext": [tick(s) for s in inside]}
+    return _ticks([s for s in _STEPS_S if lo <= s <= hi], lo, hi, tick)
+
+
+def decade_ticks(lo: float, hi: float) -> dict[str, Any]:
+    """Ticks of a log axis of plain numbers: 1, 10, 100, 1,000, 10k."""
+    return _ticks([], lo, hi, _plain_number)
+
+
+_MARKS: tuple[tuple[float, ...], ...] = (
+    (1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 8), tuple(m / 20 for m in range(20, 200)),
+)  # fmt: skip
+
+
+def _ticks(at: list[float], lo: float, hi: float, text: Callable[[float], str]) -> dict[str, Any]:
+    """Three ticks or more from ``lo`` to ``hi``, on the coarsest marks a decade that give so many."""
+    decades = range(math.floor(math.log10(lo)), math.ceil(math.log10(hi)) + 1)
+    for marks in _MARKS:
+        if len(at) < 3:
+            at = [v for e in decades for m in marks if lo <= (v := float(f"{m}e{e}")) <= hi]
+    at = at[:: max(1, math.ceil(len(at) / MOST_TICKS))]
+    return {"tickmode": "array", "tickvals": at, "ticktext": [text(v) for v in at]}
 
 
 def tick(s: float) -> str:
@@ -195,19 +210,6 @@ def tick(s: float) -> str:
     if s == 86400.0:
         return "1 d"
     return format_seconds(s)
-
-
-def decade_ticks(lo: float, hi: float) -> dict[str, Any]:
-    """Ticks of a log axis of plain numbers: 1, 10, 100, 1,000, 10k; denser where the range is short."""
-    low, high = math.floor(math.log10(lo)), math.ceil(math.log10(hi))
-    at: list[float] = []
-    for marks in ((1,), (1, 3), (1, 2, 5)):
-        if len(at) < 3:
-            at = [
-                m * 10.0**e for e in range(low, high + 1) for m in marks if lo <= m * 10.0**e <= hi
-            ]
-    at = at[:: max(1, math.ceil(len(at) / MOST_TICKS))]
-    return {"tickmode": "array", "tickvals": at, "ticktext": [_plain_number(v) for v in at]}
 
 
 def _plain_number(v: float) -> str:

@@ -44,7 +44,9 @@ def section(n: Lengths, id_: str, subtitle: str) -> Section:
                 "Atoms: single lengths that many requests share",
             )
         )
-    blocks += [_rank_map(n, id_), tuple(beside)]
+    if len(n.copula) > 1:
+        blocks.append(_rank_map(n, id_))
+    blocks.append(tuple(beside))
     for side in SIDES:
         m: Margin = getattr(n, side)
         if m.families:
@@ -66,7 +68,7 @@ def _length_cdf(m: Margin, side: str, id_: str) -> Figure:
     )
     data = [_measured(x, share)]
     lo, hi = (float(x[0]), float(x[-1])) if len(x) else (1.0, 10.0)
-    hi = max(hi, lo * 2)
+    hi = max(hi, lo * 1.2)
     data += _overlays(m.families, lo, hi, half_step=0.5)
     layout = fig.cdf_layout(
         f"{side} tokens per request", "share of requests (%)", lo, hi, fig.decade_ticks(lo, hi)

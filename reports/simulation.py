@@ -113,9 +113,7 @@ def findings(run: Run) -> list[Sentence]:
     out = [Sentence(run.headline())]
     if m.get("saturated"):
         out.append(
-            Sentence(
-                "A saturated run has no steady state: its percentiles would depend on the length of the trace, so none are given."
-            )
+            Sentence("Its latencies grow with the length of the trace, so no percentile is given.")
         )
     kv, preempted = number(m.get("kv_peak_frac")), number(m.get("preemptions"))
     if kv is not None:
@@ -140,12 +138,11 @@ def findings(run: Run) -> list[Sentence]:
         out.append(Sentence(text + "."))
     for v in run.slo:
         observed = number(v.get("observed_s"))
-        text = f"The limit {v.get('limit')} {'holds' if v.get('ok') else 'does not hold'}: "
-        text += (
-            "it has no observed value"
-            if observed is None
-            else f"{format_seconds(observed)} was observed"
-        )
+        if observed is None:
+            text = f"The limit {v.get('limit')} counts as missed: its percentile is not given"
+        else:
+            held = "holds" if v.get("ok") else "does not hold"
+            text = f"The limit {v.get('limit')} {held}: {format_seconds(observed)} was observed"
         out.append(Sentence(text + "."))
     return out
 
@@ -166,11 +163,7 @@ def tiles(run: Run) -> list[Tile]:
             format_seconds(tpot),
             f"p99 {format_seconds(number(m.get('tpot_p99_s')))}",
         ),
-        Tile(
-            "million tokens",
-            f"${_cents(usd)}" if usd is not None else NOTHING,
-            f"engine busy {percent(busy, 0)}",
-        ),
+        bill,
     ]
 
 
@@ -210,16 +203,30 @@ def _latencies(run: Run) -> Table:
         (words, *(format_seconds(number(m.get(f"{k}_{s}_s"))) for s in STATISTICS))
         for k, words in LATENCIES.items()
     )
-    reasons: dict[str, list[str]] = {}
-    for s in STATISTICS:
-        for k in LATENCIES:
+    reasons: dict[str, list[tuple[str, str]]] = {}
+    for k in LATENCIES:
+        for s in STATISTICS:
             why = m.get(f"{k}_{s}_s_why")
             if why is not None:
-                reasons.setdefault(str(why), []).append(f"{k} {s}")
-    notes = tuple(f"{', '.join(what)}: {why}." for why, what in reasons.items())
+                reasons.setdefault(str(why), []).append((k, s))
+    notes = tuple(f"No {_which(missing)}: {why}." for why, missing in reasons.items())
     return Table(
         ("", *STATISTICS), rows, "l" + "r" * len(STATISTICS), "Latencies, as simulated", notes
     )
+
+
+def _which(missing: list[tuple[str, str]]) -> str:
+    """``"p99 and p99.9 of e2e and queue"`` where every latency misses the same, else each by name."""
+    latencies = list(dict.fromkeys(k for k, _ in missing))
+    statistics = list(dict.fromkeys(s for _, s in missing))
+    if len(missing) < len(latencies) * len(statistics):
+        return joined(f"{k} {s}" for k, s in missing)
+    of = (
+        "any latency"
+        if len(latencies) == len(LATENCIES)
+        else joined(LATENCIES[k] for k in latencies)
+    )
+    return f"{joined(statistics)} of {of}"
 
 
 def _limits(run: Run) -> Table:
@@ -297,6 +304,8 @@ def _latency_cdf(run: Run) -> Figure | None:
     p50, p99 = number(m.get("ttft_p50_s")), number(m.get("ttft_p99_s"))
     if p50 is not None and p99 is not None and p50 > 0:
         sentence = f"The slowest hundredth of the requests waits {format_number(p99 / p50)} times as long for its first token as the median one"
+    if m.get("saturated"):
+        sentence = "No steady state: these times grow with the length of the trace"
     layout = fig.cdf_layout(
         "latency", "share of requests (%)", low, high, fig.duration_ticks(low, high)
     )

@@ -261,7 +261,7 @@ def throughput(
 def attainment(
     done: Finished, output_tokens: Ints, slo: Slo, span_s: float
 ) -> tuple[dict[str, float | int | None], dict[str, str]]:
-    """``slo_attainment`` (share of offered requests) and ``goodput_requests_per_s``."""
+    """``slo_attainment`` (share of offered requests) and ``goodput_req_s``."""
     good = int(attains(done, output_tokens, slo).sum())
     offered = int((done.status != NOT_RELEASED).sum())
     values: dict[str, float | int | None] = {}
@@ -276,7 +276,7 @@ def attainment(
     _set(
         values,
         reasons,
-        "goodput_requests_per_s",
+        "goodput_req_s",
         good / span_s if span_s > 0 else None,
         "the run has no span",
     )

@@ -174,6 +174,19 @@ def test_hostile_names_do_nothing(page: Page, tmp_path: Path) -> None:
     assert page.run("document.documentElement.scrollWidth") <= 400
 
 
+def test_is_useful_without_javascript(page: Page, report: Path) -> None:
+    page.resize(1000, 900)
+    page.send("Emulation.setScriptExecutionDisabled", value=True)
+    page.open(report)
+    page.send("Emulation.setScriptExecutionDisabled", value=False)
+    # asked from outside, of the page as it was laid out without scripts
+    assert page.run("[...document.querySelectorAll('.plot')].every(p => p.offsetHeight === 0)")
+    assert page.run("document.getElementById('findings').innerText").count("\n") > 8
+    assert "Figures need JavaScript" in page.run("document.getElementById('findings').innerText")
+    assert page.run("document.getElementById('download').hidden")
+    assert page.messages == []
+
+
 def test_downloads_the_facts(page: Page, report: Path) -> None:
     page.open(report)
     facts = page.run("JSON.parse(document.getElementById('facts').textContent)")

@@ -96,7 +96,7 @@ def test_attainment_counts_everything_offered() -> None:
         False,
     ]
     values, _ = m.attainment(done, output, parse_slo("ttft=2s"), span_s=10.0)
-    assert values == {"slo_attainment": 0.4, "goodput_requests_per_s": 0.2}
+    assert values == {"slo_attainment": 0.4, "goodput_req_s": 0.2}
     # a limit is met at equality, and one token has no TPOT to miss
     assert m.attains(done, output, parse_slo("e2e.p99=2s")).tolist() == [
         True,
@@ -151,7 +151,7 @@ def test_a_steady_run_has_percentiles_and_no_nan() -> None:
         assert v is None or math.isfinite(v), name
         assert (v is None) == (name in got.reasons), name
     assert got["slo_attainment"] == 1.0
-    assert got["goodput_requests_per_s"] == got["requests_per_s"]
+    assert got["goodput_req_s"] == got["requests_per_s"]
     assert [v.ok for v in judge(parse_slo("ttft.p99=2s,ttft.p99.9=2s,tpot.mean=1ms"), got)] == [
         True,
         None,
