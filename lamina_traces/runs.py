@@ -17,7 +17,6 @@ import numpy.typing as npt
 import polars as pl
 
 from . import specs, techniques
-from .costs import State
 from .errors import ModelError, Notice, UsageError
 from .schema import Requests
 from .simulator import ERROR_CODE, Result, Slo, Verdict, judge, parse_slo
@@ -506,12 +505,6 @@ def _power_frame(result: Result) -> pl.DataFrame:
 
 def _explain(result: Result) -> list[dict[str, Any]]:
     """Operators of the mean busy iteration of the first pool, with each one's share of all busy time."""
-    w = result.windows
-    iterations = int(w.iterations.sum())
-    if not iterations:
-        return []
-    x = w.x.sum(axis=0) / iterations
-    state = State(D=float(x[1]), p=float(x[2]), Q=float(x[3]), S=float(x[4]), C=float(x[5]))
     return [
         {
             "op": c.op,
@@ -523,7 +516,7 @@ def _explain(result: Result) -> list[dict[str, Any]]:
             "ms": c.seconds * 1e3,
             "share": result.op_shares.get(c.op, 0.0),
         }
-        for c in result.step_models[0].explain(state)
+        for c in result.explain()
     ]
 
 

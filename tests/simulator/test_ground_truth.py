@@ -1,4 +1,4 @@
-"""The whole simulator against a real engine's log of each request (held out from every fit)."""
+"""The whole simulator against a real engine's log of each request; nothing was tuned to these logs."""
 
 from __future__ import annotations
 
