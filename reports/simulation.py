@@ -18,6 +18,7 @@ from .blocks import (
     Sentence,
     Table,
     Tile,
+    joined,
     number,
     percent,
     shown,
@@ -148,21 +149,25 @@ def findings(run: Run) -> list[Sentence]:
 
 
 def tiles(run: Run) -> list[Tile]:
-    """Key numbers of the run."""
+    """Key numbers of the run; of a saturated one what it serves, since it has no percentiles."""
     m = run.metrics
-    ttft, tpot = number(m.get("ttft_p99_s")), number(m.get("tpot_p50_s"))
+    seconds = {
+        k: format_seconds(number(m.get(f"{k}_s")))
+        for k in ("ttft_p50", "ttft_p99", "tpot_p50", "tpot_p99")
+    }
     usd, busy = number(m.get("usd_per_m_total_tokens")), number(m.get("busy_frac"))
+    price = f"${_cents(usd)}" if usd is not None else NOTHING
+    bill = Tile("million tokens", price, f"engine busy {percent(busy, 0)}")
+    if m.get("saturated"):
+        served, arriving = number(m.get("requests_per_s")), number(run.workload.get("rate_per_s"))
+        return [
+            Tile("steady state", "none", "saturated"),
+            Tile("served", f"{format_number(served)} /s", f"{format_number(arriving)} /s arrive"),
+            bill,
+        ]
     return [
-        Tile(
-            "p99 first token",
-            format_seconds(ttft),
-            f"median {format_seconds(number(m.get('ttft_p50_s')))}",
-        ),
-        Tile(
-            "median output token",
-            format_seconds(tpot),
-            f"p99 {format_seconds(number(m.get('tpot_p99_s')))}",
-        ),
+        Tile("p99 first token", seconds["ttft_p99"], f"median {seconds['ttft_p50']}"),
+        Tile("median output token", seconds["tpot_p50"], f"p99 {seconds['tpot_p99']}"),
         bill,
     ]
 
