@@ -22,6 +22,7 @@ from .options import (
     Yes,
 )
 from .output import clean, emit, emit_object, say, table, warn, write
+from .progress import reading
 
 if TYPE_CHECKING:
     from lamina_traces.formats import Preview
@@ -83,14 +84,16 @@ def ingest(
         preview = formats.preview(paths, **options)
         _print_preview(preview, fmt)
         return
-    trace = Store(store).ingest(
-        paths,
-        name,
-        replace=replace,
-        nature=nature,
-        provenance={"licence": licence} if licence else None,
-        **options,
-    )
+    with reading() as progress:
+        trace = Store(store).ingest(
+            paths,
+            name,
+            replace=replace,
+            nature=nature,
+            provenance={"licence": licence} if licence else None,
+            progress=progress,
+            **options,
+        )
     warn(trace.manifest.notices)
     if fmt in ("json", "jsonl"):
         emit_object(trace.manifest.to_dict())

@@ -116,9 +116,9 @@ class Store:
         """Read foreign files into a trace, streaming; ``reading_options`` are those of
         ``formats.open_reading`` (as_format, mapping, time_unit, tz, keep_text…).
 
-        ``nature`` (real, synthetic, measured…) overrides what the format implies. ``name`` defaults to the stem of the first file, made unique. Every line is accounted for
-        (``trace.manifest.summary_line()``). Raises UsageError, DataError, StoreError; then no trace
-        is left.
+        ``nature`` (real, synthetic, measured…) overrides what the format implies. ``name`` defaults to
+        the stem of the first file, made unique. Every line is accounted for
+        (``trace.manifest.summary_line()``). Raises UsageError, DataError, StoreError; then no trace is left.
         """
         paths = [paths] if isinstance(paths, str | Path) else list(paths)
         if name is not None:
