@@ -156,13 +156,9 @@ def shown(x: Any) -> str:
     return str(x)
 
 
-def joined(parts: Iterable[str]) -> str:
+def joined(parts: Iterable[str], last: str = "and") -> str:
     """``"a, b and c"``."""
     words = [p for p in parts if p]
-    return (
-        words[0]
-        if len(words) == 1
-        else ", ".join(words[:-1]) + " and " + words[-1]
-        if words
-        else ""
-    )
+    if len(words) < 2:
+        return "".join(words)
+    return f"{', '.join(words[:-1])} {last} {words[-1]}"

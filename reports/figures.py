@@ -222,7 +222,7 @@ def _plain_number(v: float) -> str:
 def log_range(lo: float, hi: float, pad: float = 0.04) -> list[float]:
     """The range of a log axis, as exponents, with a little air."""
     a, b = math.log10(lo), math.log10(hi)
-    air = max(pad * (b - a), 0.05)
+    air = max(pad * (b - a), 0.01)
     return [a - air, b + air]
 
 

@@ -2,35 +2,34 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 
 from lamina_traces.aspects.lengths import SIDES, Lengths, Margin
-from lamina_traces.distributions import Fitted, Grid
+from lamina_traces.distributions import Fitted
 from lamina_traces.units import format_number
 
 from . import figures as fig
 from .arrivals import laws
-from .blocks import NOTHING, Block, Figure, Section, Table, fixed, percent
+from .blocks import Block, Figure, Section, Table, fixed, percent
 
+QUANTILES = ("p10", "p25", "p50", "p75", "p90", "p95", "p99")
 OVERLAID = 3
 """fitted laws drawn over a measured curve, best first; the table holds all."""
 
 
 def section(n: Lengths, id_: str, subtitle: str) -> Section:
     blocks: list[Block] = [_length_cdf(getattr(n, side), side, id_) for side in SIDES]
-    names = ("p10", "p25", "p50", "p75", "p90", "p95", "p99")
     rows = tuple(
         (
             side,
             format_number(getattr(n, side).grid.mean),
-            *(format_number(getattr(n, side).quantiles.get(k)) for k in names),
+            *(format_number(getattr(n, side).quantiles.get(k)) for k in QUANTILES),
         )
         for side in SIDES
     )
-    quantiles = Table(("", "mean", *names), rows, "l" + "r" * 8, "Tokens per request")
+    quantiles = Table(("", "mean", *QUANTILES), rows, "l" + "r" * 8, "Tokens per request")
     atoms = tuple(
         (side, format_number(v), percent(s)) for side in SIDES for v, s in getattr(n, side).atoms
     )
@@ -73,26 +72,25 @@ def _length_cdf(m: Margin, side: str, id_: str) -> Figure:
     layout = fig.cdf_layout(
         f"{side} tokens per request", "share of requests (%)", lo, hi, fig.decade_ticks(lo, hi)
     )
-    table = _cdf_table(m.grid, m.families, f"{side} tokens", 0.5, format_number)
+    table = _quantile_table(m, side)
     return Figure(f"{id_}-{side}", f"{side.capitalize()} length", sentence, data, layout, table)
 
 
-def _cdf_table(
-    grid: Grid, families: tuple[Fitted, ...], what: str, half_step: float, form: Any
-) -> Table:
-    q = np.array([0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99])
-    shown = families[:OVERLAID]
+def _quantile_table(m: Margin, side: str) -> Table:
+    """Measured quantiles beside those of the laws drawn; a law of whole numbers is read half a step lower."""
+    shown = m.families[:OVERLAID]
+    q = np.array([int(name[1:]) / 100 for name in QUANTILES])
     with np.errstate(all="ignore"):
-        laws = [f.quantile(q) - half_step for f in shown]
+        laws = [np.maximum(f.quantile(q) - 0.5, 0.0) for f in shown]
     rows = tuple(
         (
-            percent(float(p), 0),
-            form(float(v)),
-            *(form(max(0.0, float(law[i]))) if math.isfinite(law[i]) else NOTHING for law in laws),
+            percent(float(q[i]), 0),
+            format_number(m.quantiles.get(name)),
+            *(format_number(float(law[i])) for law in laws),
         )
-        for i, (p, v) in enumerate(zip(q, grid.quantile(q), strict=True))
+        for i, name in enumerate(QUANTILES)
     )
-    columns = ("of the rows", f"at most, {what}", *(f.family for f in shown))
+    columns = ("of the requests", f"have at most, {side} tokens", *(f.family for f in shown))
     return Table(columns, rows, "r" * len(columns))
 
 

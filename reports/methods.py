@@ -11,7 +11,7 @@ WORKLOAD = {
             "Full windows of equal width from the first arrival, empty ones included. With K windows its standard error is about "
             "IDC·√(2/K), so fewer than 30 are marked as uncertain. The coefficient of variation of gaps alone misleads: a few idle gaps rule it, and drift hides from it.",
             "IDC(w) = var N(w) / mean N(w)",
-            "Cox and Lewis, The Statistical Analysis of Series of Events, 1966, section 4.5; Gusella, IEEE JSAC 9(2), 1991",
+            "Cox and Lewis, The Statistical Analysis of Series of Events, 1966; Gusella, IEEE JSAC 9(2), 1991",
         ),
         Method(
             "Laws",
@@ -67,7 +67,7 @@ SIMULATION = (
     ),
     Method(
         "Time of an iteration",
-        "Each operator of the model takes the longest of its times on compute, memory and network at the measured efficiency of the device; operators run one after the other unless a technique overlaps them. "
+        "Each operator of the model takes the longest of its times on compute, memory and network at the measured efficiency of the device; operators run one after the other unless a technique overlaps them, and each layer and each iteration adds a fixed overhead. "
         "The batch is continuous, with chunked prefill and paged KV blocks.",
         "t(op) = max(FLOPs / F, bytes / B, network bytes / N)",
         "Williams, Waterman and Patterson, CACM 52(4), 2009 (roofline); Yu et al., OSDI 2022 (continuous batching); Kwon et al., SOSP 2023 (paged KV); Agrawal et al., OSDI 2024 (chunked prefill)",

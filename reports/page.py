@@ -19,7 +19,7 @@ from lamina_traces.errors import Notice
 from lamina_traces.profile import Profile
 from lamina_traces.units import format_seconds
 
-from . import methods, simulation, workload
+from . import fidelity, methods, simulation, workload
 from .blocks import Figure, Method, Page, Section, Tile, number
 from .figures import PLOT_CONFIG
 
@@ -62,7 +62,7 @@ def compose(
         tiles = _chosen(tiles, simulation.tiles(run))
         notices += run.notices
     if card is not None:
-        sections.append(simulation.fidelity(card))
+        sections.append(fidelity.section(card))
     return Page(
         title=profile.name,
         eyebrow=_eyebrow(run, card),

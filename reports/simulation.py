@@ -1,4 +1,4 @@
-"""The section of a simulated run, and the section of a score card."""
+"""A simulated run on the page: latencies, the engine over time, what binds, the bill."""
 
 from __future__ import annotations
 
@@ -26,7 +26,6 @@ from .blocks import (
 )
 
 if TYPE_CHECKING:
-    from lamina_traces.fidelity import ScoreCard
     from lamina_traces.runs import Run
 
 LATENCIES = {
@@ -221,7 +220,7 @@ def _latencies(run: Run) -> Table:
 
 
 def _which(missing: list[tuple[str, str]]) -> str:
-    """``"p99 and p99.9 of e2e and queue"`` where every latency misses the same, else each by name."""
+    """``"p99 or p99.9 of any latency"`` where every latency misses the same, else each by name."""
     latencies = list(dict.fromkeys(k for k, _ in missing))
     statistics = list(dict.fromkeys(s for _, s in missing))
     if len(missing) < len(latencies) * len(statistics):
@@ -231,7 +230,7 @@ def _which(missing: list[tuple[str, str]]) -> str:
         if len(latencies) == len(LATENCIES)
         else joined(LATENCIES[k] for k in latencies)
     )
-    return f"{joined(statistics)} of {of}"
+    return f"{joined(statistics, 'or')} of {of}"
 
 
 def _limits(run: Run) -> Table:
@@ -405,35 +404,3 @@ def _stacked(
     )
     margin = {"l": 52, "r": 16, "t": 26, "b": 44}
     return data, fig.layout(time, {}, annotations=names, showlegend=False, margin=margin) | axes
-
-
-# --- fidelity --------------------------------------------------------------------------------------
-
-
-def fidelity(card: ScoreCard) -> Section:
-    """The score card as a table."""
-    verdict = {True: "within", False: "over", None: NOTHING}
-    rows = tuple(
-        (
-            x.aspect.replace("_", " "),
-            x.metric,
-            format_number(x.value if x.value is None or abs(x.value) > 1e-9 else 0.0),
-            format_number(x.limit),
-            "not computed" if x.value is None and x.limit is not None else verdict[x.passed],
-            x.unit,
-            x.note,
-        )
-        for x in card.lines
-    )
-    over = len(card.failed)
-    gated = sum(x.limit is not None for x in card.lines)
-    text = (
-        f"“{card.b}” stays within all {gated} limits of “{card.a}”."
-        if card.passed
-        else f"“{card.b}” misses {over} of {gated} limits when compared with “{card.a}”."
-    )
-    table = Table(
-        ("aspect", "distance", "value", "limit", "", "unit", "note"), rows, "llrrlll", wide=True,
-        notes=("Every distance is 0 when the traces agree. The limits are not calibrated on held-out data: a tripwire, not a proof.",),
-    )  # fmt: skip
-    return Section("fidelity", "Fidelity", (text,), (table,))

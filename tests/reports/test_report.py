@@ -243,7 +243,7 @@ def test_saturated_run_shows_no_percentiles() -> None:
     text = " ".join(" ".join(read(page).text).split())
     assert "more arrive than it can serve" in text
     assert "Its latencies grow with the length of the trace, so no percentile is given." in text
-    assert "No mean, p50, p90 and p99 of any latency: the run is saturated." in text
+    assert "No mean, p50, p90 or p99 of any latency: the run is saturated." in text
     assert "No steady state: these times grow" in text
 
 
