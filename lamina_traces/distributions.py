@@ -313,6 +313,11 @@ class Fitted:
                 f"parameters of {d['family']} are {sorted(params)}",
                 f"expected {FAMILIES[d['family']].parameters}",
             )
+        if not all(math.isfinite(v) and (k == "mu" or v > 0) for k, v in params.items()):
+            raise ModelError(
+                f"parameters of {d['family']} must be positive and finite: {params}",
+                "fit the profile again",
+            )
         return cls(
             d["family"],
             params,

@@ -347,6 +347,7 @@ class _Clock:
         self.edges_ns = np.arange(len(law.rate_curve) + 1) * (law.window_s * NS_PER_S)
         rates = law.rate_curve * law.rate_per_s * factor  # per s
         self.ticks = np.concatenate([[0.0], np.cumsum(rates * law.window_s)]) * TICK
+        self.quantum_ns = max(1, round(law.quantum_s * NS_PER_S))
         self.whole = round(float(self.ticks[-1]))
 
     def ticks_until(self, t_ns: int) -> int:
@@ -355,12 +356,14 @@ class _Clock:
         return turns * self.whole + round(float(np.interp(rest, self.edges_ns, self.ticks)))
 
     def wall_ns(self, at: Ints, start_ns: int, end_ns: int) -> Ints:
-        """Wall instants of operational ticks counted from the start of a block, kept inside the block."""
+        """Wall instants of operational ticks counted from the start of a block, kept inside it, then stamped
+        in steps of the source's clock (which keeps their order, also across blocks)."""
         base = self.ticks_until(start_ns)
         turns, rest = np.divmod(at + base % self.whole, self.whole)
         wall = np.interp(rest.astype(np.float64), self.ticks, self.edges_ns)
         ns = (base // self.whole + turns) * self.period_ns + wall.astype(np.int64)
-        return np.asarray(np.clip(ns, start_ns, end_ns - 1))
+        ns = np.clip(ns, start_ns, end_ns - 1)
+        return np.asarray(ns // self.quantum_ns * self.quantum_ns)
 
 
 def _gap_ticks(law: Arrivals, rng: np.random.Generator, size: int) -> Ints:

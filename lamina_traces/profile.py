@@ -153,9 +153,10 @@ class Profile:
                         )
                     )
                     continue
-                parts[table] = Part(
-                    table, tuple(_stream(s, notices) for s in p["streams"]), p.get("tail")
-                )
+                tail = p.get("tail")
+                if not (tail is None or isinstance(tail, dict)):
+                    raise TypeError(f"the tail of {table} is no object")
+                parts[table] = Part(table, tuple(_stream(s, notices) for s in p["streams"]), tail)
             profile = cls(
                 str(d["name"]),
                 parts,
@@ -163,7 +164,7 @@ class Profile:
                 tuple(dict.fromkeys(notices)),
                 str(d.get("tool", "")),
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as e:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as e:
             raise DataError(f"is damaged: {e!r}", "fit the profile again", path=where) from e
         return profile
 
@@ -176,8 +177,14 @@ class Profile:
                 f"holds {x}, which is not a number", "fit the profile again", path=where
             )
 
+        def number(x: str) -> float:
+            return float(x) if math.isfinite(float(x)) else refuse(x)
+
+        def whole(x: str) -> int:
+            return int(x) if len(x) < 25 else int(refuse(x))
+
         try:
-            d = json.loads(text, parse_constant=refuse)
+            d = json.loads(text, parse_constant=refuse, parse_float=number, parse_int=whole)
         except json.JSONDecodeError as e:
             raise DataError(
                 f"is not JSON: {e.msg}",

@@ -259,7 +259,7 @@ class Run:
             else "too few for percentiles"
         )
         last = (
-            f", 99 % within {format_seconds(m['ttft_p99_s'])}"
+            f", 99% within {format_seconds(m['ttft_p99_s'])}"
             if m.get("ttft_p99_s") is not None
             else ""
         )

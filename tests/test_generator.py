@@ -35,6 +35,7 @@ def profile(
     gaps: list[float] | None = None,
     failures: Failures | None = None,
     streams: int = 1,
+    quantum_s: float = 0.0,
 ) -> Profile:
     """A small profile made by hand. The default gap law is uniform on [0, 2]: no Poisson shortcut holds."""
     arrivals = Arrivals(
@@ -42,6 +43,7 @@ def profile(
         span_s=3600.0,
         rate_per_s=rate_per_s,
         tick_s=0.0,
+        quantum_s=quantum_s,
         zero_gap_share=0.0,
         cv=1.0,
         cv_without_longest=1.0,
@@ -194,6 +196,13 @@ def test_streams_keep_their_columns_and_shares() -> None:
     d = whole(profile(streams=3, rate_per_s=20.0))
     assert set(d["model"].unique()) == {"m0", "m1", "m2"}
     assert min(d["model"].value_counts()["count"].to_list()) > 0.3 * d.height
+
+
+def test_a_coarse_clock_stamps_in_its_steps() -> None:
+    fine, coarse = whole(profile(rate_per_s=50.0)), whole(profile(rate_per_s=50.0, quantum_s=3.0))
+    assert (coarse["arrival_ns"] == fine["arrival_ns"] // (3 * 10**9) * (3 * 10**9)).all()
+    assert coarse["arrival_ns"].is_sorted()
+    assert coarse["input_tokens"].equals(fine["input_tokens"])
 
 
 def test_statuses_are_unknown_where_the_profile_has_no_failures() -> None:

@@ -89,6 +89,10 @@ def test_an_aspect_may_be_absent() -> None:
         (lambda d: aspects(d)["arrivals"]["rate_curve"].update(multiple_of_mean=[0.0, 0.0]), "positive"),
         (lambda d: aspects(d)["arrivals"]["unit_gaps"].update(values=[3, 1]), "increasing"),
         (lambda d: aspects(d)["arrivals"]["unit_gaps"].update(values=[0, 0]), "positive"),
+        (lambda d: aspects(d)["arrivals"].update(quantum_s=-1), "positive"),
+        (lambda d: aspects(d)["arrivals"]["families"][0]["params"].update(scale=-2), "positive"),
+        (lambda d: aspects(d)["arrivals"]["families"][0].update(family="cauchy"), "cauchy"),
+        (lambda d: d["parts"]["llm_requests"].update(tail=3), "tail"),
         (lambda d: aspects(d)["lengths"].update(copula=[[1, 2]]), "square"),
         (lambda d: aspects(d)["lengths"].update(copula=[[-1]]), "square"),
         (lambda d: aspects(d)["lengths"]["input"]["grid"].update(values=[-5, 5]), "negative"),
@@ -104,7 +108,17 @@ def test_damage_is_named(change: Callable[[dict[str, Any]], None], match: str) -
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "null", '{"format": "lamina-profile/1", "x": NaN}', "[" * 100_000]
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        '{"format": "lamina-profile/1", "x": NaN}',
+        '{"format": "lamina-profile/1", "x": 1e999}',
+        '{"format": "lamina-profile/1", "x": 1' + "0" * 400 + "}",
+        "[" * 100_000,
+    ],
 )
 def test_what_is_no_profile(text: str) -> None:
     with pytest.raises(DataError):

@@ -88,7 +88,7 @@ def from_dict(name: str, d: dict[str, Any]) -> Aspect:
     read: Callable[[dict[str, Any]], Aspect] = module.from_dict
     try:
         return read(d)
-    except (KeyError, TypeError, ValueError) as e:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as e:
         raise ModelError(
             f"aspect {name!r} of the profile is damaged: {e!r}", "fit the profile again"
         ) from e

@@ -17,7 +17,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ..distributions import Fitted, Grid, fit_families, significant, w1_log10
+from ..distributions import (
+    FAMILIES,
+    GRID_KNOTS,
+    K_ANONYMITY,
+    Fitted,
+    Grid,
+    fit_families,
+    significant,
+    w1_log10,
+)
 from ..errors import ModelError, Notice
 from ..schema import Counts
 from ..units import NS_PER_S, format_number, format_seconds
@@ -85,13 +94,16 @@ class Dispersion:
 class Arrivals:
     """``rate_per_s``: events / span. ``cv``: population sd / mean of the gaps. ``rate_curve``: multiples of
     the mean rate, one per ``window_s``. ``unit_gaps``: quantile grid of gaps in operational time (mean 1).
-    ``families``: gap laws in calendar time, best first; empty where the clock is too coarse.
+    ``families``: gap laws in calendar time, best first; empty where the clock is too coarse. ``quantum_s``: the
+    step in which a coarse or batched log stamps its arrivals, 0 for a fine clock; with it ``unit_gaps`` is a
+    gamma law with the local dispersion of the counts, and what is generated is stamped in the same steps.
     """
 
     events: int
     span_s: float
     rate_per_s: float
     tick_s: float
+    quantum_s: float
     zero_gap_share: float
     cv: float
     cv_without_longest: float
@@ -108,6 +120,7 @@ class Arrivals:
             "span_s": self.span_s,
             "rate_per_s": self.rate_per_s,
             "tick_s": self.tick_s,
+            "quantum_s": self.quantum_s,
             "zero_gap_share": self.zero_gap_share,
             "cv": self.cv,
             "cv_without_longest": self.cv_without_longest,
@@ -176,12 +189,13 @@ class Arrivals:
                 )
             )
         else:
-            out.append(
-                Finding(
-                    NAME,
-                    f"{self.zero_gap_share:.1%} of the gaps are zero: the clock hides the gap law, so none is fitted; counts and IDC lead.",
-                )
+            why = (
+                f"The log stamps in steps of {format_seconds(self.quantum_s)} ({self.zero_gap_share:.1%} of the gaps are zero): "
+                "the clock hides the gap law, so none is fitted; counts and IDC lead."
+                if self.quantum_s > 0
+                else "All gaps are equal: there is no law to fit."
             )
+            out.append(Finding(NAME, why))
         return out
 
 
@@ -193,6 +207,7 @@ def from_dict(d: dict[str, Any]) -> Arrivals:
         span_s=float(d["span_s"]),
         rate_per_s=float(d["rate_per_s"]),
         tick_s=float(d["tick_s"]),
+        quantum_s=float(d["quantum_s"]),
         zero_gap_share=float(d["zero_gap_share"]),
         cv=float(d["cv"]),
         cv_without_longest=float(d["cv_without_longest"]),
@@ -215,6 +230,7 @@ def from_dict(d: dict[str, Any]) -> Arrivals:
         and math.isfinite(a.rate_per_s)
         and a.rate_per_s > 0
         and a.window_s > 0
+        and 0 <= a.quantum_s < a.span_s
         and float(a.unit_gaps.values[0]) >= 0
         and float(a.unit_gaps.values[-1]) > 0
     )
@@ -312,10 +328,11 @@ def fit(trace: Trace, notices: list[Notice]) -> Arrivals | None:
         notices.append(
             Notice(
                 "quantised-clock",
-                f"{text}: gap laws, CV and IDC below a few ticks describe the logger, not the workload; read IDC at wider windows",
+                f"{text}: gap laws, CV and IDC below a few steps of the clock describe the logger, not the workload; read IDC at wider windows",
                 NAME,
             )
         )
+    quantum_s = _quantum_s(gaps, tick_s) if batched or coarse else 0.0
     families: list[Fitted] = []
     if not batched and per_tick <= MAX_PER_TICK:
         families = fit_families(gaps, tick=tick_s or float(gaps.x[gaps.x > 0].min()))
@@ -337,9 +354,17 @@ def fit(trace: Trace, notices: list[Notice]) -> Arrivals | None:
     per_window = np.zeros(windows)
     per_window[counts["k"].to_numpy()] = counts["n"].to_numpy()
     mean_rate = events / span_s
-    curve = significant(per_window / (width_ns / NS_PER_S) / mean_rate, 6)
-
-    units = _unit_gaps(trace, first, width_ns, curve * mean_rate)
+    raw = per_window / (width_ns / NS_PER_S) / mean_rate
+    if (
+        quantum_s > 0
+    ):  # the gaps are the logger's: a law of the counts' own dispersion takes their place
+        below = _allan(trace, first, span_ns, 8 * quantum_s)
+        unit_gaps = _gamma_grid(below, events)
+        curve = _without_noise(raw, per_window, below)
+    else:
+        below = _squared_cv(Grid.of(_unit_gaps(trace, first, width_ns, raw * mean_rate)))
+        curve = _without_noise(raw, per_window, below)
+        unit_gaps = Grid.of(_unit_gaps(trace, first, width_ns, curve * mean_rate))
     longer = np.cumsum(gaps.n[::-1])[::-1] - gaps.n  # rows longer than each value
     keep = gaps.n - np.clip(10 - longer, 0, gaps.n)
     trimmed = Counts.exact(gaps.x, keep, "s")
@@ -348,14 +373,70 @@ def fit(trace: Trace, notices: list[Notice]) -> Arrivals | None:
         span_s=span_s,
         rate_per_s=mean_rate,
         tick_s=tick_s,
+        quantum_s=quantum_s,
         zero_gap_share=zero_share,
         cv=math.sqrt(gaps.var()) / gaps.mean,
         cv_without_longest=math.sqrt(trimmed.var()) / trimmed.mean if len(trimmed) > 1 else 0.0,
         dispersion=tuple(spread),
         window_s=width_ns / NS_PER_S,
         rate_curve=curve,
-        unit_gaps=Grid.of(units),
+        unit_gaps=unit_gaps,
         families=tuple(families),
+    )
+
+
+def _quantum_s(gaps: Counts, tick_s: float) -> float:
+    """The step of the log: the median positive gap where positive gaps hardly vary (a batched release whose
+    stamps jitter), else the tick."""
+    positive = gaps.where(gaps.x > 0)
+    median = float(positive.quantile(0.5))
+    spread = positive.quantile(np.array([0.05, 0.95]))
+    regular = (spread[1] - spread[0]) < 0.2 * median
+    return median if regular else tick_s
+
+
+def _allan(trace: Trace, first_ns: int, span_ns: int, window_s: float) -> float:
+    """Allan factor E[(N₂ − N₁)²] / (2·E N) of neighbouring windows: a dispersion that is blind to trends."""
+    w_ns = max(1, min(round(window_s * NS_PER_S), span_ns // 4))
+    t = trace.query("arrivals/window_counts", origin_ns=first_ns, width_ns=w_ns)
+    counts = np.zeros(span_ns // w_ns + 1)
+    counts[t["k"].to_numpy()] = t["n"].to_numpy()
+    counts = counts[:-1]
+    return float((np.diff(counts) ** 2).mean() / (2 * counts.mean())) if counts.mean() > 0 else 1.0
+
+
+def _without_noise(raw: Array, per_window: Array, below: float) -> Array:
+    """The rate curve less the noise of its own estimate, mean 1.
+
+    Counts per window vary with IDC = signal + ``below``, the dispersion that the gaps alone bring; generation
+    brings ``below`` again, so a raw curve would count it twice (a Poisson trace would come back with twice
+    its variance). The curve's swings are taken to the power √(1 − below/IDC), which keeps silences silent.
+    """
+    if len(raw) < 2:
+        return np.ones(len(raw))
+    idc = float(per_window.var(ddof=1) / per_window.mean())
+    signal = math.sqrt(max(0.0, 1 - below / idc)) if idc > 0 else 0.0
+    if signal == 0.0:
+        return np.ones(len(raw))
+    curve = raw**signal
+    return significant(curve / curve.mean(), 6)
+
+
+def _squared_cv(grid: Grid) -> float:
+    """Squared CV of the law that a grid samples: second moment of its piecewise-linear quantile function."""
+    v = grid.values
+    second = float(((v[1:] ** 2 + v[1:] * v[:-1] + v[:-1] ** 2) / 3).mean())
+    return second / _grid_mean(grid) ** 2 - 1
+
+
+def _gamma_grid(dispersion_: float, events: int) -> Grid:
+    """Unit gaps of a gamma renewal process: its long-run IDC is the squared CV of its gaps, 1/shape."""
+    shape = 1 / max(dispersion_, 0.02)
+    q = np.clip(np.linspace(0, 1, GRID_KNOTS), 0.0, 1 - K_ANONYMITY / events)
+    return Grid(
+        significant(FAMILIES["gamma"].quantile(q, {"shape": shape, "scale": 1 / shape}), 7),
+        1.0,
+        events,
     )
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..distributions import Fitted, Grid, fit_families
-from ..errors import Notice
+from ..errors import ModelError, Notice
 from ..schema import Counts
 from ..units import format_seconds
 from . import Finding, Line
@@ -96,7 +96,7 @@ class ColdStarts:
 
 def from_dict(d: dict[str, Any]) -> ColdStarts:
     """Inverse of ``ColdStarts.to_dict``."""
-    return ColdStarts(
+    found = ColdStarts(
         {
             str(k): Component(
                 float(c["rows"]), float(c["mean_s"]), float(c["zero_share"]),
@@ -108,6 +108,9 @@ def from_dict(d: dict[str, Any]) -> ColdStarts:
             for k, c in d["components"].items()
         }
     )  # fmt: skip
+    if "total" not in found.components:
+        raise ModelError("cold starts of the profile have no total", "fit the profile again")
+    return found
 
 
 def component_counts(trace: Trace) -> dict[str, Counts]:

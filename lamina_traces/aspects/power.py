@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..distributions import Grid
-from ..errors import Notice
+from ..errors import ModelError, Notice
 from ..schema import Counts
 from ..units import NS_PER_S, format_number, format_seconds
 from . import Finding, Line
@@ -84,9 +84,28 @@ class Power:
 
 def from_dict(d: dict[str, Any]) -> Power:
     """Inverse of ``Power.to_dict``."""
+
+    def device(x: dict[str, Any]) -> Device:
+        numbers = {
+            k: float(x[k])
+            for k in ("sample_mean_w", "min_w", "max_w", "covered_s", "energy_j", "max_rise_w")
+        }
+        mean_w = None if x["mean_w"] is None else float(x["mean_w"])
+        return Device(
+            host=str(x["host"]),
+            device=str(x["device"]),
+            domain=str(x["domain"]),
+            samples=int(x["samples"]),
+            mean_w=mean_w,
+            **numbers,
+        )
+
+    devices = tuple(device(x) for x in d["devices"])
+    if not devices:
+        raise ModelError("power of the profile names no device", "fit the profile again")
     return Power(
         float(d["period_s"]),
-        tuple(Device(**x) for x in d["devices"]),
+        devices,
         float(d["load_factor"]),
         Grid.from_dict(d["load_duration"]) if d["load_duration"] else None,
     )

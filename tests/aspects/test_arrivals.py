@@ -106,6 +106,33 @@ def test_score_is_zero_for_itself_and_sees_burstiness(tmp_path: Path) -> None:
     assert lines["gap KS D"].passed is False
 
 
+@pytest.mark.parametrize(("shape", "idc"), [(1.0, 1.0), (0.25, 4.0), (4.0, 0.25)])
+def test_a_renewal_process_comes_back_with_its_own_dispersion(
+    tmp_path: Path, shape: float, idc: float
+) -> None:
+    """Fit, generate, measure: IDC at 10 and 60 s is 1/shape again. A rate curve that kept the noise of its
+    own estimate would give twice the variance (for Poisson, 2 instead of 1)."""
+    from lamina_traces.generator import generate
+    from lamina_traces.profile import Part, Profile, Stream
+
+    from .tables import lengths_of_tens
+
+    rng = np.random.default_rng(8)
+    a, _ = fitted(trace(tmp_path, np.cumsum(rng.gamma(shape, 0.2 / shape, 30_000))))
+    stream = Stream("all", 1.0, {}, {"arrivals": a, "lengths": lengths_of_tens()})
+    profile = Profile("renewal", {"llm_requests": Part("llm_requests", (stream,))}, {})
+    found: dict[int, list[float]] = {10: [], 60: []}
+    for seed in range(6):
+        t = pl.concat(list(generate(profile, seed=seed)))["arrival_ns"].to_numpy()
+        for width, values in found.items():
+            k = int((t[-1] - t[0]) // (width * 10**9))
+            n = np.bincount(((t - t[0]) // (width * 10**9)).astype(int), minlength=k)[:k]
+            values.append(n.var(ddof=1) / n.mean())
+    for width, values in found.items():
+        windows = 6 * 6000 / width
+        assert np.mean(values) == pytest.approx(idc, rel=4 * np.sqrt(2 / windows) + 0.1), width
+
+
 def test_two_sample_ks_equals_scipy(tmp_path: Path) -> None:
     from scipy import stats
 

@@ -92,7 +92,7 @@ def test_is_one_well_formed_page_in_order(page: str) -> None:
     text = " ".join(" ".join(reader.text).split())
     assert "real trace 5,000 rows over 2.78 h format azure-llm utc clock sample.csv" in text
     assert "sha256 0f0f0f0f0f0f" in text
-    assert "half see their first token within 43 ms, 99 % within 2.1 s" in text
+    assert "half see their first token within 43 ms, 99% within 2.1 s" in text
     assert "$0.42" in text
     assert "fewer than 10 samples lie beyond it" in text
     assert "lamina-traces report sample" in text
