@@ -17,7 +17,7 @@ import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +41,7 @@ TICK = float(2**20)
 """operational time is counted in 2⁻²⁰ of a mean gap."""
 
 MAX_RATE_PER_S = 1e9
+Law = TypeVar("Law")
 Ints = npt.NDArray[np.int64]
 Array = npt.NDArray[np.float64]
 
@@ -214,7 +215,7 @@ def block_frame(p: Plan, b: int) -> pl.DataFrame:
         clock = _Clock(law, p.factor)
         at = _op_times(law, p.seed, s, b, int(p.starts[s, b]), n)
         arrival = clock.wall_ns(at, b * p.block_ns, min((b + 1) * p.block_ns, p.duration_ns))
-        lengths = _lengths(p.profile, stream)
+        lengths = _law(p.profile, stream, Lengths, lengths_aspect.NAME)
         inputs, outputs = lengths_aspect.sample(lengths, _rng(p.seed, s, "lengths", b), n)
         status, without = _statuses(
             stream.aspects.get("failures"), p.seed, s, b, int(p.states[s, b]), n, kinds
@@ -319,24 +320,19 @@ def _rng(seed: int, stream: int, aspect: str, block: int) -> np.random.Generator
     return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "little")))
 
 
+def _law(profile: Profile, stream: Stream, kind: type[Law], what: str) -> Law:
+    """An aspect that rows cannot be made without."""
+    found = stream.aspects.get(what)
+    if not isinstance(found, kind):
+        raise ModelError(
+            f"profile {profile.name!r} has no {what} for stream {stream.name!r}",
+            "fit a trace whose rows carry arrival times and token counts",
+        )
+    return found
+
+
 def _arrivals(profile: Profile, stream: Stream) -> Arrivals:
-    a = stream.aspects.get(arrivals_aspect.NAME)
-    if not isinstance(a, Arrivals):
-        raise ModelError(
-            f"profile {profile.name!r} has no arrivals for stream {stream.name!r}",
-            "fit a trace whose rows carry arrival times",
-        )
-    return a
-
-
-def _lengths(profile: Profile, stream: Stream) -> Lengths:
-    a = stream.aspects.get(lengths_aspect.NAME)
-    if not isinstance(a, Lengths):
-        raise ModelError(
-            f"profile {profile.name!r} has no lengths for stream {stream.name!r}",
-            "fit a trace whose rows carry token counts",
-        )
-    return a
+    return _law(profile, stream, Arrivals, arrivals_aspect.NAME)
 
 
 class _Clock:
@@ -345,7 +341,7 @@ class _Clock:
     def __init__(self, law: Arrivals, factor: float) -> None:
         self.period_ns = round(len(law.rate_curve) * law.window_s * NS_PER_S)
         self.edges_ns = np.arange(len(law.rate_curve) + 1) * (law.window_s * NS_PER_S)
-        rates = law.rate_curve * law.rate_per_s * factor  # per s
+        rates = law.generating_curve * law.rate_per_s * factor  # per s
         self.ticks = np.concatenate([[0.0], np.cumsum(rates * law.window_s)]) * TICK
         self.quantum_ns = max(1, round(law.quantum_s * NS_PER_S))
         self.whole = round(float(self.ticks[-1]))

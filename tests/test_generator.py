@@ -50,6 +50,7 @@ def profile(
         dispersion=(),
         window_s=360.0,
         rate_curve=np.array(curve or [0.5, 1.5, 1.0, 0.2, 1.8, 1.0, 1.0, 1.0, 1.2, 0.8]),
+        rate_signal=1.0,
         unit_gaps=Grid(np.array(gaps or [0.0, 2.0]), 1.0, 1000),
         families=(),
     )

@@ -90,6 +90,7 @@ def test_an_aspect_may_be_absent() -> None:
         (lambda d: aspects(d)["arrivals"]["unit_gaps"].update(values=[3, 1]), "increasing"),
         (lambda d: aspects(d)["arrivals"]["unit_gaps"].update(values=[0, 0]), "positive"),
         (lambda d: aspects(d)["arrivals"].update(quantum_s=-1), "positive"),
+        (lambda d: aspects(d)["arrivals"]["rate_curve"].update(signal=2), "positive"),
         (lambda d: aspects(d)["arrivals"]["families"][0]["params"].update(scale=-2), "positive"),
         (lambda d: aspects(d)["arrivals"]["families"][0].update(family="cauchy"), "cauchy"),
         (lambda d: d["parts"]["llm_requests"].update(tail=3), "tail"),

@@ -93,7 +93,7 @@ class Dispersion:
 @dataclass(frozen=True)
 class Arrivals:
     """``rate_per_s``: events / span. ``cv``: population sd / mean of the gaps. ``rate_curve``: multiples of
-    the mean rate, one per ``window_s``. ``unit_gaps``: quantile grid of gaps in operational time (mean 1).
+    the mean rate, one per ``window_s``, as counted; ``rate_signal``: how much of its swings is not noise. ``unit_gaps``: quantile grid of gaps in operational time (mean 1).
     ``families``: gap laws in calendar time, best first; empty where the clock is too coarse. ``quantum_s``: the
     step in which a coarse or batched log stamps its arrivals, 0 for a fine clock; with it ``unit_gaps`` is a
     gamma law with the local dispersion of the counts, and what is generated is stamped in the same steps.
@@ -110,6 +110,7 @@ class Arrivals:
     dispersion: tuple[Dispersion, ...]
     window_s: float
     rate_curve: Array
+    rate_signal: float
     unit_gaps: Grid
     families: tuple[Fitted, ...]
 
@@ -136,10 +137,16 @@ class Arrivals:
             "rate_curve": {
                 "window_s": self.window_s,
                 "multiple_of_mean": self.rate_curve.tolist(),
+                "signal": self.rate_signal,
             },
             "unit_gaps": self.unit_gaps.to_dict(),
             "families": [f.to_dict() for f in self.families],
         }
+
+    @property
+    def generating_curve(self) -> Array:
+        """The rate curve less the noise of its own estimate: its swings to the power ``rate_signal``, mean 1."""
+        return _damped(self.rate_curve, self.rate_signal)
 
     def idc(self, window_s: float) -> float | None:
         """IDC at a named width, None where it was not computed."""
@@ -219,6 +226,7 @@ def from_dict(d: dict[str, Any]) -> Arrivals:
         ),
         window_s=float(d["rate_curve"]["window_s"]),
         rate_curve=curve,
+        rate_signal=float(d["rate_curve"]["signal"]),
         unit_gaps=Grid.from_dict(d["unit_gaps"]),
         families=tuple(Fitted.from_dict(f) for f in d["families"]),
     )
@@ -231,6 +239,7 @@ def from_dict(d: dict[str, Any]) -> Arrivals:
         and a.rate_per_s > 0
         and a.window_s > 0
         and 0 <= a.quantum_s < a.span_s
+        and 0 <= a.rate_signal <= 1
         and float(a.unit_gaps.values[0]) >= 0
         and float(a.unit_gaps.values[-1]) > 0
     )
@@ -354,17 +363,18 @@ def fit(trace: Trace, notices: list[Notice]) -> Arrivals | None:
     per_window = np.zeros(windows)
     per_window[counts["k"].to_numpy()] = counts["n"].to_numpy()
     mean_rate = events / span_s
-    raw = per_window / (width_ns / NS_PER_S) / mean_rate
+    raw = significant(per_window / (width_ns / NS_PER_S) / mean_rate, 6)
     if (
         quantum_s > 0
     ):  # the gaps are the logger's: a law of the counts' own dispersion takes their place
         below = _allan(trace, first, span_ns, 8 * quantum_s)
         unit_gaps = _gamma_grid(below, events)
-        curve = _without_noise(raw, per_window, below)
+        signal = _signal(per_window, below)
     else:
         below = _squared_cv(Grid.of(_unit_gaps(trace, first, width_ns, raw * mean_rate)))
-        curve = _without_noise(raw, per_window, below)
-        unit_gaps = Grid.of(_unit_gaps(trace, first, width_ns, curve * mean_rate))
+        signal = _signal(per_window, below)
+        slow = _damped(raw, signal) * mean_rate
+        unit_gaps = Grid.of(_unit_gaps(trace, first, width_ns, slow))
     longer = np.cumsum(gaps.n[::-1])[::-1] - gaps.n  # rows longer than each value
     keep = gaps.n - np.clip(10 - longer, 0, gaps.n)
     trimmed = Counts.exact(gaps.x, keep, "s")
@@ -379,7 +389,8 @@ def fit(trace: Trace, notices: list[Notice]) -> Arrivals | None:
         cv_without_longest=math.sqrt(trimmed.var()) / trimmed.mean if len(trimmed) > 1 else 0.0,
         dispersion=tuple(spread),
         window_s=width_ns / NS_PER_S,
-        rate_curve=curve,
+        rate_curve=raw,
+        rate_signal=signal,
         unit_gaps=unit_gaps,
         families=tuple(families),
     )
@@ -405,21 +416,25 @@ def _allan(trace: Trace, first_ns: int, span_ns: int, window_s: float) -> float:
     return float((np.diff(counts) ** 2).mean() / (2 * counts.mean())) if counts.mean() > 0 else 1.0
 
 
-def _without_noise(raw: Array, per_window: Array, below: float) -> Array:
-    """The rate curve less the noise of its own estimate, mean 1.
+def _signal(per_window: Array, below: float) -> float:
+    """How much of the rate curve is not the noise of its own estimate: √(1 − below/IDC), 0 to 1.
 
-    Counts per window vary with IDC = signal + ``below``, the dispersion that the gaps alone bring; generation
-    brings ``below`` again, so a raw curve would count it twice (a Poisson trace would come back with twice
-    its variance). The curve's swings are taken to the power √(1 − below/IDC), which keeps silences silent.
+    Counts per window vary with IDC = signal + ``below``, the dispersion that the gaps alone bring. Generation
+    brings ``below`` again, so a raw curve would count it twice: a Poisson trace would come back with twice its
+    variance.
     """
-    if len(raw) < 2:
-        return np.ones(len(raw))
+    if len(per_window) < 2:
+        return 0.0
     idc = float(per_window.var(ddof=1) / per_window.mean())
-    signal = math.sqrt(max(0.0, 1 - below / idc)) if idc > 0 else 0.0
+    return float(f"{math.sqrt(max(0.0, 1 - below / idc)):.4g}") if idc > 0 else 0.0
+
+
+def _damped(curve: Array, signal: float) -> Array:
+    """The curve's swings to a power between 0 (flat) and 1 (as it is), mean 1; silences stay silent."""
     if signal == 0.0:
-        return np.ones(len(raw))
-    curve = raw**signal
-    return significant(curve / curve.mean(), 6)
+        return np.ones(len(curve))
+    out = curve**signal
+    return np.asarray(out / out.mean())
 
 
 def _squared_cv(grid: Grid) -> float:

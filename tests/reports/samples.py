@@ -43,7 +43,7 @@ def arrivals(rng: np.random.Generator, n: int = 5000) -> Arrivals:
         spread.append(Dispersion(w, k, idc, float(c.max() / c.mean())))
     curve = np.histogram(times, bins=120)[0] / (n / 120)
     return Arrivals(
-        n, span, n / span, 1e-3, 0.0, 0.01, float(gaps.std() / gaps.mean()), 1.8, tuple(spread), span / 120, curve,
+        n, span, n / span, 1e-3, 0.0, 0.01, float(gaps.std() / gaps.mean()), 1.8, tuple(spread), span / 120, curve, 1.0,
         Grid.of(Counts.of(gaps / gaps.mean())), tuple(fit_families(counts, tick=1e-3)),
     )  # fmt: skip
 
