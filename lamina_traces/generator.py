@@ -274,23 +274,15 @@ def frame_hash(frame: pl.DataFrame) -> int:
         for name in sorted(frame.columns):
             column = frame[name]
             if column.dtype == pl.String:
-                codes = {
-                    v: int.from_bytes(hashlib.sha256(str(v).encode()).digest()[:8], "little")
-                    for v in column.unique()
-                }
-                x = np.array([codes[v] for v in codes], dtype=np.uint64)[
-                    column.replace_strict(
-                        list(codes), list(range(len(codes))), return_dtype=pl.Int64
-                    ).to_numpy()
-                ]
+                texts = column.drop_nulls().unique().sort()
+                digests = [hashlib.sha256(v.encode()).digest()[:8] for v in texts]
+                codes = [int.from_bytes(d, "little") for d in digests] + [0]  # the last is for null
+                at = column.cast(pl.Enum(texts)).to_physical().fill_null(len(texts)).to_numpy()
+                x = np.array(codes, dtype=np.uint64)[at]
             else:
-                x = (
-                    column.cast(pl.Int64)
-                    .fill_null(-(2**63))
-                    .to_numpy()
-                    .astype(np.int64)
-                    .view(np.uint64)
-                )
+                null = -(2**63)
+                whole = column.cast(pl.Int64).fill_null(null).to_numpy()
+                x = whole.astype(np.int64).view(np.uint64)
             salt = np.uint64(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little"))
             h = _mix((h * np.uint64(0x9E3779B97F4A7C15)) ^ _mix(x + salt))
         return int(h.sum(dtype=np.uint64))
