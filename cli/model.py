@@ -13,6 +13,7 @@ from .progress import counting
 
 if TYPE_CHECKING:
     from lamina_traces.profile import Profile
+    from lamina_traces.runs import Run
 
 
 def fit(
@@ -256,11 +257,11 @@ def compare(
     fmt: OutputFormat = "table",
     store: StoreAt = None,
 ) -> None:
-    """Score how far one trace is from another.
+    """Score one trace against another, or two runs.
 
     Example: lamina-traces compare azure load
     """
-    from lamina_traces import workloads
+    from lamina_traces import runs, workloads
     from lamina_traces.errors import CheckFailed
     from lamina_traces.fidelity import compare as score
 
@@ -268,6 +269,9 @@ def compare(
         workloads.selected(workloads.trace(x, store=store, say=say), where, None, None)
         for x in (a, b)
     )
+    if runs.is_run(first) and runs.is_run(second):
+        _compare_runs(runs.Run.load(first), runs.Run.load(second), gate, fmt)
+        return
     card = score(first, second)
     if fmt == "json":
         emit_object(card.to_dict())
@@ -296,3 +300,32 @@ def compare(
             f"{card.b} is not like {card.a}: " + ", ".join(x.metric for x in failed),
             "the limits are fixed thresholds; see docs/architecture.md",
         )
+
+
+def _compare_runs(a: Run, b: Run, gate: bool, fmt: str) -> None:
+    from lamina_traces import runs
+    from lamina_traces.errors import UsageError
+    from lamina_traces.units import format_number
+
+    if gate:
+        raise UsageError(
+            "--gate judges traces, not runs", "hold a run to limits with: simulate --slo"
+        )
+    say(f"a: {a.headline()}")
+    say(f"b: {b.headline()}")
+    rows = runs.side_by_side(a, b)
+    if fmt == "json":
+        emit_object({"a": a.name, "b": b.name, "lines": rows})
+    elif fmt in ("table", "md"):
+        shown = [
+            {
+                "metric": r["metric"],
+                "a": runs.shown(r["metric"], r["a"]),
+                "b": runs.shown(r["metric"], r["b"]),
+                "b over a": format_number(r["b_over_a"]),
+            }
+            for r in rows
+        ]
+        emit(shown, fmt)
+    else:
+        emit(rows, fmt)

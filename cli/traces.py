@@ -21,7 +21,7 @@ from .options import (
     Where,
     Yes,
 )
-from .output import clean, emit, emit_object, say, table, warn, write
+from .output import clean, clean_lines, emit, emit_object, say, table, warn, write
 from .progress import reading
 
 if TYPE_CHECKING:
@@ -220,7 +220,11 @@ def _print_trace(trace: Trace, rows: int, fmt: str) -> None:
         )
     if m.row_hash:
         facts.append(("row hash", m.row_hash))
-    facts += [("from", clean(f"{k}: {v}")) for k, v in m.provenance.items() if v is not None]
+    facts += [
+        ("from", clean(f"{k}: {v}"))
+        for k, v in m.provenance.items()
+        if v is not None and not isinstance(v, dict)
+    ]
     facts += [
         (
             "input",
@@ -230,6 +234,15 @@ def _print_trace(trace: Trace, rows: int, fmt: str) -> None:
         for i in m.inputs
     ]
     write("".join(f"{k:9} {v}\n" for k, v in facts))
+    if "run" in m.provenance:
+        from lamina_traces.runs import Run
+
+        from .decide import print_run
+
+        run = Run.load(trace)
+        write("\n")
+        print_run(run, fmt, explain=False)
+        write("\nspec (TOML, for --spec):\n" + clean_lines(run.spec))
     for name in trace.tables:
         spec = TABLES[name]
         recorded = set(trace.columns(name))

@@ -288,7 +288,7 @@ class Run:
                 continue
             why = self.metrics.get(f"{key}_why")
             rows.append(
-                {"metric": label, "value": _shown(key, self.metrics[key]), "note": str(why or "")}
+                {"metric": label, "value": shown(key, self.metrics[key]), "note": str(why or "")}
             )
         rows += [
             {
@@ -389,6 +389,30 @@ class Run:
             binding=d["binding"],
             notices=tuple(Notice.from_dict(n) for n in d["notices"]),
         )
+
+
+COMPARED = (
+    *(
+        f"{name}_{stat}_s"
+        for name in ("ttft", "tpot", "e2e", "queue")
+        for stat in ("mean", "p50", "p99")
+    ),
+    *MAIN_METRICS,
+)
+"""metrics that ``side_by_side`` shows, in order."""
+
+
+def side_by_side(a: Run, b: Run) -> list[dict[str, Any]]:
+    """Metrics of two runs: values, and b over a where both are positive numbers."""
+    rows = []
+    for key in COMPARED:
+        if key not in a.metrics and key not in b.metrics:
+            continue
+        x, y = a.metrics.get(key), b.metrics.get(key)
+        rows.append(
+            {"metric": key, "a": x, "b": y, "b_over_a": y / x if x and y is not None else None}
+        )
+    return rows
 
 
 def is_run(trace: Trace) -> bool:
@@ -520,7 +544,8 @@ def _explain(result: Result) -> list[dict[str, Any]]:
     ]
 
 
-def _shown(key: str, value: Any) -> str:
+def shown(key: str, value: Any) -> str:
+    """A metric for people, with the unit that its name says."""
     if value is None:
         return "–"
     if isinstance(value, bool):

@@ -282,6 +282,19 @@ def test_simulate_keys_and_saved_run(lamina: Lamina, tmp_path: Path, sample_stor
         lamina("sql", "select median(ttft_s) as p50 from r", "--format", "json", *at).out
     )[0]["p50"]
     assert p50 == pytest.approx(d["ttft_p50_s"], rel=1e-9)
+    shown = lamina("show", "r", *at)
+    assert "half see their first token" in shown.out
+    (tmp_path / "same.toml").write_text(
+        shown.out.split("spec (TOML, for --spec):\n")[1].split("\n\nllm_requests:")[0]
+    )
+    again = lamina(
+        "simulate", "sample", "--spec", "same.toml", "--save", "s", "--format", "json", *at
+    )
+    assert json.loads(again.out)["ttft_p99_s"] == d["ttft_p99_s"]
+    both = json.loads(lamina("compare", "r", "s", "--format", "json", *at).out)["lines"]
+    assert {x["b_over_a"] for x in both if x["a"]} == {1.0}
+    assert lamina("compare", "r", "s", "--gate", *at).code == 2
+    lamina("rm", "s", "--yes", *at)
     assert lamina("export", "r", "--to", "azure", "-o", "r.csv", *at).code == 0
     assert "power_w" in lamina("sql", "select * from r.power_samples limit 1", *at).out
 
