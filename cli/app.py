@@ -62,6 +62,8 @@ def run(argv: list[str]) -> int:
     try:
         code: Any = app(argv, prog_name="lamina-traces", standalone_mode=False)
         sys.stdout.flush()
+        if code == 130:  # Typer has caught the interrupt
+            _say("error", "interrupted")
         return code if isinstance(code, int) else 0
     except LaminaError as e:
         if os.environ.get("LAMINA_DEBUG"):
@@ -88,15 +90,21 @@ def run(argv: list[str]) -> int:
         _say("error", f"{e.strerror or e}{where}")
         return 1
     except Exception as e:
-        if not hasattr(
-            e, "format_message"
-        ):  # anything but a usage error of the command line is our defect
+        if hasattr(e, "format_message"):  # a usage error of the command line
+            context = getattr(e, "ctx", None)
+            path = context.command_path if context is not None else "lamina-traces"
+            text = (
+                str(e.format_message()).rstrip(".").replace("\n", " ").replace("Value error, ", "")
+            )
+            _say("error", text)
+            _say("hint", f"see {path} --help")
+            return 2
+        if os.environ.get("LAMINA_DEBUG"):
             raise
-        context = getattr(e, "ctx", None)
-        path = context.command_path if context is not None else "lamina-traces"
-        _say("error", str(e.format_message()).rstrip(".").replace("\n", " "))
-        _say("hint", f"see {path} --help")
-        return 2
+        first = str(e).splitlines()[0] if str(e) else "no message"
+        _say("error", f"a defect of lamina-traces, {type(e).__name__}: {first}")
+        _say("hint", "run it again with LAMINA_DEBUG=1 and report the traceback")
+        return 1
 
 
 def _say(label: str, text: str) -> None:

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
-from .options import From, OutputFormat, StoreAt, To, Where, WorkloadArgument
+from .options import (
+    Arrivals,
+    From,
+    OutputFormat,
+    Seed,
+    StoreAt,
+    To,
+    Where,
+    WorkloadArgument,
+    absolute,
+    reference,
+)
 from .output import clean, emit, emit_object, say, warn, write
 
 Replay = Literal["session", "open"]
@@ -16,7 +29,24 @@ Route = Literal["round-robin", "least-outstanding"]
 Model = Annotated[str, typer.Option("--model", help="Model shape (see: catalog models).")]
 Gpu = Annotated[str, typer.Option("--gpu", help="Accelerator (see: catalog gpus).")]
 Tp = Annotated[int, typer.Option("--tp", min=1, help="Tensor-parallel devices in a replica.")]
-Replicas = Annotated[int, typer.Option("--replicas", min=1, help="Copies of the engine.")]
+Replicas = Annotated[
+    int, typer.Option("--replicas", min=1, max=10_000, help="Copies of the engine.")
+]
+Spec = Annotated[
+    Path | None,
+    typer.Option(
+        "--spec",
+        help="A TOML file that states the deployment, in place of the flags; a saved run shows one (show RUN).",
+    ),
+]
+SloOption = Annotated[
+    str | None,
+    typer.Option(
+        "--slo",
+        metavar="ttft.p99=2s,…",
+        help="Limits on ttft, tpot, e2e, queue; exit 3 when one is missed.",
+    ),
+]
 
 
 def simulate(
@@ -31,12 +61,7 @@ def simulate(
     route: Annotated[
         Route, typer.Option("--route", help="How requests are spread over replicas.")
     ] = "round-robin",
-    spec: Annotated[
-        Path | None,
-        typer.Option(
-            "--spec", help="A TOML file that states the deployment; replaces the flags above."
-        ),
-    ] = None,
+    spec: Spec = None,
     with_: Annotated[
         list[str] | None,
         typer.Option(
@@ -52,10 +77,12 @@ def simulate(
             help="session: a later turn waits for the one before it; open: recorded arrivals.",
         ),
     ] = "session",
-    slo: Annotated[
-        str | None,
-        typer.Option("--slo", metavar="ttft.p99=2s,…", help="Limits; exit 3 when one is missed."),
+    arrivals: Arrivals = None,
+    rate: Annotated[
+        str | None, typer.Option("--rate", help="With --arrivals: the mean rate, as in 2/s.")
     ] = None,
+    seed: Seed = 0,
+    slo: SloOption = None,
     explain: Annotated[
         bool,
         typer.Option("--explain", help="Print every operator of a mean iteration and what binds."),
@@ -77,27 +104,35 @@ def simulate(
     Example: lamina-traces simulate azure-code --model llama-3.1-8b --gpu h100-sxm --explain
     """
     from lamina_traces import runs, techniques, workloads
-    from lamina_traces.errors import CheckFailed
+    from lamina_traces.errors import CheckFailed, UsageError
     from lamina_traces.store import Store
+    from lamina_traces.units import parse_rate
 
-    deployment = runs.deployment(
-        spec, model, gpu, tp=tp, replicas=replicas, dtype=dtype, route=route
-    )
+    deployment = serving_spec(spec, model, gpu, tp, replicas, dtype, route)
     limits = runs.parse_slo(slo) if slo else None
     using = [techniques.parse(t) for t in with_ or []]
+    poisson = None if arrivals is None else absolute(None if rate is None else parse_rate(rate))
+    if arrivals is None and rate is not None:
+        raise UsageError(
+            "--rate goes with --arrivals poisson",
+            "scale a workload with: lamina-traces generate PROFILE --rate x2",
+        )
     trace = workloads.selected(workloads.trace(workload, store=store, say=say), where, from_, to)
-    run = runs.simulate(
-        trace,
-        deployment,
-        replay=replay,
-        slo=limits,
-        using=using,
-        name=save or f"{trace.name} on {deployment.model}",
-    )
+    if poisson is not None:
+        trace = workloads.with_poisson(trace, poisson, seed, say=say)
+    with compiling():
+        run = runs.simulate(
+            trace,
+            deployment,
+            replay=replay,
+            slo=limits,
+            using=using,
+            name=save or f"{trace.name} on {deployment.model}",
+        )
     warn(run.notices)
     if save is not None:
         run.save(Store(store), save, replace=replace)
-        say(f"saved the run; next: lamina-traces report {save} -o {save}.html")
+        say(f"saved the run; next: lamina-traces report {reference(save)}")
     if fmt in ("json", "jsonl"):
         emit_object(run.to_dict())
     else:
@@ -109,6 +144,40 @@ def simulate(
         )
 
 
+_FLAGS = ("llama-3.1-8b", "h100-sxm", 1, 1, "bf16", "round-robin")
+"""defaults of model, gpu, tp, replicas, dtype, route."""
+
+
+def serving_spec(spec: Path | None, *flags: Any) -> Any:
+    """The serving spec of a file or of the flags, not of both."""
+    from lamina_traces import runs
+    from lamina_traces.errors import UsageError
+
+    if spec is not None and flags != _FLAGS:
+        names = ("--model", "--gpu", "--tp", "--replicas", "--dtype", "--route")
+        given = [n for n, f, d in zip(names, flags, _FLAGS, strict=True) if f != d]
+        raise UsageError(
+            f"--spec states the deployment, and so do {', '.join(given)}",
+            "change the file, or leave it out",
+        )
+    model, gpu, tp, replicas, dtype, route = flags
+    return runs.deployment(spec, model, gpu, tp=tp, replicas=replicas, dtype=dtype, route=route)
+
+
+@contextmanager
+def compiling() -> Iterator[None]:
+    """Says so when the serving clock must be compiled first, and when the result cannot be kept."""
+    from lamina_traces.simulator import compiled
+
+    if not compiled.is_kept():
+        say("compiling the serving clock, once: about ten seconds")
+    yield
+    if compiled.outcome()["unsaved"]:
+        say(
+            f"warning: compiled code cannot be kept in {compiled.cache_folder()}; set LAMINA_CACHE_DIR to a writable folder [compile-cache]"
+        )
+
+
 def print_run(run: Any, fmt: str, *, explain: bool) -> None:
     """The tables of a run."""
     if fmt in ("table", "md"):
@@ -117,7 +186,12 @@ def print_run(run: Any, fmt: str, *, explain: bool) -> None:
         for line in run.missing():
             say(f"note: {line}")
         write("\n")
-        emit(run.metric_rows(), fmt)
+        rows = run.metric_rows()
+        emit(
+            rows,
+            fmt,
+            ["metric", "value", "note"] if any(r["note"] for r in rows) else ["metric", "value"],
+        )
     else:
         emit(
             [{"metric": k, "value": v} for k, v in run.metrics.items() if not k.endswith("_why")],

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import From, OutputFormat, Seed, StoreAt, To, TraceArgument, Where
+from .options import (
+    Arrivals,
+    From,
+    OutputFormat,
+    Seed,
+    StoreAt,
+    To,
+    TraceArgument,
+    Where,
+    absolute,
+    reference,
+)
 from .output import clean, emit, emit_object, say, table, warn, write, write_file
 from .progress import counting
 
@@ -49,7 +61,13 @@ def fit(
     profile = characterize(chosen, by=by, name=name)
     if output is not None:
         write_file(output, profile.dumps())
-        say(f"wrote {output}; next: lamina-traces generate {output} --rate x2 --name load")
+        quoted = shlex.quote(str(output))
+        follow = (
+            f"generate {quoted} --rate x2 --name load"
+            if "llm_requests" in profile.parts
+            else f"report {quoted}"
+        )
+        say(f"wrote {output}; next: lamina-traces {follow}")
     print_profile(profile, fmt)
 
 
@@ -146,6 +164,7 @@ def generate(
         str | None,
         typer.Option("--rate", help="Mean rate: 12/s, 300/min, or x2 for twice the profile's own."),
     ] = None,
+    arrivals: Arrivals = None,
     seed: Seed = 0,
     shard: Annotated[
         str | None,
@@ -190,22 +209,24 @@ def generate(
         )
     if rows is not None and duration is not None:
         raise UsageError("-n and --duration both say how much", "give one of them")
+    asked = None if rate is None else parse_rate(rate)
     law = workloads.open_profile(profile, store=store, say=say)
+    if arrivals is not None:
+        law = generator.with_poisson(law, absolute(asked))
     part = None if shard is None else generator.Shard.parse(shard)
     plan = generator.plan(
         law,
         duration_ns=None if duration is None else parse_duration_ns(duration),
         rows=rows,
-        rate=None if rate is None else parse_rate(rate),
+        rate=None if arrivals is not None else asked,
         seed=seed,
     )
     blocks = generator.shard_blocks(plan, part)
     expected = int(plan.row_from[blocks.stop] - plan.row_from[blocks.start])
     with counting("generated", expected, "rows") as tick:
         if output is not None:
-            made, digest = workloads.write_parquet(
-                output, plan, shard=part, threads=threads, progress=tick
-            )
+            made = workloads.write_parquet(output, plan, shard=part, threads=threads, progress=tick)
+            n, digest, last_ns = made.rows, made.row_hash, made.last_ns
         else:
             trace = workloads.store_generated(
                 Store(store),
@@ -216,13 +237,16 @@ def generate(
                 replace=replace,
                 progress=tick,
             )
-            made, digest = trace.manifest.rows, str(trace.manifest.row_hash)
+            n, digest = trace.manifest.rows, str(trace.manifest.row_hash)
+            last_ns = trace.manifest.arrival_last_ns
+    # with -n the trace ends with its last request, with --duration when the time is over
+    duration_s = (plan.duration_ns if rows is None else last_ns or 0) / 1e9
     facts = {
         "name": name,
         "path": None if output is None else str(output),
-        "rows": made,
-        "duration_s": plan.duration_ns / 1e9,
-        "requests_per_s": plan.rows / (plan.duration_ns / 1e9),
+        "rows": n,
+        "duration_s": duration_s,
+        "requests_per_s": plan.rows / duration_s if duration_s > 0 and part is None else None,
         "seed": seed,
         "shard": shard,
         "row_hash": digest,
@@ -232,14 +256,16 @@ def generate(
     if fmt in ("json", "jsonl"):
         emit_object(facts)
     else:
-        write(
-            clean(
-                f"{name or output}: {made:,} requests over {format_seconds(plan.duration_ns / 1e9)} from {law.name}, seed {seed}, row hash {digest}"
-            )
-            + "\n"
-        )
-    target = name if name is not None else str(output)
-    say(f"next: lamina-traces export {target} --to mooncake -o {Path(target).stem}.jsonl")
+        what = f"{n:,} request{'' if n == 1 else 's'} over {format_seconds(duration_s)} from {law.name}"
+        cut = f", shard {shard}" if shard else ""
+        write(clean(f"{name or output}: {what}{cut}, seed {seed}, row hash {digest}") + "\n")
+    if not n:
+        say("warning: no request falls into this time; raise --duration or --rate [empty]")
+        return
+    target = reference(name) if name is not None else shlex.quote(str(output))
+    say(
+        f"next: lamina-traces export {target} --to mooncake -o {shlex.quote(Path(name or str(output)).stem)}.jsonl"
+    )
 
 
 def compare(
@@ -254,6 +280,8 @@ def compare(
         bool, typer.Option("--gate", help="Exit 3 when a line is over its limit.")
     ] = False,
     where: Where = None,
+    from_: From = None,
+    to: To = None,
     fmt: OutputFormat = "table",
     store: StoreAt = None,
 ) -> None:
@@ -266,7 +294,7 @@ def compare(
     from lamina_traces.fidelity import compare as score
 
     first, second = (
-        workloads.selected(workloads.trace(x, store=store, say=say), where, None, None)
+        workloads.selected(workloads.trace(x, store=store, say=say), where, from_, to)
         for x in (a, b)
     )
     if runs.is_run(first) and runs.is_run(second):
@@ -289,16 +317,25 @@ def compare(
             for x in card.lines
         ]
         emit(rows, fmt)
-    failed = card.failed
-    say(
-        f"{len(failed)} of {sum(x.limit is not None for x in card.lines)} gated lines are over their limit"
-        if failed
-        else "every gated line is within its limit"
-    )
+    judged, failed = card.judged, card.failed
+    gated = sum(x.limit is not None for x in card.lines)
+    if failed:
+        say(f"{len(failed)} of {len(judged)} judged lines are over their limit")
+    elif judged:
+        say(f"every judged line is within its limit ({len(judged)})")
+    else:
+        say("no line could be judged")
+    if len(judged) < gated:
+        say(f"not judged: {gated - len(judged)} of {gated} lines with a limit (see the notes)")
+    if gate and not judged:
+        raise CheckFailed(
+            f"{card.b} cannot be judged against {card.a}",
+            "the traces are too small, or record nothing that has a limit",
+        )
     if gate and failed:
         raise CheckFailed(
             f"{card.b} is not like {card.a}: " + ", ".join(x.metric for x in failed),
-            "the limits are fixed thresholds; see docs/architecture.md",
+            "fit a longer trace, or look at both with: lamina-traces report B --against A",
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -84,4 +84,31 @@ TimeZone = Annotated[
     ),
 ]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
+Arrivals = Annotated[
+    Literal["poisson"] | None,
+    typer.Option("--arrivals", help="Poisson arrivals at --rate in place of recorded ones."),
+]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+
+def absolute(rate: Any) -> float:
+    """The rate that --arrivals needs, per second; a factor has nothing to multiply."""
+    from lamina_traces.errors import UsageError
+
+    if rate is None or rate.per_s is None:
+        raise UsageError("--arrivals needs a rate of its own", "add --rate 2/s")
+    return float(rate.per_s)
+
+
+def reference(name: str) -> str:
+    """How to name a stored trace on a command line: quoted, and with its scope where the name alone would
+    mean a file or a library profile."""
+    import shlex
+
+    from lamina_traces.profile import library_names
+    from lamina_traces.workloads import is_path
+
+    plain = not (
+        is_path(name) or name.startswith(("-", "store:", "library:")) or name in library_names()
+    )
+    return shlex.quote(name if plain else f"store:{name}")

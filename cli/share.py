@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from .decide import Gpu, Model, Replicas, Tp
-from .options import StoreAt
+from .decide import Gpu, Model, Replicas, SloOption, Spec, Tp, compiling, serving_spec
+from .options import From, StoreAt, To, Where
 from .output import clean, say, warn, write
 
 
@@ -35,6 +35,11 @@ def report(
     gpu: Gpu = "h100-sxm",
     tp: Tp = 1,
     replicas: Replicas = 1,
+    spec: Spec = None,
+    slo: SloOption = None,
+    where: Where = None,
+    from_: From = None,
+    to: To = None,
     store: StoreAt = None,
 ) -> None:
     """Write a report: one offline HTML page.
@@ -43,23 +48,30 @@ def report(
     """
     from lamina_traces import fidelity, runs, workloads
     from lamina_traces.characterization import characterize
+    from lamina_traces.errors import ModelError
     from lamina_traces.reports import write_report
 
     found = workloads.resolve(what, store=store, say=say)
     if isinstance(found, workloads.Profile):
-        profile, trace = found, workloads.trace(what, store=store)
+        profile = found
+        trace = (
+            workloads.trace(what, store=store, say=say) if "llm_requests" in found.parts else None
+        )
     else:
-        trace = found
+        trace = workloads.selected(found, where, from_, to)
         profile = characterize(trace)
     run = None
-    if runs.is_run(trace):
+    if trace is not None and runs.is_run(trace):
         run = runs.Run.load(trace)
-    elif (
-        "llm_requests" in trace.tables and profile.aspect("arrivals") and profile.aspect("lengths")
-    ):
-        run = runs.simulate(trace, runs.deployment(None, model, gpu, tp=tp, replicas=replicas))
+    elif trace is not None and "llm_requests" in trace.tables:
+        deployment = serving_spec(spec, model, gpu, tp, replicas, "bf16", "round-robin")
+        try:
+            with compiling():
+                run = runs.simulate(trace, deployment, slo=runs.parse_slo(slo) if slo else None)
+        except ModelError as e:
+            say(f"warning: no simulation: {e.message} [not-simulated]")
     card = None
-    if against is not None:
+    if against is not None and trace is not None:
         card = fidelity.compare(workloads.trace(against, store=store, say=say), trace)
     path = output if output is not None else Path(f"{_stem(what)}.html")
     size = write_report(
@@ -74,12 +86,28 @@ def report(
         write(clean(f.text) + "\n")
     if run is not None:
         write(clean(run.headline()) + "\n")
-    write(clean(f"report: {path} ({size / 1e6:.1f} MB)") + "\n")
+    write(clean(f"report: {path} ({_size(size)})") + "\n")
+
+
+def _size(n: int) -> str:
+    return f"{n / 1e6:.1f} MB" if n >= 1e6 else f"{n / 1e3:.0f} kB"
+
+
+_SUFFIXES = {".gz", ".zst", ".csv", ".jsonl", ".json", ".parquet", ".txt", ".log"}
 
 
 def _stem(what: str) -> str:
-    name = Path(what.split(":", 1)[-1]).name
-    return Path(name).stem or "report"
+    """A file name for the page: the trace's own name, or the file's without its suffixes."""
+    path = Path(
+        Path(what).name
+        if Path(what).exists()
+        else what.removeprefix("store:").removeprefix("library:")
+    )
+    while path.suffix in _SUFFIXES:
+        path = path.with_suffix("")
+    return (
+        "".join(c if c.isalnum() or c in "._- " else "_" for c in path.name).strip(". ") or "report"
+    )
 
 
 def demo(

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from .options import (
+    Arrivals,
     As,
     From,
     Map,
     OutputFormat,
+    Seed,
     StoreAt,
     TimeUnitOption,
     TimeZone,
@@ -20,6 +22,8 @@ from .options import (
     TraceArgument,
     Where,
     Yes,
+    absolute,
+    reference,
 )
 from .output import clean, clean_lines, emit, emit_object, say, table, warn, write
 from .progress import reading
@@ -99,7 +103,7 @@ def ingest(
         emit_object(trace.manifest.to_dict())
     else:
         write(clean(f"{trace.name}: {_size(trace)}; {trace.manifest.summary_line()}") + "\n")
-    say(f"next: lamina-traces fit {_quoted(trace.name)}")
+    say(f"next: lamina-traces fit {reference(trace.name)}")
 
 
 def _print_preview(p: Preview, fmt: str) -> None:
@@ -301,6 +305,11 @@ def export(
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")],
     where: Where = None,
+    arrivals: Arrivals = None,
+    rate: Annotated[
+        str | None, typer.Option("--rate", help="With --arrivals: the mean rate, as in 2/s.")
+    ] = None,
+    seed: Seed = 0,
     fmt: OutputFormat = "table",
     store: StoreAt = None,
 ) -> None:
@@ -309,8 +318,12 @@ def export(
     Example: lamina-traces export azure-code --to mooncake -o azure.jsonl
     """
     from lamina_traces import workloads
+    from lamina_traces.units import parse_rate
 
     chosen = workloads.selected(workloads.trace(trace, store=store, say=say), where, None, None)
+    if arrivals is not None:
+        poisson = absolute(None if rate is None else parse_rate(rate))
+        chosen = workloads.with_poisson(chosen, poisson, seed, say=say)
     summary = workloads.export(chosen, to_target, output)
     if fmt in ("json", "jsonl"):
         emit_object(summary.to_dict())
@@ -363,9 +376,3 @@ def _size(trace: Trace) -> str:
     m = trace.manifest
     span = "" if m.span_s is None else f" over {format_seconds(m.span_s)}"
     return f"{format_count(m.rows)} rows of {m.main_table}{span}, read as {m.format}"
-
-
-def _quoted(name: str) -> str:
-    import shlex
-
-    return shlex.quote(name)

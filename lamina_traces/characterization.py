@@ -39,7 +39,8 @@ def characterize(trace: Trace, *, by: str | None = None, name: str | None = None
         streams = _streams_by(trace, table, by, notices)
     if not any(s.aspects for s in streams):
         raise ModelError(
-            f"nothing can be fitted to trace {trace.name!r}: " + "; ".join(n.text for n in notices),
+            f"nothing can be fitted to trace {trace.name!r}: "
+            + "; ".join(n.text for n in notices if n.subject in ASPECTS),
             f"lamina-traces show {trace.name!r}",
         )
     return Profile(
@@ -110,6 +111,7 @@ def _source(trace: Trace, table: str) -> dict[str, Any]:
         "tick_ns": m.tick_ns,
         "table": table,
         "rows": int(extent["events"]),
+        "selection": trace.selection,
         "span_s": span,
         "format": m.format,
         "licence": m.provenance.get("licence"),

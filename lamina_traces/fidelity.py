@@ -25,13 +25,19 @@ class ScoreCard:
     lines: tuple[Line, ...]
 
     @property
-    def failed(self) -> tuple[Line, ...]:
-        """Lines over their limit, and gated lines that could not be computed."""
-        return tuple(x for x in self.lines if x.limit is not None and not x.passed)
+    def judged(self) -> tuple[Line, ...]:
+        """Lines with a limit whose distance could be computed."""
+        return tuple(x for x in self.lines if x.passed is not None)
 
     @property
-    def passed(self) -> bool:
-        return not self.failed
+    def failed(self) -> tuple[Line, ...]:
+        """Lines over their limit."""
+        return tuple(x for x in self.judged if not x.passed)
+
+    @property
+    def passed(self) -> bool | None:
+        """None when not one line could be judged."""
+        return not self.failed if self.judged else None
 
     def to_dict(self) -> dict[str, Any]:
         return {

@@ -16,7 +16,7 @@ import json
 import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -100,12 +100,22 @@ def plan(
 ) -> Plan:
     """Run the skeleton pass. Give ``duration_ns`` or ``rows`` (default: the source's own span).
 
-    ``rate`` scales every stream alike (``x2`` or ``12/s`` for all streams together); the rate curve keeps its
-    shape in time and repeats after its end. Raises ModelError where the profile has no arrivals or lengths.
+    ``rate`` scales every stream alike: ``x2``, or ``12/s`` as the expected mean of all streams together over
+    ``duration_ns`` (without it, over the source's rate curve). The curve keeps its shape in time and repeats
+    after its end. Raises ModelError where the profile has no arrivals or lengths.
     """
     part = profile.part("llm_requests")
     laws = [_arrivals(profile, s) for s in part.streams]
     own = math.fsum(a.rate_per_s for a in laws)
+    if rate and rate.per_s is not None and duration_ns is not None:
+        # a rate asked for holds over the time asked for, not over the whole of the source's rate curve
+        ticks = math.fsum(_Clock(a, 1.0).ticks_until(duration_ns) for a in laws)
+        own = ticks / TICK / (duration_ns / NS_PER_S)
+        if own <= 0:
+            raise ModelError(
+                f"the first {duration_ns / NS_PER_S:g} s of profile {profile.name!r} are silent",
+                "raise --duration, or scale with --rate x2",
+            )
     target = rate.resolve(own) if rate else own
     if not (math.isfinite(target) and 0 < target <= MAX_RATE_PER_S):
         raise ModelError(
@@ -156,6 +166,23 @@ def plan(
         row_from=np.array(row_from, dtype=np.int64),
         rows=row_from[-1],
     )
+
+
+def with_poisson(profile: Profile, rate_per_s: float) -> Profile:
+    """The profile with Poisson arrivals in place of its own, the rate shared by the weights of its streams."""
+    part = profile.part("llm_requests")
+    total = math.fsum(s.weight for s in part.streams)
+    streams = tuple(
+        replace(
+            s,
+            aspects={
+                **s.aspects,
+                "arrivals": arrivals_aspect.poisson(rate_per_s * s.weight / total),
+            },
+        )
+        for s in part.streams
+    )
+    return replace(profile, parts={**profile.parts, "llm_requests": replace(part, streams=streams)})
 
 
 def generate(

@@ -54,6 +54,18 @@ MAIN_METRICS = {
 }
 """what the table of a run shows, in order."""
 
+CONTEXT = (
+    "request_id",
+    "session_id",
+    "turn",
+    "workload",
+    "service",
+    "model",
+    "tenant_id",
+    "slo_class",
+)
+"""recorded columns that a run's requests keep."""
+
 _COLUMNS = (
     "row_id",
     "arrival_ns",
@@ -84,8 +96,9 @@ def deployment(
 
 def requests_of(
     trace: Trace, *, replay: Replay = "session"
-) -> tuple[Requests, str, tuple[Notice, ...]]:
-    """The requests of a trace for the simulator, the replay mode that was possible, and what was left out.
+) -> tuple[Requests, str, pl.DataFrame, tuple[Notice, ...]]:
+    """The requests of a trace for the simulator, the replay mode that was possible, columns that ride along
+    (row for row), and what was left out.
 
     ``session``: a request waits for its recorded parents (``depends_on``), or, where the trace records
     sessions with delays, for the turn before it, and its recorded delay then passes. ``open``: recorded
@@ -96,35 +109,41 @@ def requests_of(
             f"trace {trace.name!r} holds no LLM requests",
             "simulate a trace of kind llm, or a workload profile",
         )
-    wanted = [c for c in _COLUMNS if trace.has(c)]
-    missing = [c for c in ("arrival_ns", "input_tokens", "output_tokens") if c not in wanted]
+    missing = [c for c in ("input_tokens", "output_tokens") if not trace.has(c)]
     if missing:
         raise ModelError(
             f"trace {trace.name!r} records no {', '.join(missing)}",
             "ingest it with --map naming these columns",
         )
-    frame = pl.DataFrame(pl.from_arrow(list(trace.batches("llm_requests", wanted)), schema=None))
+    if not trace.has("arrival_ns"):
+        raise ModelError(
+            f"trace {trace.name!r} records no arrival times",
+            "supply them with: --arrivals poisson --rate 2/s",
+        )
+    wanted = [c for c in dict.fromkeys((*_COLUMNS, *CONTEXT)) if trace.has(c)]
+    frame = trace.scan("llm_requests").select(wanted).collect()
     total = frame.height
-    frame = frame.filter(
-        pl.col("arrival_ns").is_not_null()
-        & (pl.col("input_tokens") >= 1)
-        & (pl.col("output_tokens") >= 1)
-    )
+    frame = frame.filter((pl.col("input_tokens") >= 1) & (pl.col("output_tokens") >= 1))
+    parents, delay = ([], None) if replay == "open" else _dependencies(frame)
+    if parents:
+        frame, parents, delay = _in_order(frame, parents, delay)
+    else:
+        frame = frame.filter(pl.col("arrival_ns").is_not_null())
     notices = []
     if frame.height < total:
         notices.append(
             Notice(
-                "no-lengths",
-                f"{total - frame.height:,} of {total:,} rows have no arrival, no input or no output tokens and are not simulated",
+                "left-out",
+                f"{total - frame.height:,} of {total:,} rows have no arrival (nor a turn to wait for), no input or no output "
+                "tokens and are not simulated",
                 "requests",
             )
         )
     if not frame.height:
         raise ModelError(
-            f"no row of {trace.name!r} can be simulated: none has an arrival and both lengths",
-            "look at it with: lamina-traces show",
+            f"no row of {trace.name!r} can be simulated: none of {total:,} has an arrival and both lengths",
+            "look at it with: lamina-traces show, and at --where, --from and --to",
         )
-    parents, delay = (None, None) if replay == "open" else _dependencies(frame)
     n = frame.height
     requests = Requests.make(
         frame["arrival_ns"].to_numpy(),
@@ -132,37 +151,66 @@ def requests_of(
         frame["output_tokens"].to_numpy(),
         row_id=frame["row_id"].to_numpy(),
         delay_ns=delay,
-        parents=parents,
+        parents=parents or None,
         priority=frame["priority"].fill_null(0).to_numpy()
         if "priority" in frame.columns
         else np.zeros(n, np.int64),
     )
-    return requests, "session" if parents is not None else "open", tuple(notices)
+    context = frame.select(c for c in CONTEXT if c in frame.columns)
+    return requests, "session" if parents else "open", context, tuple(notices)
 
 
-def _dependencies(frame: pl.DataFrame) -> tuple[list[list[int]] | None, Ints | None]:
-    """Parents as positions, and delays; (None, None) where the trace records neither."""
-    n = frame.height
-    delay = np.zeros(n, np.int64)
+def _in_order(
+    frame: pl.DataFrame, parents: list[list[int]], delay: Ints | None
+) -> tuple[pl.DataFrame, list[list[int]], Ints]:
+    """Rows that can be released, in the order of the simulator: a turn without a recorded arrival stands at
+    its parent's, parents before children. What waits for a row that is left out is left out."""
+    arrival = frame["arrival_ns"].to_list()
+    row = frame["row_id"].to_list()
+    order = sorted(range(frame.height), key=lambda i: row[i])
+    at: dict[int, int] = {}
+    for i in order:
+        before = [p for p in parents[i] if p in at]
+        if len(before) < len(parents[i]) or (arrival[i] is None and not before):
+            continue
+        at[i] = max([arrival[i] or 0, *(at[p] for p in before)] if before else [arrival[i]])
+    kept = sorted(at, key=lambda i: (at[i], row[i]))
+    position = {i: n for n, i in enumerate(kept)}
+    nominal = pl.Series("arrival_ns", [at[i] for i in kept], dtype=pl.Int64)
+    waits = np.zeros(frame.height, np.int64) if delay is None else delay
+    return (
+        frame[kept].with_columns(nominal),
+        [[position[p] for p in parents[i]] for i in kept],
+        waits[np.array(kept, dtype=np.int64)],
+    )
+
+
+def _dependencies(frame: pl.DataFrame) -> tuple[list[list[int]], Ints | None]:
+    """Parents as positions in the frame, and delays; ([], None) where the trace records neither."""
+    delay = np.zeros(frame.height, np.int64)
     if "delay_after_parent_ns" in frame.columns:
         delay = frame["delay_after_parent_ns"].fill_null(0).to_numpy().astype(np.int64)
     if "depends_on" in frame.columns:
         position = {int(r): i for i, r in enumerate(frame["row_id"].to_list())}
-        parents = [
-            [position[p] for p in (d or []) if p in position] for d in frame["depends_on"].to_list()
-        ]
-        return parents, delay
+        depends = frame["depends_on"].to_list()
+        return [[position[p] for p in (d or []) if p in position] for d in depends], delay
     if "session_id" in frame.columns and "delay_after_parent_ns" in frame.columns:
         before: dict[str, int] = {}
-        parents = []
+        parents: list[list[int]] = [[] for _ in range(frame.height)]
         follows = frame["delay_after_parent_ns"].is_not_null().to_list()
-        for i, session in enumerate(frame["session_id"].to_list()):
-            known = session is not None and follows[i] and session in before
-            parents.append([before[session]] if known else [])
-            if session is not None:
-                before[session] = i
-        return parents, delay
-    return None, None
+        sessions = frame["session_id"].to_list()
+        row = frame["row_id"].to_list()
+        for i in sorted(
+            range(frame.height), key=lambda i: row[i]
+        ):  # a session's turns are in source order
+            session = sessions[i]
+            if session is None:
+                continue
+            if follows[i] and session in before:
+                parents[i] = [before[session]]
+            before[session] = i
+        return (parents, delay) if any(parents) else ([], None)
+    return [], None
 
 
 def simulate(
@@ -175,7 +223,7 @@ def simulate(
     name: str | None = None,
 ) -> Run:
     """Replay a trace on a spec, with techniques applied in order. Raises ModelError where the trace or the spec cannot be simulated."""
-    requests, mode, left_out = requests_of(trace, replay=replay)
+    requests, mode, context, left_out = requests_of(trace, replay=replay)
     techniques.check(using)
     requests = techniques.apply_requests(using, requests)
     spec = techniques.apply_spec(using, spec)
@@ -194,6 +242,7 @@ def simulate(
             "rate_per_s": len(requests) / span_s if span_s > 0 else None,
             "span_s": span_s,
             "replay": mode,
+            "selection": trace.selection,
             "row_hash": trace.manifest.row_hash,
             "input_sha256": [i.sha256 for i in trace.manifest.inputs],
         },
@@ -202,7 +251,7 @@ def simulate(
         techniques=tuple(str(a) for a in using),
         metrics=_metrics(result),
         slo=tuple(_verdict(v) for v in verdicts),
-        requests=_requests_frame(requests, result),
+        requests=pl.concat([_requests_frame(requests, result), context], how="horizontal"),
         windows=_windows_frame(result),
         power=_power_frame(result),
         explain=_explain(result),
@@ -241,28 +290,32 @@ class Run:
     @property
     def slo_text(self) -> str:
         """The limits that were missed."""
-        return "; ".join(
-            f"{v['limit']} (observed {format_seconds(v['observed_s'])})"
-            for v in self.slo
-            if not v["ok"]
-        )
+        return "; ".join(f"{v['limit']} ({self._observed(v)})" for v in self.slo if not v["ok"])
+
+    def _observed(self, v: Mapping[str, Any]) -> str:
+        if v["observed_s"] is not None:
+            return f"observed {format_seconds(v['observed_s'])}"
+        share = self.metrics.get("slo_attainment")
+        if v["each"] and share is not None:
+            return f"{share:.1%} of the requests meet all limits"
+        return "not observed: the metric is undefined"
 
     def headline(self) -> str:
         """The run in one sentence."""
         d, m = self.deployment, self.metrics
-        text = f"{format_count(self.workload['requests'])} requests of {self.workload['name']} on {d['text']}: "
+        n = self.workload["requests"]
+        text = f"{_counted(n, 'request')} of {self.workload['name']} on {d['text']}: "
+        if m.get("requests_rejected"):
+            text += f"{format_count(m['requests_rejected'])} can never fit and are rejected; "
         if m.get("saturated"):
             return text + "more arrive than it can serve, so there is no steady state."
+        p50, p99 = m.get("ttft_p50_s"), m.get("ttft_p99_s")
         first = (
-            f"half see their first token within {format_seconds(m['ttft_p50_s'])}"
-            if m.get("ttft_p50_s") is not None
-            else "too few for percentiles"
+            "too few for percentiles"
+            if p50 is None
+            else f"half see their first token within {format_seconds(p50)}"
         )
-        last = (
-            f", 99% within {format_seconds(m['ttft_p99_s'])}"
-            if m.get("ttft_p99_s") is not None
-            else ""
-        )
+        last = "" if p99 is None else f", 99% within {format_seconds(p99)}"
         busy = (
             f"; the engine is busy {m['busy_frac']:.0%} of the time"
             if m.get("busy_frac") is not None
@@ -294,7 +347,7 @@ class Run:
             {
                 "metric": f"slo {v['limit']}",
                 "value": format_seconds(v["observed_s"]),
-                "note": "met" if v["ok"] else "missed",
+                "note": "met" if v["ok"] else f"missed: {self._observed(v)}",
             }
             for v in self.slo
         ]
@@ -317,14 +370,16 @@ class Run:
         ]
 
     def missing(self) -> list[str]:
-        """Why latencies are missing: one sentence for each statistic."""
-        out: dict[str, tuple[list[str], str]] = {}
+        """Why latencies are missing: one sentence for each reason."""
+        out: dict[str, tuple[list[str], list[str]]] = {}
         for name in ("ttft", "tpot", "e2e", "queue"):
             for stat in ("mean", "p50", "p90", "p95", "p99", "p99.9"):
                 why = self.metrics.get(f"{name}_{stat}_s_why")
                 if why is not None:
-                    out.setdefault(stat, ([], str(why)))[0].append(name)
-        return [f"no {stat} of {', '.join(names)}: {why}" for stat, (names, why) in out.items()]
+                    stats, names = out.setdefault(str(why), ([], []))
+                    stats += [stat] * (stat not in stats)
+                    names += [name] * (name not in names)
+        return [f"no {', '.join(s)} of {', '.join(n)}: {why}" for why, (s, n) in out.items()]
 
     def facts(self) -> dict[str, Any]:
         """What goes into the manifest: everything but the frames."""
@@ -455,9 +510,14 @@ def _verdict(v: Verdict) -> dict[str, Any]:
     return {
         "limit": str(v.limit),
         "limit_s": v.limit.limit_s,
+        "each": v.limit.stat is None,
         "observed_s": v.observed_s,
-        "ok": v.ok,
+        "ok": bool(v.ok),
     }
+
+
+def _counted(n: int, noun: str) -> str:
+    return f"{format_count(n)} {noun}{'' if n == 1 else 's'}"
 
 
 def _requests_frame(requests: Requests, result: Result) -> pl.DataFrame:
@@ -550,7 +610,7 @@ def shown(key: str, value: Any) -> str:
         return "–"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if key.endswith("_per_s") or "_per_" in key:
+    if key.endswith(("_per_s", "_req_s")) or "_per_" in key:
         return format_number(float(value))
     if key.endswith("_s"):
         return format_seconds(float(value))

@@ -12,10 +12,12 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 
@@ -83,7 +85,7 @@ def resolve(
             )
         if stored:
             return opened.trace(text)
-        if text.endswith(".json") and _is_profile(Path(text)):
+        if _is_profile(Path(text)):
             return Profile.load(text)
         found = temporary_store().ingest([text], **reading)
         say(f"read {text} into a temporary store: {found.manifest.summary_line()}")
@@ -129,6 +131,35 @@ def trace(text: str, *, store: Path | None = None, say: Say = _silent, **reading
     )
     say(
         f"generated {format_count(made.manifest.rows)} rows from profile {found.name} (seed 0) into a temporary store"
+    )
+    return made
+
+
+def with_poisson(chosen: Trace, rate_per_s: float, seed: int, *, say: Say = _silent) -> Trace:
+    """A copy of a trace in a temporary store whose rows, in source order, arrive as a Poisson process.
+
+    For traces that record no arrivals, and for studies: recorded arrivals are replaced.
+    """
+    rng = np.random.Generator(np.random.Philox(seed))
+    with temporary_store().writer(
+        f"{chosen.name} poisson", kind="llm", nature="derived", replace=True
+    ) as writer:
+        frame = chosen.scan("llm_requests").sort("row_id").collect()
+        t = np.cumsum(rng.exponential(1 / rate_per_s, frame.height))
+        arrival = pl.Series("arrival_ns", np.floor(t * NS_PER_S).astype(np.int64))
+        writer.write("llm_requests", frame.with_columns(arrival))
+        made = writer.commit(
+            clock="relative",
+            format=chosen.manifest.format,
+            inputs=chosen.manifest.inputs,
+            provenance={
+                "trace": chosen.name,
+                "arrivals": f"poisson {rate_per_s:g}/s",
+                "seed": seed,
+            },
+        )
+    say(
+        f"arrivals of {chosen.name} are a Poisson process of {rate_per_s:g} per second (seed {seed}), not recorded ones"
     )
     return made
 
@@ -201,17 +232,17 @@ def store_generated(
     progress: Callable[[int], None] | None = None,
 ) -> Trace:
     """Generate a plan into the store, streaming; the manifest carries the row hash and the provenance."""
-    total = 0
+    made = Generated(0, 0, None)
     with store.writer(name, kind="llm", nature="synthetic", replace=replace) as writer:
         for frame in generator.frames(p, shard=shard, threads=threads):
             writer.write("llm_requests", frame)
-            total = (total + generator.frame_hash(frame)) % 2**64
+            made = made.and_(frame)
             if progress:
                 progress(frame.height)
         return writer.commit(
             clock="relative",
             format="lamina",
-            row_hash=f"{total:016x}",
+            row_hash=made.row_hash,
             provenance=provenance(p, shard),
         )
 
@@ -223,19 +254,18 @@ def write_parquet(
     shard: generator.Shard | None = None,
     threads: int = 1,
     progress: Callable[[int], None] | None = None,
-) -> tuple[int, str]:
-    """Generate a plan into one Parquet file, whole or not at all; returns (rows, row hash).
+) -> Generated:
+    """Generate a plan into one Parquet file, whole or not at all.
 
     The file's metadata hold the provenance under ``lamina_traces``.
     """
     temporary = path.with_name(f".{path.name}.partial")
-    total = rows = 0
+    made = Generated(0, 0, None)
     try:
         with _Sink(temporary) as sink:
             for frame in generator.frames(p, shard=shard, threads=threads):
                 sink.add(frame)
-                total = (total + generator.frame_hash(frame)) % 2**64
-                rows += frame.height
+                made = made.and_(frame)
                 if progress:
                     progress(frame.height)
             facts = {"clock": "relative", "origin_ns": None, "nature": "synthetic"}
@@ -249,7 +279,27 @@ def write_parquet(
         ) from e
     finally:
         temporary.unlink(missing_ok=True)
-    return rows, f"{total:016x}"
+    return made
+
+
+@dataclass(frozen=True)
+class Generated:
+    """What was generated: rows, the sum of their hashes modulo 2⁶⁴, and the last arrival (ns)."""
+
+    rows: int
+    hash_sum: int
+    last_ns: int | None
+
+    def and_(self, frame: pl.DataFrame) -> Generated:
+        """With the rows of one more frame."""
+        last = frame["arrival_ns"][-1] if frame.height else self.last_ns
+        return Generated(
+            self.rows + frame.height, (self.hash_sum + generator.frame_hash(frame)) % 2**64, last
+        )
+
+    @property
+    def row_hash(self) -> str:
+        return f"{self.hash_sum:016x}"
 
 
 class _Sink:

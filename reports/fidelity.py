@@ -27,13 +27,16 @@ def section(card: ScoreCard) -> Section:
         )
         for x in card.lines
     )
-    over = len(card.failed)
-    gated = sum(x.limit is not None for x in card.lines)
-    text = (
-        f"“{card.b}” stays within all {gated} limits of “{card.a}”."
-        if card.passed
-        else f"“{card.b}” misses {over} of {gated} limits when compared with “{card.a}”."
-    )
+    judged = len(card.judged)
+    unjudged = sum(x.limit is not None for x in card.lines) - judged
+    if not judged:
+        text = f"“{card.b}” could not be judged against “{card.a}”."
+    elif card.failed:
+        text = f"“{card.b}” misses {len(card.failed)} of {judged} limits when compared with “{card.a}”."
+    else:
+        text = f"“{card.b}” stays within all {judged} limits of “{card.a}”."
+    if judged and unjudged:
+        text += f" {unjudged} more could not be computed."
     table = Table(
         ("aspect", "distance", "value", "limit", "", "unit", "note"), rows, "llrrlll", wide=True,
         notes=("Every distance is 0 when the traces agree. The limits are not calibrated on held-out data: a tripwire, not a proof.",),

@@ -153,6 +153,13 @@ class Arrivals:
         return next((d.idc for d in self.dispersion if d.window_s == window_s), None)
 
     def findings(self) -> list[Finding]:
+        if not self.events:
+            return [
+                Finding(
+                    NAME,
+                    f"Arrivals are not recorded: a Poisson process of {format_number(self.rate_per_s)} per second is assumed.",
+                )
+            ]
         out = [
             Finding(
                 NAME,
@@ -306,12 +313,13 @@ def fit(trace: Trace, notices: list[Notice]) -> Arrivals | None:
             )
         )
     if events < 20:
+        what = (
+            "no arrival times are recorded"
+            if not events
+            else f"{events} arrivals are too few to fit"
+        )
         notices.append(
-            Notice(
-                "too-few-rows",
-                f"{events} arrivals are too few to fit arrivals; simulate with --arrivals poisson --rate R",
-                NAME,
-            )
+            Notice("too-few-rows", f"{what}; supply them with: --arrivals poisson --rate 2/s", NAME)
         )
         return None
     first, last = int(extent["first_ns"]), int(extent["last_ns"])
@@ -327,7 +335,7 @@ def fit(trace: Trace, notices: list[Notice]) -> Arrivals | None:
     zero_share = float(gaps.n[gaps.x == 0].sum() / gaps.rows)
     per_tick = events * tick_s / span_s if tick_s else 0.0
     batched = zero_share > 0.5
-    coarse = tick_s > COARSE_TICK * gaps.mean
+    coarse = tick_s > COARSE_TICK * gaps.mean and zero_share > 0  # a periodic load has no zero gaps
     if batched or coarse:
         text = (
             f"{zero_share:.1%} of the gaps are zero"
@@ -499,6 +507,28 @@ def sample(arrivals: Arrivals, rng: np.random.Generator, size: int) -> Array:
     return arrivals.unit_gaps.quantile(rng.random(size)) / _grid_mean(arrivals.unit_gaps)
 
 
+def poisson(rate_per_s: float) -> Arrivals:
+    """Arrivals that were not measured: a Poisson process, for traces and profiles that record none."""
+    q = np.clip(np.linspace(0.0, 1.0, GRID_KNOTS), 0.0, 1 - 1e-4)
+    grid = Grid(significant(-np.log1p(-q), 7), 1.0, 0.0)
+    return Arrivals(
+        events=0,
+        span_s=3600.0,
+        rate_per_s=rate_per_s,
+        tick_s=0.0,
+        quantum_s=0.0,
+        zero_gap_share=0.0,
+        cv=1.0,
+        cv_without_longest=1.0,
+        dispersion=(),
+        window_s=3600.0,
+        rate_curve=np.ones(1),
+        rate_signal=1.0,
+        unit_gaps=grid,
+        families=(),
+    )
+
+
 def first_gap(arrivals: Arrivals, rng: np.random.Generator) -> float:
     """Operational time to the first arrival of an equilibrium renewal process: a uniform part of a
     length-biased gap. With it the expected number of arrivals until t is exactly Λ(t) (Cox 1962, §2.2)."""
@@ -531,7 +561,8 @@ def score(a: Trace, b: Trace) -> list[Line]:
         extent = trace.query("arrivals/extent").to_pylist()[0]
         if int(extent["with_arrival"]) < 20 or extent["last_ns"] <= extent["first_ns"]:
             return [
-                Line(NAME, m, None, limit, note="too few arrivals") for m, limit in LIMITS.items()
+                Line(NAME, m, None, limit, note="fewer than 20 arrivals, or no span")
+                for m, limit in LIMITS.items()
             ]
         span = int(extent["last_ns"]) - int(extent["first_ns"])
         measured.append((extent, span, gap_counts(trace)))

@@ -290,14 +290,11 @@ def score(a: Trace, b: Trace) -> list[Line]:
                 note="" if enough else "too few rows",
             )
         )
-    rho = [_finite(t.query("lengths/rank_correlation").to_pylist()[0]["spearman"]) for t in (a, b)]
+    rho = [t.query("lengths/rank_correlation").to_pylist()[0]["spearman"] for t in (a, b)]
+    known = all(r is not None and math.isfinite(r) for r in rho)
+    name = "rank correlation difference"
+    difference = abs(rho[0] - rho[1]) if known else None
     lines.append(
-        Line(
-            NAME,
-            "rank correlation difference",
-            abs(rho[0] - rho[1]),
-            LIMITS["rank correlation difference"],
-            "Spearman",
-        )
+        Line(NAME, name, difference, LIMITS[name], "Spearman", "" if known else "undefined")
     )
     return lines

@@ -44,6 +44,17 @@ def cache_folder() -> Path:
     return base / "lamina-traces"
 
 
+def is_kept() -> bool:
+    """Whether compiled code of the present clock lies in the cache."""
+    from . import serving
+
+    folder = cache_folder() / "compiled" / source_stamp(serving.__file__)[:32]
+    try:
+        return any(folder.glob("*.nbi"))
+    except OSError:
+        return False
+
+
 @functools.cache
 def _machine() -> str:
     # numba's own description of the target: triple, CPU, and its features.

@@ -148,7 +148,7 @@ def simulate(
         )
     if isinstance(requests, Requests):
         if window_s is None:
-            window_s = _window(requests.span_ns / 1e9)
+            window_s = _window(requests.span_ns / 1e9, spec.replicas)
         source: Iterable[Requests] = chunks(requests)
     else:
         source = requests
@@ -233,10 +233,11 @@ def simulate(
     )
 
 
-def _window(span_s: float) -> float:
-    """A round width that makes about 600 windows of the span, from 0.1 s to an hour."""
+def _window(span_s: float, replicas: int) -> float:
+    """A round width that makes about 600 windows of the span, fewer for many replicas."""
     steps = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
-    return next((float(w) for w in steps if span_s / w <= 600), 3600.0)
+    most = max(1, min(600, 600_000 // replicas))
+    return next((float(w) for w in steps if span_s / w <= most), max(3600.0, span_s / most))
 
 
 def _ratio(a: Floats, b: Floats) -> Floats:

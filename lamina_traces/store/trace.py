@@ -69,6 +69,13 @@ class Trace:
         """Whether a selection stands between this object and the whole trace."""
         return bool(self.where) or self.start_ns is not None or self.end_ns is not None
 
+    @property
+    def selection(self) -> dict[str, Any] | None:
+        """What ``select`` was asked, for provenance; None for the whole trace."""
+        if not self.is_part:
+            return None
+        return {"where": list(self.where), "from_ns": self.start_ns, "to_ns": self.end_ns}
+
     def columns(self, table: str | None = None) -> tuple[str, ...]:
         """The recorded columns of a table (default: the main one), in canonical order."""
         return self._info(table)[1].columns

@@ -408,3 +408,129 @@ def test_errors_of_the_command_line_itself(lamina: Lamina) -> None:
     assert "ingest" in unknown.err
     assert lamina().code in (0, 2)
     assert lamina("--version").out.startswith("lamina-traces 0.1.0")
+
+
+def test_arrivals_can_be_supplied(lamina: Lamina, tmp_path: Path) -> None:
+    """Lengths without arrivals: each command that needs arrivals says how to supply them, and that works."""
+    (tmp_path / "len.csv").write_text(
+        "p,d\n" + "".join(f"{i % 90 + 10},{i % 7 + 1}\n" for i in range(3000))
+    )
+    assert lamina("ingest", "len.csv", "--map", "input=p,output=d", "--name", "len").code == 0
+    refused = lamina("simulate", "len")
+    assert refused.code == 1
+    assert "--arrivals poisson --rate 2/s" in refused.err
+    run = lamina("simulate", "len", "--arrivals", "poisson", "--rate", "2/s", "--format", "json")
+    d = json.loads(run.out)
+    assert d["requests_completed"] == 3000
+    assert d["workload"]["rate_per_s"] == pytest.approx(2, rel=0.1)
+    assert (
+        lamina(
+            "export",
+            "len",
+            "--to",
+            "azure",
+            "-o",
+            "x.csv",
+            "--arrivals",
+            "poisson",
+            "--rate",
+            "2/s",
+        ).code
+        == 0
+    )
+    assert lamina("fit", "len", "-o", "len.json").code == 0
+    assert lamina("generate", "len.json", "--name", "g").code == 1
+    made = lamina(
+        "generate",
+        "len.json",
+        "--arrivals",
+        "poisson",
+        "--rate",
+        "5/s",
+        "-n",
+        "2000",
+        "--name",
+        "g",
+        "--format",
+        "json",
+    )
+    assert json.loads(made.out)["requests_per_s"] == pytest.approx(5, rel=0.1)
+    assert lamina("simulate", "len", "--arrivals", "poisson").code == 2
+    assert lamina("simulate", "len", "--rate", "2/s").code == 2
+
+
+def test_a_rate_holds_over_the_time_asked_for(lamina: Lamina) -> None:
+    rows = [
+        json.loads(
+            lamina(
+                "generate",
+                "azure-code",
+                "--rate",
+                "12/s",
+                "--duration",
+                "1m",
+                "--seed",
+                str(s),
+                "--name",
+                f"g{s}",
+                "--format",
+                "json",
+            ).out
+        )["rows"]
+        for s in range(12)
+    ]
+    assert sum(rows) / len(rows) == pytest.approx(720, rel=0.15)
+
+
+def test_empty_selections_and_small_traces_are_errors_with_hints(
+    lamina: Lamina, store: list[str]
+) -> None:
+    for argv in (
+        ["simulate", "sample", "--where", "1 = 0"],
+        ["fit", "sample", "--where", "input_tokens < 0"],
+    ):
+        done = lamina(*argv, *store)
+        assert done.code == 1
+        assert done.err.splitlines()[-1].startswith("hint: ")
+    assert lamina("generate", "azure-code", "-n", "1", "--name", "one").code == 0
+    gate = lamina("compare", "one", "one", "--gate")
+    assert gate.code == 0 or "cannot be judged" in gate.err
+
+
+def test_sessions_are_replayed_and_kept(lamina: Lamina, tmp_path: Path) -> None:
+    """A later turn waits for the end of the one before it and its delay, whatever arrival it was given."""
+    rows = [
+        {"timestamp": 0, "input_length": 100, "output_length": 20, "session_id": "a"},
+        {
+            "timestamp": 10,
+            "input_length": 140,
+            "output_length": 5,
+            "session_id": "a",
+            "delay": 5000,
+        },
+        {"timestamp": 20, "input_length": 100, "output_length": 20, "session_id": "b"},
+    ]
+    (tmp_path / "s.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    assert lamina("ingest", "s.jsonl", "--name", "s").code == 0
+    lamina("simulate", "s", "--save", "closed")
+    lamina("simulate", "s", "--replay", "open", "--save", "open")
+    query = "select session_id, arrival_ns, last_token_ns from {} order by row_id"
+    closed = json.loads(lamina("sql", query.format("closed"), "--format", "json").out)
+    assert closed[1]["arrival_ns"] == closed[0]["last_token_ns"] + 5_000_000_000
+    assert [r["session_id"] for r in closed] == ["a", "a", "b"]
+    opened = json.loads(lamina("sql", query.format('"open"'), "--format", "json").out)
+    assert opened[1]["arrival_ns"] == 10_000_000
+
+
+def test_report_of_a_part_says_so(lamina: Lamina, store: list[str], tmp_path: Path) -> None:
+    done = lamina("report", "sample", "--from", "5m", "--to", "15m", "-o", "part.html", *store)
+    assert done.code == 0
+    d = json.loads(lamina("fit", "sample", "--to", "5m", "--format", "json", *store).out)
+    assert d["source"]["selection"] == {"where": [], "from_ns": None, "to_ns": 300 * 10**9}
+
+
+def test_a_spec_and_flags_do_not_mix(lamina: Lamina, store: list[str], tmp_path: Path) -> None:
+    (tmp_path / "s.toml").write_text('model = "llama-3.1-8b"\n')
+    done = lamina("simulate", "sample", "--spec", "s.toml", "--tp", "4", *store)
+    assert done.code == 2
+    assert "--tp" in done.err
