@@ -177,8 +177,10 @@ def _fits(fmt: Format, head: Head, fold: bool) -> bool:
     names = {key(n) for n in head.names}
     if names & {key(n) for n in fmt.excludes}:
         return False
-    needed = {key(f.name) for f in fmt.fields if f.required}
-    return needed <= names and (not fmt.closed or names <= {key(f.name) for f in fmt.fields})
+    wanted = [{key(n) for n in (f.name, *f.unless)} for f in fmt.fields if f.required]
+    return all(w & names for w in wanted) and (
+        not fmt.closed or names <= {key(f.name) for f in fmt.fields}
+    )
 
 
 def unknown(head: Head) -> UnknownFormat:

@@ -54,6 +54,9 @@ class Target:
     write: Callable[[pl.DataFrame, Writing], tuple[bytes, int]]
     source: str
     header: bytes = b""
+    rest: Callable[[Writing], tuple[bytes, int]] | None = None
+    """what ``write`` held back, asked for at the end; such a target is given rows without an arrival,
+    too, and counts those that it cannot place."""
 
 
 @dataclass(frozen=True)
@@ -100,12 +103,17 @@ def export(
     The file appears whole or not at all: it is written beside its place and renamed. ``origin_ns`` is
     the unix time of arrival 0, for targets with a calendar. ``progress`` is called with rows so far.
 
-    Raises UnknownName (target), UsageError (path), DataError (a needed column is absent, the batches
+    Raises UnknownName (target), UsageError (path, or ``-``), DataError (a needed column is absent, the batches
     are not sorted, nothing is left to write).
     """
     if target not in targets:
         raise UnknownName("target", target, targets, "lamina-traces catalog targets")
     goal = targets[target]
+    if str(path) == "-":
+        raise UsageError(
+            "an export goes to a file, not to standard output",
+            f"name a file, for instance: -o trace{goal.suffix}",
+        )
     place = Path(path)
     if place.is_dir() or not place.parent.is_dir():
         raise UsageError(
@@ -130,7 +138,7 @@ def export(
                     continue
                 _check(batch, goal)
                 rows += batch.height
-                ready, last = _ready(batch, last, state)
+                ready, last = _ready(batch, last, state, unstamped=goal.rest is not None)
                 _count_losses(ready, goal, state)
                 if ready.height:
                     data, n = goal.write(ready, state)
@@ -138,6 +146,10 @@ def export(
                     written += n
                 if progress is not None:
                     progress(rows)
+            if goal.rest is not None:
+                data, n = goal.rest(state)
+                size += put(data)
+                written += n
             if written == 0:
                 why = ", ".join(f"{n:,} {k}" for k, n in state.skipped.items()) or "no rows"
                 raise DataError(
@@ -147,7 +159,10 @@ def export(
             os.fsync(out.fileno())
         partial.replace(place)
     except OSError as e:
-        raise DataError(f"cannot write {path}: {e.strerror or e}") from e
+        raise DataError(
+            f"cannot write {path}: {e.strerror or e}",
+            "check free space and permissions, or write elsewhere",
+        ) from e
     finally:
         partial.unlink(missing_ok=True)
     return ExportSummary(
@@ -163,27 +178,30 @@ def _check(batch: pl.DataFrame, goal: Target) -> None:
         what = TABLES[goal.table][missing[0]].doc
         raise DataError(
             f"{goal.name} needs {', '.join(missing)} ({what}), which this trace does not record",
-            "a trace without arrivals gets them with: --arrivals poisson --rate R"
+            "a trace without arrivals gets them with: --arrivals poisson:2/s"
             if "arrival_ns" in missing
             else "choose another target: lamina-traces catalog targets",
         )
 
 
 def _ready(
-    batch: pl.DataFrame, last: int | None, state: Writing
+    batch: pl.DataFrame, last: int | None, state: Writing, *, unstamped: bool
 ) -> tuple[pl.DataFrame, int | None]:
-    """Rows with an arrival, checked to be in order."""
+    """Rows with an arrival, checked to be in order; with ``unstamped`` the others stay among them."""
     ready = batch.filter(pl.col("arrival_ns").is_not_null())
-    if ready.height < batch.height:
+    if ready.height < batch.height and not unstamped:
         state.skipped["without an arrival"] += batch.height - ready.height
     if not ready.height:
-        return ready, last
+        return batch if unstamped else ready, last
     arrivals = ready["arrival_ns"]
     if not arrivals.is_sorted() or (last is not None and arrivals[0] < last):
-        raise DataError("the rows to export are not sorted by arrival", "sort them by arrival_ns")
+        raise DataError(
+            "the rows to export are not sorted by arrival",
+            "ingest the trace into the store, which sorts it, and export it from there",
+        )
     if state.first_ns is None:
         state.first_ns = int(arrivals[0])
-    return ready, int(arrivals[-1])
+    return batch if unstamped else ready, int(arrivals[-1])
 
 
 def _count_losses(ready: pl.DataFrame, goal: Target, state: Writing) -> None:

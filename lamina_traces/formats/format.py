@@ -54,7 +54,8 @@ class Field:
     """One column or key of a source.
 
     ``to`` names the canonical column it feeds, '' when the format's own mapping uses it. A row whose
-    ``required`` field is empty is rejected. ``minimum`` is the least admissible value.
+    ``required`` field is empty is rejected, ``unless`` one of the fields named there holds a value
+    (JSON lines). ``minimum`` is the least admissible value.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Field:
     to: str = ""
     required: bool = True
     minimum: float | None = 0
+    unless: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

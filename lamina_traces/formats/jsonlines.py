@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -92,7 +94,12 @@ def read_json(
     bad = pl.Series([False], dtype=pl.Boolean).new_from_index(0, len(at))
     flags: list[pl.Series] = []
     for f, column in zip(fields, values, strict=True):
-        series, wrong = _id_lists(f, column) if f.cell == "ids" else _scalars(f, column, context)
+        asked = replace(f, required=False) if f.unless else f
+        series, wrong = (
+            _id_lists(f, column) if f.cell == "ids" else _scalars(asked, column, context)
+        )
+        if f.unless and f.required and series.null_count():
+            wrong = wrong | (series.is_null() & ~_given(f.unless, names, values))
         columns.append(series.alias(f.name))
         flags.append(wrong)
         bad = bad | wrong
@@ -110,6 +117,13 @@ def read_json(
     counted.rejected = len(rejects)
     counted.kept = frame.height
     return frame, rejects, counted
+
+
+def _given(wanted: Sequence[str], names: list[str], values: list[list[Any]]) -> pl.Series:
+    """Whether a row holds a value for any of the wanted names."""
+    columns = [values[names.index(n)] for n in wanted if n in names]
+    given = [any(v is not None and v != "" for v in row) for row in zip(*columns, strict=True)]
+    return pl.Series(given, dtype=pl.Boolean)
 
 
 def _shown(raw: bytes, context: Context) -> str:
