@@ -6,6 +6,10 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from ..errors import DataError
+
+_YEAR_NS = 31_556_952_000_000_000
+
 
 class Clockwork:
     """What the time column of a table was seen to do: order, range, and the tick of its clock."""
@@ -34,6 +38,12 @@ class Clockwork:
             self._see(instants.to_numpy(), row_ids.to_numpy())
         self._nulls = self._nulls or nulls > 0
 
+    def check_span(self, where: str) -> None:
+        """Raises DataError where the difference of two instants would not fit 64 bits."""
+        span_ns = 0 if self.first is None or self.last is None else self.last - self.first
+        if span_ns > 2**63 - 1:
+            raise too_far(f"{where} spans {span_ns / _YEAR_NS:.0f} years")
+
     def _see(self, t: npt.NDArray[np.int64], row: npt.NDArray[np.int64]) -> None:
         if self._previous is not None:
             t0, row0 = self._previous
@@ -46,6 +56,15 @@ class Clockwork:
         self.last = high if self.last is None else max(self.last, high)
         self.tick = _gcd(self.tick, step)
         self._previous = int(t[-1]), int(row[-1])
+
+
+def too_far(what: str) -> DataError:
+    """The error of instants whose differences need more than 64 bits."""
+    return DataError(
+        f"{what}; 64 bits of nanoseconds hold 292 years",
+        "some times are wrong: see the column and its unit with --dry-run, set them with "
+        "--map arrival=COLUMN and --time-unit s, ms, us or ns, or remove the stray lines",
+    )
 
 
 def _gcd(so_far: int, steps: npt.NDArray[np.int64]) -> int:

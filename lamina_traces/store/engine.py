@@ -1,7 +1,7 @@
 """DuckDB below the store: locked in-memory connections that see the files of a trace and nothing else.
 
-Every table of a trace is a view with all canonical columns of ``schema.TABLES`` in their order; what the
-source did not record is null. Configuration is locked and file access limited to the Parquet parts before
+For queries/ every table of a trace is a view with all canonical columns of ``schema.TABLES`` in their
+order, and what the source did not record is null; a user's own SQL sees the recorded ones. Configuration is locked and file access limited to the Parquet parts before
 any query text runs.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -19,8 +20,7 @@ import pyarrow as pa
 
 from ..errors import StoreError, UsageError
 from ..schema import Table
-
-_AGAIN = "remove the trace and ingest its source again"
+from . import names
 
 POLARS_TYPES: dict[str, pl.DataType] = {
     "BIGINT": pl.Int64(),
@@ -50,12 +50,17 @@ def parquet(files: Sequence[Path]) -> str:
     return f"read_parquet([{listed}], union_by_name = true)"
 
 
-def view(table: Table, files: Sequence[Path], recorded: Iterable[str]) -> str:
-    """SELECT of all canonical columns of ``table`` from ``files``; typed nulls for those not ``recorded``."""
+def view(
+    table: Table, files: Sequence[Path], recorded: Iterable[str], shown: Iterable[str] | None = None
+) -> str:
+    """SELECT of the ``shown`` columns of ``table`` (default: all canonical ones) from ``files``; typed
+    nulls for those not ``recorded``."""
     there = set(recorded) if files else set()
+    wanted = set(table.names if shown is None else shown)
     columns = ", ".join(
         quoted(c.name) if c.name in there else f"CAST(NULL AS {c.type}) AS {quoted(c.name)}"
         for c in table.columns
+        if c.name in wanted
     )
     return f"SELECT {columns} FROM {parquet(files)}" if files else f"SELECT {columns} WHERE false"
 
@@ -112,25 +117,29 @@ def translated(doing: str, *, users_text: bool = False) -> Iterator[None]:
         yield
     except duckdb.InterruptException as e:
         raise KeyboardInterrupt from e
+    except RuntimeError as e:  # what DuckDB raises when Ctrl-C stops a statement
+        if "interrupt" in str(e).lower():
+            raise KeyboardInterrupt from e
+        raise
     except duckdb.OutOfMemoryException as e:
         raise StoreError(
             f"cannot {doing}: not enough memory", "ask for fewer rows or columns, or aggregate"
         ) from e
     except duckdb.PermissionException as e:
         if not users_text:  # our own text names only files that should be there
-            raise StoreError(f"cannot {doing}: {_first_line(e)}", _AGAIN) from e
+            raise StoreError(f"cannot {doing}: {_first_line(e)}", _remedy(e)) from e
         raise UsageError(
             f"cannot {doing}: {_first_line(e)}",
             "SQL sees the traces of the store and no other file",
         ) from e
     except (duckdb.IOException, duckdb.InvalidInputException) as e:
         if users_text and isinstance(e, duckdb.InvalidInputException) and ".parquet'" not in str(e):
-            raise UsageError(f"cannot {doing}: {_first_line(e)}") from e
-        raise StoreError(f"cannot {doing}: {_first_line(e)}", _AGAIN) from e
+            raise UsageError(f"cannot {doing}: {_first_line(e)}", _SQL_HELP) from e
+        raise StoreError(f"cannot {doing}: {_first_line(e)}", _remedy(e)) from e
     except duckdb.Error as e:
         if users_text:
-            raise UsageError(f"cannot {doing}: {_first_line(e)}", _rest(e)) from e
-        raise StoreError(f"cannot {doing}: {_first_line(e)}") from e
+            raise UsageError(f"cannot {doing}: {_first_line(e)}", _rest(e) or _SQL_HELP) from e
+        raise StoreError(f"cannot {doing}: {_first_line(e)}", _remedy(e)) from e
 
 
 def _first_line(error: Exception) -> str:
@@ -142,6 +151,100 @@ def _rest(error: Exception) -> str | None:
     lines = [x.strip() for x in str(error).strip().splitlines()[1:]]
     useful = [x for x in lines if x.startswith(("Did you mean", "Candidate"))]
     return useful[0] if useful else None
+
+
+def _remedy(error: Exception) -> str:
+    """What to do about files that cannot be read; DuckDB names the file, and its path the trace."""
+    found = re.search(r"traces/([a-z0-9-]+)/g\d+/", str(error))
+    if found is not None:
+        return names.again(found[1])
+    return "lamina-traces ls tells which traces are damaged"
+
+
+_SQL_HELP = (
+    'names of other characters than letters, digits and _ go in double quotes: "azure-code"; '
+    "describe TRACE lists its columns"
+)
+
+_STREAMED: dict[str, type[duckdb.Error]] = {
+    "INTERRUPT Error": duckdb.InterruptException,
+    "Out of Memory Error": duckdb.OutOfMemoryException,
+    "Permission Error": duckdb.PermissionException,
+    "IO Error": duckdb.IOException,
+    "Out of Range Error": duckdb.OutOfRangeException,
+    "Invalid Input Error": duckdb.InvalidInputException,
+}
+
+
+def _unwrapped(error: Exception) -> duckdb.Error:
+    """DuckDB's error again, which comes through an Arrow stream as the text of another."""
+    kind = _STREAMED.get(str(error).split(":", 1)[0], duckdb.Error)
+    return kind(str(error))
+
+
+_NO_ARROW_TYPE = re.compile(r"UHUGEINT|BIGNUM|BIT|TIME WITH TIME ZONE")
+"""DuckDB's types that Arrow has no like of: what comes out is another number, or bytes."""
+
+
+def batches(
+    connection: duckdb.DuckDBPyConnection,
+    sql: str,
+    doing: str,
+    *,
+    rows: int = 65_536,
+    users_text: bool = False,
+) -> pa.RecordBatchReader:
+    """Run one reading statement while its rows are read, in batches of at most ``rows``. Errors of the
+    statement come as those of ``translated``, also from the midst of the stream.
+
+    Columns have different names: ``n``, ``n_1``. The reader lasts as long as ``connection``.
+    """
+    with translated(doing, users_text=users_text):
+        relation = connection.sql(sql)
+        types = [str(t) for t in relation.types]
+        if any(map(_NO_ARROW_TYPE.fullmatch, types)):
+            relation = relation.project(
+                ", ".join(
+                    f"CAST(#{i} AS VARCHAR) AS {quoted(name)}"
+                    if _NO_ARROW_TYPE.fullmatch(kind)
+                    else f"#{i} AS {quoted(name)}"
+                    for i, (name, kind) in enumerate(
+                        zip(distinct(relation.columns), types, strict=True), start=1
+                    )
+                )
+            )
+        source = relation.to_arrow_reader(rows)
+    renamed = pa.schema(
+        f.with_name(name)
+        for f, name in zip(source.schema, distinct(source.schema.names), strict=True)
+    )
+
+    def stream() -> Iterator[pa.RecordBatch]:
+        while True:
+            with translated(doing, users_text=users_text):
+                try:
+                    batch = source.read_next_batch()
+                except StopIteration:
+                    return
+                except (OSError, pa.ArrowException) as e:
+                    raise _unwrapped(e) from e
+            yield pa.RecordBatch.from_arrays(batch.columns, schema=renamed)
+
+    return pa.RecordBatchReader.from_batches(renamed, stream())
+
+
+def distinct(columns: Sequence[str]) -> list[str]:
+    """Column names made unique: the second ``n`` becomes ``n_1``, or the next that is free."""
+    taken, out = set(columns), []
+    seen: set[str] = set()
+    for column in columns:
+        name, i = column, 0
+        while name in seen or (i and name in taken):
+            i += 1
+            name = f"{column}_{i}"
+        seen.add(name)
+        out.append(name)
+    return out
 
 
 def arrow(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:

@@ -26,6 +26,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import StoreError
+from . import names
 
 _GENERATION = re.compile(r"g(\d+)")
 
@@ -135,6 +136,10 @@ class Layout:
         with disk_errors("list the traces", self.traces):
             return sorted(p.parent.name for p in self.traces.glob("*/current"))
 
+    def exists(self, slug: str) -> bool:
+        """Whether there is such a trace, readable or not."""
+        return (self.traces / slug / "current").exists()
+
     def current(self, slug: str) -> Path | None:
         """Directory of the generation that readers see; None where there is no such trace."""
         pointer = self.traces / slug / "current"
@@ -151,7 +156,7 @@ class Layout:
         if not _GENERATION.fullmatch(name):
             raise StoreError(
                 f"{pointer}: the pointer to the generation is damaged",
-                "remove the trace and ingest its source again",
+                names.again(slug),
             )
         return self.traces / slug / name
 
@@ -179,7 +184,7 @@ class Layout:
                 return generation, lock
         raise StoreError(
             f"{self.traces / slug}: the generation that its pointer names is missing",
-            "remove the trace and ingest its source again",
+            names.again(slug),
         )
 
     # writing
@@ -193,7 +198,7 @@ class Layout:
             staging.mkdir()
             lock = Lock.take(staging / "lock")
             if lock is None:  # pragma: no cover - the name is new and the layout is locked
-                raise StoreError(f"{staging}: locked by somebody else")
+                raise StoreError(f"{staging}: locked by somebody else", "try again")
             generation = staging / "generation"
             generation.mkdir()
             (generation / "lease").touch()
@@ -224,7 +229,7 @@ class Layout:
 
     def remove(self, slug: str) -> bool:
         """Take the trace away; whether there was one. Readers keep what they hold."""
-        if not (self.traces / slug / "current").exists():
+        if not self.exists(slug):
             return False
         with disk_errors("remove the trace", self.root), self.changing():
             home = self.traces / slug

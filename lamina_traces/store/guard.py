@@ -6,6 +6,9 @@ the union over all traces with a ``trace`` column:
     SELECT count(*) FROM "azure code"
     SELECT * FROM "azure code".llm_requests LIMIT 5
     SELECT trace, avg(input_tokens) FROM llm_requests GROUP BY trace
+    SELECT file, line, reason FROM "azure code".rejects
+
+Relations hold the columns that were recorded; the union those that any of its traces recorded.
 
 Three walls, any of which would do for most attempts: DuckDB's own parser must see one SELECT (EXPLAIN,
 DESCRIBE and SHOW included) whose table functions are on a list; files other than the traces' own parts
@@ -14,6 +17,8 @@ cannot be opened; no setting can be changed and no extension loaded.
 
 from __future__ import annotations
 
+import contextlib
+import difflib
 import functools
 import json
 import os
@@ -22,12 +27,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import duckdb
+import polars as pl
 import pyarrow as pa
 
 from ..errors import UsageError
 from ..schema import TABLES
 from . import engine, names
-from .trace import Trace
+from .trace import REJECTS, Trace
 
 _TABLE_FUNCTIONS = frozenset(
     {
@@ -81,41 +87,84 @@ _HINT = "SELECT, EXPLAIN SELECT, DESCRIBE and SHOW TABLES can be run; one statem
 
 def run(traces: Sequence[Trace], text: str, *, threads: int | None = None) -> pa.Table:
     """Run one statement over ``traces``. Raises UsageError for anything but a read of them."""
+    with reading(traces, text, threads=threads) as reader:
+        return reader.read_all()
+
+
+@contextlib.contextmanager
+def reading(
+    traces: Sequence[Trace], text: str, *, threads: int | None = None
+) -> Iterator[pa.RecordBatchReader]:
+    """``run`` as a stream of batches; the statement goes on as they are read."""
     tree = checked(text)
     wanted = _named(tree, traces)
-    files = [f for t in wanted for table in t.tables for f in t.files(table)]
-    with (
-        engine.connect(files, setup=views(wanted), threads=threads) as connection,
-        engine.translated("run the SQL", users_text=True),
-    ):
-        return engine.arrow(connection, text)
+    files = [
+        f
+        for t in wanted
+        for f in (*(f for table in t.tables for f in t.files(table)), *t.reject_files())
+    ]
+    with engine.connect(files, setup=views(wanted), threads=threads) as connection:
+        try:
+            reader = engine.batches(connection, text, "run the SQL", users_text=True)
+        except UsageError as e:
+            raise UsageError(e.message, _hint(e.__cause__, tree, traces) or e.hint) from e
+        yield reader
 
 
 def views(traces: Iterable[Trace]) -> Iterator[str]:
     """The statements that lay out all traces as schemas, views and unions."""
-    unions: dict[str, list[str]] = {name: [] for name in TABLES}
+    rejects = []
+    traces = list(traces)
     for trace in traces:
         schema = engine.quoted(trace.name)
         yield f"CREATE SCHEMA {schema}"
         for table in trace.tables:
-            yield f"CREATE VIEW {schema}.{engine.quoted(table)} AS {trace.view(table)}"
-            unions[table].append(
-                f"SELECT {engine.text(trace.name)} AS trace, * FROM {schema}.{engine.quoted(table)}"
-            )
+            recorded = _relation(trace, table, trace.columns(table))
+            yield f"CREATE VIEW {schema}.{engine.quoted(table)} AS {recorded}"
         if trace.main_table:
             main = engine.quoted(trace.main_table)
             yield f"CREATE VIEW main.{schema} AS SELECT * FROM {schema}.{main}"
-    for table, parts in unions.items():
-        empty = (
-            f"SELECT CAST(NULL AS VARCHAR) AS trace, * FROM ({engine.view(TABLES[table], [], ())})"
+        parts = trace.reject_files()
+        if parts:
+            rejects.append(f"SELECT {engine.text(trace.name)} AS trace, * FROM {schema}.{_REJECTS}")
+        yield (
+            f"CREATE VIEW {schema}.{_REJECTS} AS "
+            + (f"SELECT * FROM {engine.parquet(parts)}" if parts else _NO_REJECTS)
         )
-        yield f"CREATE VIEW main.{engine.quoted(table)} AS {' UNION ALL '.join(parts) or empty}"
+    for name, spec in TABLES.items():
+        having = [t for t in traces if name in t.tables]
+        any_of = {c for t in having for c in t.columns(name)} if having else set(spec.names)
+        union = [
+            f"SELECT {engine.text(t.name)} AS trace, * FROM ({_relation(t, name, any_of)})"
+            for t in having
+        ]
+        empty = f"SELECT CAST(NULL AS VARCHAR) AS trace, * FROM ({engine.view(spec, [], ())})"
+        yield f"CREATE VIEW main.{engine.quoted(name)} AS {' UNION ALL '.join(union) or empty}"
+    empty = f"SELECT CAST(NULL AS VARCHAR) AS trace, * FROM ({_NO_REJECTS})"
+    yield f"CREATE VIEW main.{_REJECTS} AS {' UNION ALL BY NAME '.join(rejects) or empty}"
+
+
+_REJECTS = "rejects"
+"""the lines that ingest did not take: no canonical table, but a relation of every trace."""
+_NO_REJECTS = (
+    "SELECT "
+    + ", ".join(
+        f"CAST(NULL AS {'BIGINT' if type_ == pl.Int64() else 'VARCHAR'}) AS {engine.quoted(name)}"
+        for name, type_ in REJECTS.items()
+    )
+    + " WHERE false"
+)
+
+
+def _relation(trace: Trace, table: str, shown: Iterable[str]) -> str:
+    columns = trace.columns(table)
+    return engine.view(TABLES[table], trace.files(table), columns, shown)
 
 
 def checked(text: str) -> dict[str, Any]:
     """DuckDB's own tree of the one SELECT in ``text``, if it only reads. Raises UsageError."""
     if any("\ud800" <= c <= "\udfff" for c in text):
-        raise UsageError("the SQL is not Unicode text")
+        raise UsageError("the SQL is not Unicode text", "give the SQL as UTF-8")
     with (
         _parser(os.getpid()).cursor() as connection,
         engine.translated("read the SQL", users_text=True),
@@ -176,12 +225,88 @@ def _named(tree: dict[str, Any], traces: Sequence[Trace]) -> Sequence[Trace]:
             continue
         path = [names.folded(str(p)) for p in node["qualified_name"]["path"]]
         meant = by_name.keys() & set(path)
-        if path[-1] in TABLES and not meant:
-            meant = {n for n, t in by_name.items() if path[-1] in t.tables}
+        if path[-1] in (*TABLES, _REJECTS) and not meant:
+            meant = {
+                n
+                for n, t in by_name.items()
+                if path[-1] in t.tables or (path[-1] == _REJECTS and t.reject_files())
+            }
         elif not meant:
             return traces
         wanted |= meant
     return [t for n, t in by_name.items() if n in wanted]
+
+
+_UNKNOWN_TABLE = re.compile(r'Table with name "?(?P<name>.+?)"? does not exist')
+_UNKNOWN_COLUMN = re.compile(r'[Cc]olumn (?:named )?"(?P<name>[^"]+)"')
+
+
+def _hint(error: BaseException | None, tree: dict[str, Any], traces: Sequence[Trace]) -> str | None:
+    """What DuckDB cannot know about a name that it did not find."""
+    if isinstance(error, duckdb.CatalogException) and (m := _UNKNOWN_TABLE.search(str(error))):
+        return _about_table(m["name"], tree, traces)
+    if isinstance(error, duckdb.BinderException) and (m := _UNKNOWN_COLUMN.search(str(error))):
+        return _about_column(m["name"], _read(tree, traces))
+    return None
+
+
+def _about_table(name: str, tree: dict[str, Any], traces: Sequence[Trace]) -> str:
+    if not traces:
+        return "the store holds no trace; add one with: lamina-traces ingest FILE"
+    by_name = {names.folded(t.name): t for t in traces}
+    for path in _paths(tree):
+        if len(path) > 1 and path[-1] == names.folded(name) and path[-2] in by_name:
+            trace = by_name[path[-2]]
+            return f"trace {_sql_name(trace.name)} holds: {', '.join((*trace.tables, _REJECTS))}"
+    folded = {names.folded(n): n for n in (*(t.name for t in traces), *TABLES, _REJECTS)}
+    close = difflib.get_close_matches(names.folded(name), folded, n=3, cutoff=0.5)
+    meant = f"did you mean {' or '.join(_sql_name(folded[c]) for c in close)}? " if close else ""
+    return f"{meant}traces: {_listed([_sql_name(t.name) for t in traces])}"
+
+
+def _about_column(name: str, read: Sequence[tuple[Trace, str]]) -> str | None:
+    """A hint on a column that none of the relations in ``read`` has; None where one has it."""
+    recorded = {c for trace, table in read for c in trace.columns(table)}
+    if not read or name.lower() in recorded:
+        return None
+    there = [c for t in dict.fromkeys(t for _, t in read) for c in TABLES[t].names if c in recorded]
+    there = list(dict.fromkeys(there))
+    if any(name.lower() in TABLES[table] for _, table in read):
+        traces = _listed(list(dict.fromkeys(_sql_name(trace.name) for trace, _ in read)))
+        return f"{name} is not recorded in {traces}; recorded: {_listed(there, 20)}"
+    close = difflib.get_close_matches(name.lower(), there, n=3, cutoff=0.5)
+    return f"did you mean {' or '.join(close)}?" if close else f"columns: {_listed(there, 20)}"
+
+
+def _read(tree: dict[str, Any], traces: Sequence[Trace]) -> list[tuple[Trace, str]]:
+    """The tables of traces that a statement reads."""
+    by_name = {names.folded(t.name): t for t in traces}
+    found: dict[tuple[str, str], Trace] = {}
+    for path in _paths(tree):
+        if len(path) > 1 and path[-2] in by_name:
+            pairs = [(by_name[path[-2]], path[-1])]
+        elif path[-1] in by_name:
+            pairs = [(by_name[path[-1]], by_name[path[-1]].main_table)]
+        else:
+            pairs = [(t, path[-1]) for t in traces]
+        found |= {(t.name, table): t for t, table in pairs if table in t.tables}
+    return [(trace, table) for (_, table), trace in found.items()]
+
+
+def _paths(tree: dict[str, Any]) -> Iterator[list[str]]:
+    """The names that stand in FROM, folded, each as its parts."""
+    for node in _nodes(tree):
+        if node.get("type") == "BASE_TABLE":
+            yield [names.folded(str(p)) for p in node["qualified_name"]["path"]]
+
+
+def _sql_name(name: str) -> str:
+    """A name as it is written in SQL: quoted where it must be."""
+    return name if re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII) else engine.quoted(name)
+
+
+def _listed(items: Sequence[str], most: int = 12) -> str:
+    return ", ".join(items[:most]) + (", …" if len(items) > most else "")
 
 
 def _nodes(tree: Any) -> Iterator[dict[str, Any]]:

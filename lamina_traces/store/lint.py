@@ -89,6 +89,16 @@ SCHEMA[EVENTS] = {"row_id": "BIGINT", "arrival_ns": "BIGINT"}
 """what a query may name: the canonical tables, and what all events have in common."""
 
 
+_WHERE = "--where"
+_CONDITIONS = (
+    "conditions compare columns: --where \"input_tokens > 1000 and status = 'ok'\", "
+    '"model like \'llama%\'", "output_tokens between 1 and 50", "ttft_s is not null"'
+)
+_SUBSET = (
+    "queries are one SELECT of what DuckDB and Spark compute alike; the files in queries/ show it"
+)
+
+
 def check(sql: str, where: str = "query") -> exp.Query:
     """The syntax tree of one SELECT that both engines read alike.
 
@@ -116,7 +126,7 @@ def check(sql: str, where: str = "query") -> exp.Query:
     return tree
 
 
-def check_condition(text: str, table: str, where: str = "--where") -> exp.Expr:
+def check_condition(text: str, table: str, where: str = _WHERE) -> exp.Expr:
     """The tree of one condition over the columns of ``table``: comparisons and plain functions only.
 
     Raises UsageError (UnknownName for a column).
@@ -171,7 +181,7 @@ def _parsed(text: str, where: str, what: str) -> list[exp.Expr | None]:
 
 
 def _refusal(where: str, what: str) -> UsageError:
-    return UsageError(f"{where}: {what}", "the SQL subset is that of lamina_traces/store/lint.py")
+    return UsageError(f"{where}: {what}", _CONDITIONS if where == _WHERE else _SUBSET)
 
 
 def _name(node: exp.Expr) -> str:

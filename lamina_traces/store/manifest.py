@@ -13,6 +13,7 @@ from .. import __version__
 from ..errors import ModelError, Notice, StoreError
 from ..schema import KINDS, MAIN_TABLE, SCHEMA_VERSION
 from ..units import NS_PER_S
+from . import names
 
 COUNTS: tuple[str, ...] = ("lines", "kept", "rejected", "blank", "header")
 """where the lines of the inputs went: lines = kept + rejected + blank + header."""
@@ -149,13 +150,17 @@ class Manifest:
         try:
             text = json.dumps(self.to_dict(), ensure_ascii=False, indent=1, allow_nan=False)
         except (TypeError, ValueError) as e:
-            raise ModelError(f"trace {self.name!r}: the manifest cannot be JSON: {e}") from e
+            raise ModelError(
+                f"trace {self.name!r}: the manifest cannot be JSON: {e}",
+                "give provenance as text, finite numbers, lists and objects of these",
+            ) from e
         return text + "\n"
 
     @classmethod
-    def from_json(cls, text: str, where: str) -> Manifest:
-        """Read a manifest; ``where`` names it in messages. Raises StoreError on anything it cannot trust."""
-        again = "remove the trace and ingest its source again"
+    def from_json(cls, text: str, name: str) -> Manifest:
+        """Read the manifest of the trace that messages call ``name``. Raises StoreError on anything it
+        cannot trust."""
+        where, again = f"trace {name!r}", names.again(name)
         try:
             d = json.loads(text)
             version = int(d["schema_version"])

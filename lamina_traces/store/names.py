@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shlex
 import unicodedata
 from pathlib import PurePath
 
@@ -12,6 +13,7 @@ from ..schema import TABLES
 
 RESERVED: frozenset[str] = frozenset(TABLES) | {
     "events",
+    "rejects",
     "main",
     "temp",
     "system",
@@ -54,6 +56,13 @@ def slug(name: str) -> str:
     safe = re.sub(r"[^a-z0-9]+", "-", ascii_).strip("-")[:48].strip("-")
     digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:12]
     return f"{safe or 'trace'}-{digest}"
+
+
+def again(name: str) -> str:
+    """What to do about a damaged trace; ``name`` is its name or its directory, and ``rm`` takes both."""
+    return (
+        f"remove it with: lamina-traces rm {shlex.quote(name)} --yes; then ingest its source again"
+    )
 
 
 def from_path(path: str, taken: set[str]) -> str:

@@ -26,6 +26,7 @@ from ..errors import ModelError, UnknownName, UsageError
 from . import lint
 
 _PARAMETER = re.compile(r"\$(\w+)\s*(.*)", re.DOTALL)
+_HEADER = "the header is: what is asked; -- parameters: $name meaning; … (or none); -- columns: name TYPE, …"
 _COLUMN = re.compile(r"(\w+)\s+([A-Z]+(?:\[\])?)")
 
 
@@ -48,7 +49,10 @@ class Query:
                 raise UnknownName(f"parameter of query {self.name}", name, self.parameters)
         missing = [p for p in self.parameters if p not in values]
         if missing:
-            raise UsageError(f"query {self.name} needs the parameter {missing[0]!r}")
+            raise UsageError(
+                f"query {self.name} needs the parameter {missing[0]!r}",
+                f"{missing[0]}: {self.parameters[missing[0]]}",
+            )
         tree = self.tree.copy()
         for place in list(tree.find_all(exp.Placeholder)):
             value = values[str(place.this)]
@@ -78,7 +82,10 @@ def literal(value: Any) -> exp.Expr:
         # With an exponent DuckDB reads a DOUBLE; without one it would be a DECIMAL.
         number = exp.Literal.number(f"{abs(value):.17e}")
     else:
-        raise UsageError(f"{value!r} cannot be a parameter of a query")
+        raise UsageError(
+            f"{value!r} cannot be a parameter of a query",
+            "give null, true or false, a finite number, text, or a list of these",
+        )
     return exp.Paren(this=exp.Neg(this=number)) if value < 0 else number
 
 
@@ -90,7 +97,7 @@ def parse(name: str, sql: str) -> Query:
     if not doc or set(fields) != {"parameters", "columns"}:
         raise ModelError(
             f"query {name}: the header must say what is asked, its parameters and its columns",
-            "see the other files in queries/",
+            _HEADER,
         )
     parameters: dict[str, str] = {}
     if fields["parameters"] != "none":
@@ -98,22 +105,29 @@ def parse(name: str, sql: str) -> Query:
             match = _PARAMETER.fullmatch(part.strip())
             if match is None:
                 raise ModelError(
-                    f"query {name}: cannot read the parameter {part.strip()!r} of the header"
+                    f"query {name}: cannot read the parameter {part.strip()!r} of the header",
+                    _HEADER,
                 )
             parameters[match[1]] = match[2].strip()
     columns: dict[str, str] = {}
     for part in fields["columns"].split(","):
         match = _COLUMN.fullmatch(part.strip())
         if match is None:
-            raise ModelError(f"query {name}: cannot read the column {part.strip()!r} of the header")
+            raise ModelError(
+                f"query {name}: cannot read the column {part.strip()!r} of the header", _HEADER
+            )
         columns[match[1]] = match[2]
     used = {str(p.this) for p in tree.find_all(exp.Placeholder)}
     if used != set(parameters):
         odd = ", ".join(sorted(used ^ set(parameters)))
-        raise ModelError(f"query {name}: the header and the text disagree on the parameters {odd}")
+        raise ModelError(
+            f"query {name}: the header and the text disagree on the parameters {odd}", _HEADER
+        )
     given = [s.alias_or_name for s in tree.selects]
     if given != list(columns):
-        raise ModelError(f"query {name}: the header lists {list(columns)}, the query gives {given}")
+        raise ModelError(
+            f"query {name}: the header lists {list(columns)}, the query gives {given}", _HEADER
+        )
     return Query(name, doc, parameters, columns, sql, tree)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -82,7 +84,16 @@ class Store:
         return trace
 
     def __contains__(self, name: str) -> bool:
-        return self._layout.current(names.slug(name)) is not None
+        """Whether there is a trace of this name, readable or damaged."""
+        return self._layout.exists(names.slug(name))
+
+    def has(self, name: str) -> bool:
+        """Whether ``remove`` would find ``name``: a trace, readable or damaged, or its directory."""
+        return bool(self._places(name))
+
+    def _places(self, name: str) -> list[str]:
+        slugs = self._layout.slugs()
+        return [slug for slug in (names.slug(name), name) if slug in slugs]
 
     def writer(
         self, name: str, *, kind: str, nature: str = "real", replace: bool = False
@@ -93,11 +104,11 @@ class Store:
         if kind not in KINDS:
             raise UnknownName("kind of trace", kind, KINDS)
         slug = names.slug(kept)
-        if not replace and (self._layout.traces / slug / "current").exists():
+        if not replace and self._layout.exists(slug):
             raise UsageError(
                 f"trace {kept!r} exists",
                 "replace it with --replace, choose another --name, "
-                f"or remove it: lamina-traces rm {kept!r}",
+                f"or remove it: lamina-traces rm {shlex.quote(kept)} --yes",
             )
         return TraceWriter(
             self._layout, kept, slug, kind=kind, nature=nature, replace=replace, opened=self.trace
@@ -164,8 +175,8 @@ class Store:
 
         Raises UnknownName. Works on damaged traces too, by name or by directory (see ``damaged``).
         """
-        for slug in (names.slug(name), name):
-            if slug in self._layout.slugs() and self._layout.remove(slug):
+        for slug in self._places(name):
+            if self._layout.remove(slug):
                 return
         raise UnknownName("trace", name, self.names(), "lamina-traces ls")
 
@@ -176,3 +187,12 @@ class Store:
     def sql(self, text: str) -> pa.Table:
         """One read-only SQL statement over all traces; see ``guard``. Raises UsageError, StoreError."""
         return guard.run(self.traces(), text, threads=self.threads)
+
+    def sql_reader(self, text: str) -> contextlib.AbstractContextManager[pa.RecordBatchReader]:
+        """The same, read batch by batch: rows are computed while they are read, so that an answer of any
+        length takes little memory. Both give columns of one name different names (``n``, ``n_1``).
+
+        with store.sql_reader('SELECT * FROM "azure"') as reader:
+            for batch in reader: ...
+        """
+        return guard.reading(self.traces(), text, threads=self.threads)

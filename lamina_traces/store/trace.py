@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from polars.io.plugins import register_io_source
 
 from ..errors import StoreError, UnknownName, UsageError
 from ..schema import TABLES, Table
-from . import engine, lint, query
+from . import engine, lint, names, query
 from .generations import Lock
 from .manifest import Manifest, TableInfo
 
@@ -106,7 +105,10 @@ class Trace:
         if where is not None:
             conditions = (*conditions, lint.render(lint.check_condition(where, self.main_table)))
         if start_ns is not None and end_ns is not None and end_ns <= start_ns:
-            raise UsageError("the selected time range is empty: it ends before it starts")
+            raise UsageError(
+                "the selected time range is empty: it ends before it starts",
+                "give --from a time before --to",
+            )
         starts = [t for t in (self.start_ns, start_ns) if t is not None]
         ends = [t for t in (self.end_ns, end_ns) if t is not None]
         part = replace(
@@ -146,7 +148,7 @@ class Trace:
             except (pl.exceptions.ComputeError, OSError) as e:
                 raise StoreError(
                     f"trace {self.name!r}: cannot read {name}: {str(e).splitlines()[0]}",
-                    "remove the trace and ingest its source again",
+                    names.again(self.name),
                 ) from e
 
         return register_io_source(source, schema=schema)
@@ -178,19 +180,27 @@ class Trace:
         for column in wanted:
             TABLES[name][column]
         listed = ", ".join(map(engine.quoted, wanted))
-        with self._connect() as connection, self._translated("read the trace"):
-            relation = connection.sql(f"SELECT {listed} FROM {engine.quoted(name)}")
-            yield from relation.to_arrow_reader(rows)
+        with self._connect() as connection:
+            yield from engine.batches(
+                connection,
+                f"SELECT {listed} FROM {engine.quoted(name)}",
+                "read the trace",
+                rows=rows,
+                users_text=bool(self.where),
+            )
 
     def rejects(self) -> pl.DataFrame:
         """The lines that were not taken: file, line, column, reason, text (redacted)."""
-        parts = sorted((self.path / "rejects").glob("part-*.parquet"))
+        parts = self.reject_files()
         if not parts:
             return pl.DataFrame(schema=REJECTS)
         try:
             return pl.concat(pl.read_parquet(p, glob=False) for p in parts)
         except (pl.exceptions.PolarsError, OSError) as e:
-            raise StoreError(f"trace {self.name!r}: cannot read its rejects: {e}") from e
+            raise StoreError(
+                f"trace {self.name!r}: cannot read its rejects: {str(e).splitlines()[0]}",
+                names.again(self.name),
+            ) from e
 
     def query(self, name: str, /, **parameters: Any) -> pa.Table:
         """Run ``queries/<name>.sql`` on the trace; columns have the names and types of its header.
@@ -201,17 +211,21 @@ class Trace:
 
     def sql(self, text: str) -> pa.Table:
         """Run trusted SQL on the views of this trace: its tables, and ``events`` for the main one."""
-        with self._connect() as connection, self._translated("run the query"):
-            return engine.arrow(connection, text)
-
-    def _translated(self, doing: str) -> contextlib.AbstractContextManager[None]:
         # What fails on a part is the user's condition (text compared with a number), not our query.
-        return engine.translated(doing, users_text=bool(self.where))
+        with (
+            self._connect() as connection,
+            engine.translated("run the query", users_text=bool(self.where)),
+        ):
+            return engine.arrow(connection, text)
 
     def files(self, table: str) -> list[Path]:
         """The Parquet parts of a table, in time order."""
         parts = self.manifest.tables[table].parts
         return [self.path / table / f"part-{i:05d}.parquet" for i in range(parts)]
+
+    def reject_files(self) -> list[Path]:
+        """The Parquet parts of the rejected lines; none where every line was taken."""
+        return sorted((self.path / "rejects").glob("part-*.parquet"))
 
     def view(self, table: str) -> str:
         """SELECT of all canonical columns of a table, the selection applied."""
@@ -264,9 +278,9 @@ def opened(path: Path, lease: Lock, name: str, threads: int | None) -> Trace:
     except OSError as e:
         raise StoreError(
             f"trace {name!r}: cannot read its manifest: {e.strerror}",
-            "remove the trace and ingest its source again",
+            names.again(name),
         ) from e
-    manifest = Manifest.from_json(text, f"trace {name!r}")
+    manifest = Manifest.from_json(text, name)
     unknown = [t for t in manifest.tables if t not in TABLES]
     if unknown:
         raise StoreError(f"trace {name!r}: unknown table {unknown[0]!r}", "upgrade lamina-traces")

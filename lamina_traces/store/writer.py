@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from ..errors import DataError, LaminaError, Notice, StoreError, UnknownName
 from ..schema import TABLES, Table
 from . import engine
-from .clockwork import Clockwork
+from .clockwork import Clockwork, too_far
 from .generations import Layout, Lock, disk_errors, replace_text, sync_tree
 from .manifest import Manifest, TableInfo, created_now
 from .trace import REJECTS, Trace
@@ -65,12 +65,17 @@ class TableWriter:
                 for c, t in wanted.items()
             )
         except pl.exceptions.PolarsError as e:
-            raise DataError(f"table {self.name}: {str(e).splitlines()[0]}") from e
+            raise DataError(
+                f"table {self.name}: {str(e).splitlines()[0]}",
+                "the types of the columns: lamina-traces sql 'describe " + self.name + "'",
+            ) from e
         for column, type_ in wanted.items():
             values = block.get_column(column)
             if type_ == pl.Float64 and not values.is_finite().all():
                 raise DataError(
-                    "NaN or infinite; leave a value that is not recorded empty", column=column
+                    "NaN or infinite",
+                    "leave a value that is not recorded empty",
+                    column=column,
                 )
             if not self.filled.get(column):
                 self.filled[column] = values.null_count() < len(values)
@@ -232,11 +237,15 @@ class TraceWriter:
         block = frame if isinstance(frame, pl.DataFrame) else pl.DataFrame(frame)
         missing = [c.name for c in spec.columns if c.required and c.name not in block.columns]
         if missing:
-            raise DataError(f"table {table}: the required column {missing[0]!r} is missing")
+            raise DataError(
+                f"table {table}: the required column {missing[0]!r} is missing",
+                f"{missing[0]}: {spec[missing[0]].doc}; say which field holds it with --map",
+            )
         with disk_errors("write the trace", self._layout.root):
             block = writer.write(block)
         if spec.time is not None and spec.time in block.columns:
             clock.see(block.get_column(spec.time), block.get_column("row_id"))
+            clock.check_span(f"{table}.{spec.time}")
 
     def rejects(self, frame: pl.DataFrame) -> None:
         """Append rejected lines: ``file, line, column, reason, text``."""
@@ -261,7 +270,10 @@ class TraceWriter:
                 replace_text(generation / "trace.json", manifest.to_json())
                 sync_tree(generation)
         except (pa.ArrowException, duckdb.Error) as e:
-            raise StoreError(f"{self._layout.root}: cannot store the trace: {e}") from e
+            raise StoreError(
+                f"{self._layout.root}: cannot store the trace: {str(e).splitlines()[0]}",
+                "try again; if it stays, choose another store with --store or LAMINA_STORE",
+            ) from e
         if self._layout.publish(generation.parent, self._slug, replace=self._replace) is None:
             raise StoreError(
                 f"trace {self.name!r} was created by somebody else meanwhile",
@@ -276,7 +288,10 @@ class TraceWriter:
         for writer, _ in self._tables.values():
             writer.close()
         if not self._tables:
-            raise DataError(f"trace {self.name!r}: nothing was written")
+            raise DataError(
+                f"trace {self.name!r}: nothing was written",
+                "the source holds no line that could be read; see why with --dry-run",
+            )
         manifest = replace(
             Manifest(self.name, self.kind, self.nature, created=created_now()), **fields
         )
@@ -300,17 +315,18 @@ class TraceWriter:
             name: writer.info(c.name for c in TABLES[name].columns if c.required)
             for name, (writer, _) in self._tables.items()
         }
-        ends = [c.last for _, c in self._tables.values() if c.last is not None]
         manifest = replace(
             manifest, tables=tables, notices=tuple(notices), sorted_by_us=not was_sorted
         )
+        # Of the main table alone: a run's power is sampled after its last arrival too.
         main = self._tables.get(manifest.main_table)
+        clock = main[1] if main else Clockwork()
         return replace(
             manifest,
             origin_ns=None if manifest.origin_ns is None else manifest.origin_ns + shift,
-            arrival_first_ns=min(starts) - shift if starts else None,
-            arrival_last_ns=max(ends) - shift if ends else None,
-            tick_ns=(main[1].tick or None) if main else None,
+            arrival_first_ns=None if clock.first is None else clock.first - shift,
+            arrival_last_ns=None if clock.last is None else clock.last - shift,
+            tick_ns=clock.tick or None,
         )
 
 
@@ -333,9 +349,14 @@ def _rewritten(source: TableWriter, table: Table, shift: int, *, sort: bool) -> 
     spill = source.directory.with_name("spill")
     with engine.connect(source.files, memory_limit=_SORT_MEMORY, spill=spill) as connection:
         files = engine.parquet(source.files)
-        relation = connection.sql(f"SELECT {', '.join(shown)} FROM {files}{order}")
-        for batch in relation.to_arrow_reader(ROW_GROUP_ROWS):
-            target.write_arrow(pa.Table.from_batches([batch]))
+        text = f"SELECT {', '.join(shown)} FROM {files}{order}"
+        try:
+            for batch in engine.batches(connection, text, "sort the rows", rows=ROW_GROUP_ROWS):
+                target.write_arrow(pa.Table.from_batches([batch]))
+        except StoreError as e:
+            if isinstance(e.__cause__, duckdb.OutOfRangeException):
+                raise too_far(f"an instant of {table.name} is centuries from the first") from e
+            raise
     target.close()
     shutil.rmtree(spill, ignore_errors=True)
     shutil.rmtree(source.directory)
