@@ -47,7 +47,8 @@ _ABSENT = (
     "[unknown error]",
 )
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-_INSTANT = r"^(\d{4})[-/](\d{2})[-/](\d{2})[T ](\d{2}:\d{2}:\d{2})(?:[.,](\d{1,9}))? ?(Z|z|UTC|[+-]\d{2}:?\d{2})?$"
+INSTANT = r"^(\d{4})[-/](\d{2})[-/](\d{2})[T ](\d{2}:\d{2}:\d{2})(?:[.,](\d{1,9}))? ?(Z|z|UTC|[+-]\d{2}:?\d{2})?$"
+"""what an ``instant`` cell admits (polars)."""
 
 
 def fast_type(field: Field) -> Any:
@@ -179,7 +180,7 @@ MEASURES: dict[str, dict[str, float]] = {u: family for family in _FAMILIES for u
 
 def _instant(_field: Field, text: pl.Series, context: Context) -> pl.Series:
     """Instants to ns since 1970. Naive stamps are read as UTC, or in ``--tz``; how many is tallied."""
-    g = text.str.extract_groups(_INSTANT).struct
+    g = text.str.extract_groups(INSTANT).struct
     date = g.field("1") + "-" + g.field("2") + "-" + g.field("3") + " " + g.field("4")
     whole = date.str.to_datetime("%Y-%m-%d %H:%M:%S", time_unit="ns", strict=False)
     zone = g.field("6")

@@ -159,7 +159,8 @@ def read_careful(
             else:
                 cells = text.split(delimiter)
             if problem is None and len(cells) != len(names):
-                problem = f"{len(cells)} cells where the header has {len(names)}"
+                than = "fewer" if len(cells) < len(names) else "more"
+                problem = f"{than} cells than the header: {len(cells)}, not {len(names)}"
         if problem is not None:
             shown = _shown(text, cells, names, delimiter, context)
             rejects.add(context.path, number, None, problem, shown)

@@ -15,10 +15,11 @@ from collections.abc import Mapping, Sequence
 import polars as pl
 
 from ..errors import DataError, UnknownFormat
+from .cells import INSTANT
 from .format import Format, Head
 from .inputs import Stream
 from .jsonlines import parse_line
-from .redaction import is_private, masked, masked_json
+from .redaction import is_private, masked, masked_json, words_of
 
 HEAD_BYTES = 256 << 10
 _SAMPLE = 200
@@ -199,7 +200,7 @@ def unknown(head: Head) -> UnknownFormat:
         lines.append(
             "its first line looks like data: give the columns names in a header line first"
         )
-    lines.append("try: " + guessed_command(head))
+    lines += guessed_lines(head)
     lines.append("known formats: lamina-traces catalog formats")
     return UnknownFormat(f"{head.path}: no known format has these columns", "\n".join(lines))
 
@@ -215,54 +216,116 @@ def _as_json(row: Mapping[str, str | None]) -> str:
 
 
 _HINTS: dict[str, tuple[str, ...]] = {
-    "arrival": ("arrival", "arriv", "timestamp", "time", "ts", "start", "created", "submit", "date", "request_time"),
-    "input": ("input_tokens", "prompt_tokens", "input_length", "prompt_len", "context", "prefill", "input", "prompt", "isl"),
-    "output": ("output_tokens", "completion_tokens", "output_length", "generated", "decode", "response", "output", "completion", "osl"),
-    "session": ("session_id", "session", "conversation_id", "chat_id"),
-    "model": ("model", "model_name", "engine"),
+    "arrival": ("arrival", "arrived", "arrive", "arr", "timestamp", "request time", "when", "datetime", "time", "ts", "created", "submitted", "submit", "start", "started", "begin", "date"),
+    "input": ("input", "prompt", "context", "ctx", "prefill", "isl", "in", "request"),
+    "output": ("output", "completion", "generated", "generation", "gen", "decode", "response", "osl", "out", "answer"),
+    "session": ("session", "conversation", "chat"),
+    "model": ("model", "engine"),
     "status": ("status", "state", "outcome"),
 }  # fmt: skip
+"""words in the names of columns, best first."""
+
+
+def _set(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_TOKENS = frozenset(("token", "tokens", "tok", "toks", "length", "len", "count", "num", "n"))
+_NOT_TOKENS = _set("""
+    s sec secs second seconds ms us ns time times timestamp ts latency duration elapsed rate
+    ratio frac cost price usd eur power energy watt watts temp temperature byte bytes kb mb gb
+    char chars characters size hash hashes id ids index idx uuid cached cache max limit status
+    code type image images audio video file files window ram cpu gpu disk net network
+""")
+_NOT_ARRIVAL = _set("""
+    response elapsed latency duration processing service queue queued wait waiting run execution
+    exec end ended finish finished completed completion done first last token tokens per total
+    ttft tpot e2e delta gap interval think delay timeout deadline decode prefill updated inter
+""")
+_IDS = frozenset(("id", "key", "uuid", "name"))
+_LONG = 5
+"""a hint of so many letters is also looked for inside longer words (``prompttokens``)."""
+COL = "COL"
+"""stands for a column that the user must name."""
+
+
+def _rank(short: str, name: str) -> tuple[int, int, int] | None:
+    """How well a name fits (least is best), None when it does not."""
+    words = words_of(name)
+    text, several = f" {' '.join(words)} ", set(words)
+    for rank, hint in enumerate(_HINTS[short]):
+        inside = len(hint) >= _LONG and hint in text
+        if f" {hint} " not in text and not inside:
+            continue
+        if short in ("input", "output"):
+            plain = several & _TOKENS
+            if several & _NOT_TOKENS or (hint in ("request", "response", "answer") and not plain):
+                return None
+            return (0 if plain or len(words) == 1 else 1, rank, len(words))
+        if short == "arrival" and several & _NOT_ARRIVAL:
+            return None
+        if short in ("session", "model") and several - _IDS - {hint}:
+            continue
+        return (0 if len(words) == 1 else 1, rank, len(words))
+    return None
 
 
 def guessed_mapping(head: Head) -> tuple[dict[str, str], str | None]:
     """(short canonical name → column, time unit) by names and values; what cannot be guessed is absent."""
-    free = [n for n in head.names if n]
+    # --map separates its parts with commas and takes a quoted value for a constant
+    free = [n for n in head.names if n and "," not in n and n[0] != "'" and n == n.strip()]
     chosen: dict[str, str] = {}
-    for short, words in _HINTS.items():
-        counted = short in ("input", "output")
-        best = None
-        for rank, word in enumerate(words):
-            for n in free:
-                folded = n.casefold().replace(" ", "_")
-                if word not in folded or (counted and not numeric(head, n)):
-                    continue
-                if short == "arrival" and not (numeric(head, n) or dated(head, n)):
-                    continue
-                if not counted and short != "arrival" and is_private(n):
-                    continue
-                score = (folded != word, rank, len(folded))
-                if best is None or score < best[0]:
-                    best = (score, n)
-        if best is not None:
-            chosen[short] = best[1]
-            free.remove(best[1])
-    for short in ("input", "output"):  # by values alone: whole numbers in a likely range
-        if short not in chosen:
-            whole = next((n for n in free if _whole(head, n)), None)
-            if whole is not None:
-                chosen[short] = whole
-                free.remove(whole)
+    for short in _HINTS:
+        ranked = [(r, i) for i, n in enumerate(free) if (r := _rank(short, n)) is not None]
+        for _, i in sorted(ranked):
+            if _could_be(short, head, free[i]):
+                chosen[short] = free.pop(i)
+                break
     return chosen, guessed_time_unit(head, chosen.get("arrival"))
 
 
+def _could_be(short: str, head: Head, name: str) -> bool:
+    """Whether the values of a column allow for the guess."""
+    if short == "arrival":
+        return stamped(head, name) or (numeric(head, name) and _rises(head, name))
+    if short in ("input", "output"):
+        return _whole(head, name)
+    return bool(_values(head, name)) and not is_private(name)
+
+
+def _rises(head: Head, name: str) -> bool:
+    """Whether numbers could be a clock: from 0, and mostly in order."""
+    values = [float(v) for v in _values(head, name)]
+    steps = list(itertools.pairwise(values))
+    return min(values) >= 0 and 2 * sum(b < a for a, b in steps) <= len(steps)
+
+
 def guessed_command(head: Head) -> str:
-    """A complete command line to try, with what could not be guessed in capitals."""
+    """A command line to try: complete where the lengths could be guessed, else a template."""
     chosen, unit = guessed_mapping(head)
-    for short, column in (("arrival", "COLUMN"), ("input", "COLUMN"), ("output", "COLUMN")):
-        chosen.setdefault(short, column)
+    if not {"input", "output"} <= chosen.keys():
+        chosen = {k: chosen.get(k, COL) for k in ("arrival", "input", "output")} | chosen
     pairs = ",".join(f"{k}={v}" for k, v in chosen.items())
     line = f"lamina-traces ingest {shlex.quote(head.path)} --as columns --map {shlex.quote(pairs)}"
-    return f"{line} --time-unit {unit}" if unit else line
+    return f"{line} --time-unit {unit}" if unit and chosen.get("arrival", COL) != COL else line
+
+
+def guessed_lines(head: Head) -> list[str]:
+    """The command line to try, and what it leaves open."""
+    chosen, _ = guessed_mapping(head)
+    line = guessed_command(head)
+    what = {"input": "prompt tokens", "output": "output tokens"}
+    missing = [what[k] for k in what if k not in chosen]
+    if missing:
+        none = f"no column looks like counts of {' or '.join(missing)}"
+        return [f"{none}: write the names of your columns for {COL} in", f"  {line}"]
+    if "arrival" not in chosen:
+        return [
+            f"try: {line}",
+            "no column looks like arrival times, so lengths alone are read",
+            "add arrival=COLUMN if one is, or supply arrivals later: --arrivals poisson:2/s",
+        ]
+    return [f"try: {line}"]
 
 
 def _values(head: Head, name: str) -> list[str]:
@@ -276,6 +339,7 @@ def numeric(head: Head, name: str) -> bool:
 
 
 def _whole(head: Head, name: str) -> bool:
+    """Whether every value in the head is a whole number in the range of token counts."""
     numbers = [_float(v) for v in _values(head, name)]
     return bool(numbers) and all(x is not None and x == int(x) and 0 <= x < 1e7 for x in numbers)
 
@@ -285,6 +349,14 @@ def dated(head: Head, name: str) -> bool:
     values = _values(head, name)[:20]
     shape = pl.Series(values, dtype=pl.String).str.contains(r"^\d{4}[-/]\d\d[-/]\d\d[T ]\d\d:\d\d")
     return bool(values) and bool(shape.all())
+
+
+def stamped(head: Head, name: str) -> bool:
+    """Whether the values of a column in the head can be read as instants."""
+    values = _values(head, name)[:20]
+    if isinstance(head.dtypes.get(name), pl.Datetime):
+        return True
+    return bool(values) and bool(pl.Series(values, dtype=pl.String).str.contains(INSTANT).all())
 
 
 def _float(text: str) -> float | None:
@@ -298,7 +370,7 @@ def _float(text: str) -> float | None:
 def guessed_time_unit(head: Head, name: str | None) -> str | None:
     """The unit of a clock column: by size for stamps since 1970, else by the size of its steps."""
     if name is None or not numeric(head, name):
-        return None if name is not None and dated(head, name) else "s"
+        return None if name is not None and (dated(head, name) or stamped(head, name)) else "s"
     folded = name.casefold()
     for unit in ("ns", "us", "ms"):
         if folded.endswith((f"_{unit}", f"[{unit}]", f"({unit})")):

@@ -21,6 +21,7 @@ import numpy as np
 import zstandard
 
 from ..errors import DataError, UsageError
+from .summary import many
 
 STDIN = "-"
 NEWLINE = 10
@@ -96,7 +97,11 @@ class Stream:
             data = self._file.read(n)
         except OSError as e:
             self.close()
-            raise DataError(f"cannot be read: {e.strerror or e}", path=self.name) from e
+            raise DataError(
+                f"cannot be read: {e.strerror or e}",
+                "check the disk or the mount, and try again",
+                path=self.name,
+            ) from e
         if self._hash is not None:
             self._hash.update(data)
         self.raw_bytes += len(data)
@@ -117,7 +122,7 @@ class Stream:
         lines = self.lines_out + self._pending.count(b"\n")
         cat = "zstdcat" if self.compression == "zst" else "zcat"
         return DataError(
-            f"{why}; {lines:,} lines were readable",
+            f"{why}; {many(lines, 'line was', 'lines were')} readable",
             "nothing was stored; fetch the file again, or save its readable part: "
             f"{cat} {shlex.quote(self.name)} | head -n {lines} > part.txt",
             path=self.name,
@@ -259,7 +264,11 @@ def _opened(path: str | Path) -> tuple[BinaryIO, int | None]:
         ) from None
     except (OSError, ValueError) as e:
         why = e.strerror if isinstance(e, OSError) else str(e)
-        raise DataError(f"cannot be opened: {why}", path=path) from e
+        raise DataError(
+            f"cannot be opened: {why}",
+            "check that you may read it: ls -l " + shlex.quote(str(path)),
+            path=path,
+        ) from e
 
 
 def _nearby(path: Path) -> str | None:

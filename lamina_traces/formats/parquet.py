@@ -36,7 +36,11 @@ def parquet_head(path: str | Path) -> Head:
         with pq.ParquetFile(path) as file:
             schema = file.schema_arrow
             if file.metadata.num_rows == 0:
-                raise DataError("the file has columns and no rows", path=path)
+                raise DataError(
+                    "the file has columns and no rows",
+                    "does it come from a failed export or an empty query?",
+                    path=path,
+                )
             first = next(file.iter_batches(batch_size=200))
     except (pa.ArrowException, OSError, ValueError) as e:
         raise DataError(
@@ -105,7 +109,7 @@ def _first_line(e: BaseException) -> str:
 def _polars(batch: pa.RecordBatch) -> pl.DataFrame:
     out = pl.from_arrow(pa.Table.from_batches([batch]))
     if not isinstance(out, pl.DataFrame):
-        raise DataError("damaged Parquet file (no table in it)")
+        raise DataError("damaged Parquet file (no table in it)", "fetch it again")
     return out
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from .format import INSTANTS, ROW_EXTRA, Binding, Context, Format, Head, Request
 from .inputs import STDIN, Limits, Stream
 from .jsonlines import read_json
 from .parquet import parquet_head, read_parquet
-from .summary import Block, Input, Preview, Summary
+from .summary import Block, Input, Preview, Summary, many
 
 _DAY_NS = 86_400_000_000_000
 _HOPELESS = 100_000
@@ -87,10 +86,15 @@ class Reading:
 
     def _nothing(self, rejected: int) -> DataError:
         if self._first_reject is None:
-            return DataError("no rows", "the file has a header and nothing below it")
+            return DataError(
+                "no rows",
+                "the file has a header and nothing below it: does it come from an empty query?",
+            )
         path, line, column, reason = self._first_reject
         return DataError(
-            f"{reason} (all {rejected:,} lines were rejected, this is the first)",
+            f"{reason} (all {rejected:,} lines were rejected, this is the first)"
+            if rejected != 1
+            else f"{reason} (the only line was rejected)",
             f"was it read as the right format? it was taken for {self.format.name}; --as and --map say otherwise",
             path=path,
             line=line,
@@ -203,10 +207,12 @@ class Reading:
         first, s = self._sources[0].binding, self.finish()
         time = TABLES[self.table].time
         stamps = block.frame[time].drop_nulls() if time in block.frame.columns else pl.Series([])
+        mapped = {c for _, c, _ in first.mapping}
+        shown = [c for c in block.frame.columns if c in mapped or block.frame[c].count()]
         low, high = (stamps.min(), stamps.max()) if len(stamps) else (None, None)
         return Preview(
             s.format, self.format.title, s.version, s.table, s.kind, s.clock, s.mapping, first.extra,
-            s.dropped_fields, block.frame.head(rows), block.frame.height, block.rejects,
+            s.dropped_fields, block.frame.select(shown).head(rows), block.frame.height, block.rejects,
             low, high, s.origin_ns, s.origin_local, s.notices,  # type: ignore[arg-type]
         )  # fmt: skip
 
@@ -229,14 +235,14 @@ class Reading:
             if self._request.tz:
                 pass
             elif utc:
-                notices.append(Notice("naive-utc", f"{naive:,} stamps carry no zone and were read as UTC; --tz names another", "arrival_ns"))  # fmt: skip
+                notices.append(Notice("naive-utc", f"{many(naive, 'stamp carries', 'stamps carry')} no zone and {'was' if naive == 1 else 'were'} read as UTC; --tz names another", "arrival_ns"))  # fmt: skip
         if ambiguous := tally["ambiguous stamps"]:
-            notices.append(Notice("dst", f"{ambiguous:,} stamps fall into the hour that a clock change repeats; the earlier was taken", "arrival_ns"))  # fmt: skip
+            notices.append(Notice("dst", f"{many(ambiguous, 'stamp falls', 'stamps fall')} into the hour that a clock change repeats; the earlier was taken", "arrival_ns"))  # fmt: skip
         if self._request.tz and not naive:
             notices.append(Notice("tz-unused", "--tz had nothing to act on: no stamp is without a zone", "arrival_ns"))  # fmt: skip
         rejected = sum(i.rejected for i in self._inputs)
         if rejected:
-            notices.append(Notice("rejected", f"{rejected:,} lines were rejected: " + ", ".join(f"{k} ({n:,})" for k, n in sorted(self._reasons.items(), key=lambda kv: -kv[1])[:4])))  # fmt: skip
+            notices.append(Notice("rejected", _rejected_text(rejected, self._reasons)))
         dropped = dict.fromkeys(
             [*(n for s in self._sources for n in s.binding.dropped), *sorted(self._context.dropped)]
         )
@@ -270,7 +276,20 @@ def _date_text(ns: int | None) -> str:
 
 def _reason_kind(reason: str) -> str:
     """A reason without the value that it quotes, so that reasons can be counted."""
-    return re.sub(r"\d[\d,]*", "N", reason.split(": ")[0])
+    return reason.split(": ")[0]
+
+
+_NAMED = 4
+
+
+def _rejected_text(rejected: int, reasons: Mapping[str, int]) -> str:
+    """How many lines were rejected and why: the commonest reasons by name, the others counted."""
+    ranked = sorted(reasons.items(), key=lambda kv: -kv[1])
+    named = ranked if len(ranked) <= _NAMED + 1 else ranked[:_NAMED]
+    parts = [f"{why} ({n:,})" for why, n in named]
+    if others := ranked[len(named) :]:
+        parts.append(f"{len(others):,} other reasons ({sum(n for _, n in others):,})")
+    return f"{many(rejected, 'line was', 'lines were')} rejected: {', '.join(parts)}"
 
 
 def empty_frame(binding: Binding, head: Head) -> pl.DataFrame:

@@ -38,7 +38,7 @@ _SECRET_PAIRS = (
 )  # fmt: skip
 _MEASURES = frozenset(
     _words("""
-    token tokens length lengths len count counts num number size sizes bytes chars ms us ns s sec secs
+    token tokens tok toks length lengths len count counts num number size sizes bytes chars ms us ns s sec secs
     second seconds time times timestamp ts at id ids hash hashes rate ratio latency duration type kind
     status code index idx turn version model name class category lang language role
 """)
@@ -57,13 +57,18 @@ _PLAIN = re.compile(r"[\s\d.,:+\-/TZ]*")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
+def words_of(name: str) -> list[str]:
+    """The words of a column's name, in lower case: ``promptTokens``, ``prompt_tokens`` → prompt, tokens."""
+    return [w.lower() for w in _WORDS.findall(name)]
+
+
 @functools.lru_cache(4096)
 def is_private(name: str) -> bool:
     """Whether a column of this name holds text or a secret, to be dropped unless asked for.
 
     A name that ends as a measure (``prompt_tokens``, ``response time``, ``text_length``) is not text.
     """
-    words = [w.lower() for w in _WORDS.findall(name)]
+    words = words_of(name)
     if not words:
         return False
     pairs = set(itertools.pairwise(words))
@@ -126,15 +131,20 @@ def _too_private(text: str, dropped: set[str], path: str) -> bool:
 
 
 def masked(cell: str, private: bool = False) -> str:
-    """One value for people: numbers and instants as they are, of other text only the shape."""
+    """One value for people: numbers and instants as they are, of other text only the shape (``x`` for a
+    letter, ``#`` for a digit, so that a mask is never taken for data)."""
     if not private and (
         cell.strip().lower() in _SHOWN
         or _NUMBER.fullmatch(cell.strip())
         or (_PLAIN.fullmatch(cell) and not looks_private(cell))
     ):
         return cell
-    shape = re.sub(r"[^\W\d_]", "x", re.sub(r"\d", "9", cell))
+    shape = _shape(cell)
     return shape if len(shape) <= 40 else f"{shape[:37]}…"
+
+
+def _shape(text: str) -> str:
+    return re.sub(r"[^\W\d_]", "x", re.sub(r"\d", "#", text))
 
 
 def masked_cells(cells: list[str], names: tuple[str, ...], delimiter: str) -> str:
@@ -161,4 +171,4 @@ def masked_json(line: str) -> str:
     try:
         return json.dumps(walk(json.loads(line), False), ensure_ascii=False)[:1000]
     except (ValueError, RecursionError):
-        return re.sub(r"[^\W\d_]", "x", line[:400])
+        return _shape(line[:400])

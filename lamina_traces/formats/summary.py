@@ -14,6 +14,11 @@ from ..schema import Clock, Kind, Nature
 from ..units import format_count
 
 
+def many(n: int, singular: str, plural: str | None = None) -> str:
+    """A count with its noun: ``1 line``, ``2,000 lines``."""
+    return f"{format_count(n)} {singular if n == 1 else plural or singular + 's'}"
+
+
 @dataclass(frozen=True)
 class Block:
     """Some rows in source order, and the lines between them that were refused."""
@@ -92,7 +97,7 @@ class Summary:
     def line(self) -> str:
         """One line for people: ``8,820 lines = 8,819 kept + 0 rejected + 0 blank + 1 header``."""
         parts = [f"{format_count(n)} {what}" for n, what in ((self.kept, "kept"), (self.rejected, "rejected"), (self.blank, "blank"), (self.header, "header"))]  # fmt: skip
-        return f"{format_count(self.lines)} lines = {' + '.join(parts)}"
+        return f"{many(self.lines, 'line')} = {' + '.join(parts)}"
 
     def to_dict(self) -> dict[str, Any]:
         return {

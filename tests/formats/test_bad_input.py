@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import gzip
+import re
+import shlex
 from pathlib import Path
 
+import polars as pl
 import pytest
 import zstandard
 
@@ -33,15 +37,15 @@ def refused(error: type[LaminaError], *paths: Path | str, **options: object) -> 
         ("Request tokens", "5,ChatGPT,1.5,18,490,API log", "not a whole number: '1.5'"),
         ("Request tokens", "5,ChatGPT,,18,490,API log", "empty, and this column is needed"),
         ("Response tokens", "5,ChatGPT,1,99999999999,490,API log", "too large: '99999999999'"),
-        ("Total tokens", "5,ChatGPT,1,2,0x10,API log", "not a number: '9x99'"),
+        ("Total tokens", "5,ChatGPT,1,2,0x10,API log", "not a number: '#x##'"),
         ("Timestamp", "soon,ChatGPT,1,2,3,API log", "not a number: 'xxxx'"),
         ("Timestamp", "-1,ChatGPT,1,2,3,API log", "negative: '-1'"),
         ("Timestamp", "1e40,ChatGPT,1,2,3,API log", "too large: '1e40'"),
         ("Timestamp", "99999999999,ChatGPT,1,2,3,API log", "too large: '99999999999'"),
         ("Timestamp", "inf,ChatGPT,1,2,3,API log", "not a finite number: inf"),
         ("Model", "5,,1,2,3,API log", "empty, and this column is needed"),
-        (None, "5,ChatGPT,1,2,3", "5 cells where the header has 6"),
-        (None, "5,ChatGPT,1,2,3,API log,more", "7 cells where the header has 6"),
+        (None, "5,ChatGPT,1,2,3", "fewer cells than the header: 5, not 6"),
+        (None, "5,ChatGPT,1,2,3,API log,more", "more cells than the header: 7, not 6"),
         (None, '5,"ChatGPT,1,2,3,API log', "a quote out of place or never closed"),
         (None, "5,Chat\0GPT,1,2,3,API log", "a NUL byte"),
     ],
@@ -294,6 +298,109 @@ def test_unknown_file_shows_columns_rows_and_a_line_to_try(tmp_path: Path) -> No
     assert got.frame.height == 5
     assert got.summary.clock == "utc"
     assert got.summary.dropped_fields == ("user_email",)
+
+
+def guess(tmp_path: Path, text: str, name: str = "g.csv") -> tuple[dict[str, str], str, Path]:
+    """(mapping of the proposed line, the hint, the file)."""
+    path = write(tmp_path / name, text)
+    hint = str(refused(UnknownFormat, path).hint)
+    proposed = next(line for line in hint.splitlines() if "lamina-traces ingest" in line)
+    words = shlex.split(proposed[proposed.index("lamina-traces") :])
+    return dict(p.split("=") for p in words[words.index("--map") + 1].split(",")), hint, path
+
+
+ISO = "2024-05-10T00:00:0{i}.5Z"
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "mapping"),
+    [
+        ("arr;in;out", "{i};1{i};2{i}", "arrival=arr,input=in,output=out"),
+        ("when,prompt,completion", ISO + ",5,6", "arrival=when,input=prompt,output=completion"),
+        ("ts,isl,osl", "170000000{i}123,5,6", "arrival=ts,input=isl,output=osl"),
+        ("datetime,ctx,gen", "2024/05/10 00:00:0{i},5,6", "arrival=datetime,input=ctx,output=gen"),
+        ("created,promptTokens,completionTokens", "170000000{i},5,6", "arrival=created,input=promptTokens,output=completionTokens"),
+        ("date,start,in_tok,out_tok", "2024-05-10,{i}.25,5,6", "arrival=start,input=in_tok,output=out_tok"),
+        ("id,time,response_time,ContextLen,GeneratedLen,prompt_ms", "{i},1{i},3.5,5,6,7", "arrival=time,input=ContextLen,output=GeneratedLen"),
+        ("time,in,out,chat_id,state", "170000000{i}123456,5,6,c{i},done", "arrival=time,input=in,output=out,session=chat_id,status=state"),
+        ("output,input", "5,6", "input=input,output=output"),
+        ("latency,num_prefill_tokens,num_decode_tokens", "1.5,5,6", "input=num_prefill_tokens,output=num_decode_tokens"),
+        ("time,cached_input_tokens,input_tokens,output_cost,output_tokens", "{i},1,5,2,6", "arrival=time,input=input_tokens,output=output_tokens"),
+    ],
+)  # fmt: skip
+def test_the_guessed_line_works_as_typed(
+    tmp_path: Path, header: str, row: str, mapping: str
+) -> None:
+    text = header + "\n" + "".join(row.replace("{i}", str(i)) + "\n" for i in range(1, 5))
+    got, hint, path = guess(tmp_path, text)
+    assert got == dict(p.split("=") for p in mapping.split(","))
+    assert ("no column looks like arrival times" in hint) == ("arrival" not in got)
+    unit = hint.split("--time-unit ")[1].split()[0] if "--time-unit" in hint else None
+    whole = read(path, mapping=mapping, time_unit=unit)
+    assert (whole.frame.height, whole.summary.rejected) == (4, 0)
+    if "arrival" in got:
+        assert max(whole.column("arrival_ns")) - min(whole.column("arrival_ns")) >= 3000
+
+
+@pytest.mark.parametrize(
+    ("text", "mapping"),
+    [
+        ("timestamp,ram_power,cpu_power\n1,100,50\n2,110,60\n", "arrival=timestamp,input=COL,output=COL"),
+        ("a,b,c\n1,2,3\n", "arrival=COL,input=COL,output=COL"),
+        ("x,in,model\n1,2,m\n", "arrival=COL,input=in,output=COL,model=model"),
+        ("prompt,completion\nhello,you\n", "arrival=COL,input=COL,output=COL"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_guessed_is_left_to_the_user(
+    tmp_path: Path, text: str, mapping: str
+) -> None:
+    got, hint, _ = guess(tmp_path, text)
+    assert got == dict(p.split("=") for p in mapping.split(","))
+    assert "no column looks like counts of" in hint
+    assert "try:" not in hint
+
+
+def test_sample_rows_show_masks_as_masks(tmp_path: Path) -> None:
+    _, hint, _ = guess(tmp_path, "prompt_tok,prompt,who\n5,7,bob9\n")
+    assert "row 1: prompt_tok=5, prompt=#, who=xxx#" in hint
+
+
+def test_reasons_are_counted_to_the_last(tmp_path: Path) -> None:
+    bad = ["x,A,1,2,3,l", "-1,A,1,2,3,l", "5,A,x,2,3,l", "5,A,-1,2,3,l", "5,A,1,x,3,l", "5,A,1,-2,3,l", "5,A,1", "5,A,1,2", "5,A,1,2,3,4,5"]  # fmt: skip
+    (notice,) = read(
+        write(tmp_path / "b.csv", HEADER + GOOD + "\n".join(bad) + "\n")
+    ).summary.notices
+    assert notice.text.startswith("9 lines were rejected: line: fewer cells than the header (2), ")
+    assert notice.text.endswith(", 4 other reasons (4)")
+    named = [int(n) for n in re.findall(r"\((\d)\)", notice.text)]
+    assert sum(named) == 9
+    assert " N " not in notice.text
+    one = read(write(tmp_path / "o.csv", HEADER + GOOD + bad[0] + "\n")).summary
+    assert one.notices[0].text == "1 line was rejected: Timestamp: not a number (1)"
+    assert "the only line was rejected" in refused(DataError, write(tmp_path / "n.csv", HEADER + bad[0] + "\n")).message  # fmt: skip
+    stamp = "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 00:00:00,1,2\n"
+    (naive,) = read(write(tmp_path / "s.csv", stamp)).summary.notices
+    assert naive.text.startswith("1 stamp carries no zone and was read")
+
+
+def test_a_parquet_file_without_rows(tmp_path: Path) -> None:
+    pl.DataFrame({"a": [1]})[:0].write_parquet(tmp_path / "e.parquet")
+    assert "empty query" in str(refused(DataError, tmp_path / "e.parquet").hint)
+
+
+def test_every_error_of_the_readers_says_what_to_do() -> None:
+    """An error that is raised without a second argument has no hint (UnknownName makes its own)."""
+    plain = {"DataError", "UsageError", "UnknownFormat", "LaminaError"}
+    folder = Path(formats.__file__).parent
+    seen = 0
+    for path in folder.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+                continue
+            if node.func.id in plain:
+                seen += 1
+                assert len(node.args) == 2, f"{path.name}, line {node.lineno}"
+    assert seen > 40
 
 
 def test_json_that_is_no_json_lines(tmp_path: Path) -> None:

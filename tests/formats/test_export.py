@@ -225,6 +225,18 @@ def test_an_export_appears_whole_or_not_at_all(tmp_path: Path) -> None:
         formats.export([good], "burstgpt", tmp_path / "none" / "t.csv")
 
 
+def test_an_export_does_not_go_to_a_file_called_dash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    good = pl.DataFrame({"arrival_ns": [1], "input_tokens": [1], "output_tokens": [1]})
+    for path in ("-", Path("-")):
+        with pytest.raises(UsageError, match="to a file") as caught:
+            formats.export([good], "mooncake", path)
+        assert "-o trace.jsonl" in str(caught.value.hint)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_catalogue_entries_are_complete() -> None:
     for name, fmt in formats.FORMATS.items():
         assert name == fmt.name
