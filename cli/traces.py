@@ -25,7 +25,7 @@ from .options import (
     absolute,
     reference,
 )
-from .output import clean, clean_lines, emit, emit_object, say, table, warn, write
+from .output import clean, clean_lines, emit, emit_batches, emit_object, say, table, warn, write
 from .progress import reading
 
 if TYPE_CHECKING:
@@ -294,8 +294,8 @@ def sql(
     """
     from lamina_traces.store import Store
 
-    result = Store(store).sql(sys.stdin.read() if query == "-" else query)
-    emit(result.to_pylist(), fmt, result.column_names)
+    with Store(store).sql_reader(sys.stdin.read() if query == "-" else query) as reader:
+        emit_batches(reader, fmt)
 
 
 def export(

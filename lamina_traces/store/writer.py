@@ -318,6 +318,14 @@ class TraceWriter:
         manifest = replace(
             manifest, tables=tables, notices=tuple(notices), sorted_by_us=not was_sorted
         )
+        for _, clock in self._tables.values():
+            for instant in (clock.first, clock.last):
+                # Readers subtract the origin in 64 bits too; where that wraps, the sum does not fit.
+                if (
+                    instant is not None
+                    and not -(2**63) <= instant + (manifest.origin_ns or 0) < 2**63
+                ):
+                    raise too_far(f"trace {self.name!r}: the times are centuries apart")
         # Of the main table alone: a run's power is sampled after its last arrival too.
         main = self._tables.get(manifest.main_table)
         clock = main[1] if main else Clockwork()
