@@ -287,7 +287,7 @@ def guessed_mapping(head: Head) -> tuple[dict[str, str], str | None]:
 def _could_be(short: str, head: Head, name: str) -> bool:
     """Whether the values of a column allow for the guess."""
     if short == "arrival":
-        return stamped(head, name) or (numeric(head, name) and _rises(head, name))
+        return stamped(head, name) or (_mostly_numeric(head, name) and _rises(head, name))
     if short in ("input", "output"):
         return _whole(head, name)
     return bool(_values(head, name)) and not is_private(name)
@@ -295,7 +295,7 @@ def _could_be(short: str, head: Head, name: str) -> bool:
 
 def _rises(head: Head, name: str) -> bool:
     """Whether numbers could be a clock: from 0, and mostly in order."""
-    values = [float(v) for v in _values(head, name)]
+    values = _numbers(head, name)
     steps = list(itertools.pairwise(values))
     return min(values) >= 0 and 2 * sum(b < a for a, b in steps) <= len(steps)
 
@@ -338,25 +338,33 @@ def numeric(head: Head, name: str) -> bool:
     return bool(values) and all(_float(v) is not None for v in values)
 
 
+def _numbers(head: Head, name: str) -> list[float]:
+    return [x for v in _values(head, name) if (x := _float(v)) is not None]
+
+
+def _mostly_numeric(head: Head, name: str) -> bool:
+    return 2 * len(_numbers(head, name)) > len(_values(head, name))
+
+
 def _whole(head: Head, name: str) -> bool:
-    """Whether every value in the head is a whole number in the range of token counts."""
-    numbers = [_float(v) for v in _values(head, name)]
-    return bool(numbers) and all(x is not None and x == int(x) and 0 <= x < 1e7 for x in numbers)
+    """Whether most values in the head are whole numbers in the range of token counts."""
+    good = sum(x == int(x) and 0 <= x < 1e7 for x in _numbers(head, name))
+    return 2 * good > len(_values(head, name))
 
 
 def dated(head: Head, name: str) -> bool:
-    """Whether the values of a column in the head look like dates with times."""
+    """Whether most values of a column in the head look like dates with times."""
     values = _values(head, name)[:20]
     shape = pl.Series(values, dtype=pl.String).str.contains(r"^\d{4}[-/]\d\d[-/]\d\d[T ]\d\d:\d\d")
-    return bool(values) and bool(shape.all())
+    return 2 * int(shape.sum()) > len(values)
 
 
 def stamped(head: Head, name: str) -> bool:
-    """Whether the values of a column in the head can be read as instants."""
+    """Whether most values of a column in the head can be read as instants."""
     values = _values(head, name)[:20]
     if isinstance(head.dtypes.get(name), pl.Datetime):
         return True
-    return bool(values) and bool(pl.Series(values, dtype=pl.String).str.contains(INSTANT).all())
+    return 2 * int(pl.Series(values, dtype=pl.String).str.contains(INSTANT).sum()) > len(values)
 
 
 def _float(text: str) -> float | None:
@@ -369,13 +377,13 @@ def _float(text: str) -> float | None:
 
 def guessed_time_unit(head: Head, name: str | None) -> str | None:
     """The unit of a clock column: by size for stamps since 1970, else by the size of its steps."""
-    if name is None or not numeric(head, name):
+    if name is None or not _mostly_numeric(head, name):
         return None if name is not None and (dated(head, name) or stamped(head, name)) else "s"
     folded = name.casefold()
     for unit in ("ns", "us", "ms"):
         if folded.endswith((f"_{unit}", f"[{unit}]", f"({unit})")):
             return unit
-    values = [float(v) for v in _values(head, name)]
+    values = _numbers(head, name)
     largest = max(abs(v) for v in values)
     for unit, scale in (("ns", 1e18), ("us", 1e15), ("ms", 1e12)):
         if largest >= scale:

@@ -360,6 +360,15 @@ def test_what_cannot_be_guessed_is_left_to_the_user(
     assert "try:" not in hint
 
 
+def test_a_guess_survives_a_few_bad_values(tmp_path: Path) -> None:
+    text = "when;in;out\n2024-05-10 00:00:01;1;2\n-;1;2\n2024-05-10 00:00:03;x;2\n2024-05-10 00:00:04;3;4\n"
+    got, _, path = guess(tmp_path, text)
+    assert got == {"arrival": "when", "input": "in", "output": "out"}
+    whole = read(path, mapping=got)
+    assert whole.column("arrival_ns") == [0, 3 * 10**9]
+    assert whole.rejects.select("line", "column").rows() == [(3, "when"), (4, "in")]
+
+
 def test_sample_rows_show_masks_as_masks(tmp_path: Path) -> None:
     _, hint, _ = guess(tmp_path, "prompt_tok,prompt,who\n5,7,bob9\n")
     assert "row 1: prompt_tok=5, prompt=#, who=xxx#" in hint
