@@ -134,11 +134,11 @@ def translated(doing: str, *, users_text: bool = False) -> Iterator[None]:
         ) from e
     except (duckdb.IOException, duckdb.InvalidInputException) as e:
         if users_text and isinstance(e, duckdb.InvalidInputException) and ".parquet'" not in str(e):
-            raise UsageError(f"cannot {doing}: {_first_line(e)}", _SQL_HELP) from e
+            raise UsageError(f"cannot {doing}: {_first_line(e)}", _sql_help(e)) from e
         raise StoreError(f"cannot {doing}: {_first_line(e)}", _remedy(e)) from e
     except duckdb.Error as e:
         if users_text:
-            raise UsageError(f"cannot {doing}: {_first_line(e)}", _rest(e) or _SQL_HELP) from e
+            raise UsageError(f"cannot {doing}: {_first_line(e)}", _sql_help(e)) from e
         raise StoreError(f"cannot {doing}: {_first_line(e)}", _remedy(e)) from e
 
 
@@ -146,11 +146,18 @@ def _first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
-def _rest(error: Exception) -> str | None:
+def _sql_help(error: Exception) -> str:
     """DuckDB's own suggestions ('Did you mean…', 'Candidate bindings…') make good hints."""
     lines = [x.strip() for x in str(error).strip().splitlines()[1:]]
     useful = [x for x in lines if x.startswith(("Did you mean", "Candidate"))]
-    return useful[0] if useful else None
+    if useful:
+        return useful[0]
+    if str(error).startswith("Conversion Error"):
+        return "TRY_CAST(x AS type) gives null where a value cannot be converted"
+    return (
+        'names of other characters than letters, digits and _ go in double quotes: "azure-code"; '
+        "describe TRACE lists its columns"
+    )
 
 
 def _remedy(error: Exception) -> str:
@@ -160,11 +167,6 @@ def _remedy(error: Exception) -> str:
         return names.again(found[1])
     return "lamina-traces ls tells which traces are damaged"
 
-
-_SQL_HELP = (
-    'names of other characters than letters, digits and _ go in double quotes: "azure-code"; '
-    "describe TRACE lists its columns"
-)
 
 _STREAMED: dict[str, type[duckdb.Error]] = {
     "INTERRUPT Error": duckdb.InterruptException,

@@ -285,3 +285,92 @@ def test_an_empty_store(tmp_path: Path) -> None:
     store = Store(tmp_path / "none")
     assert store.sql("SELECT count(*) AS n FROM llm_requests").to_pylist() == [{"n": 0}]
     assert not store.path.exists()
+
+
+# what was recorded, and what was not
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> Store:
+    store = Store(tmp_path / "store")
+    with store.writer("azure-code", kind="llm") as w:
+        w.write("llm_requests", requests([0, 1]).with_columns(ttft_s=pl.lit(0.5)))
+        w.rejects(
+            pl.DataFrame(
+                {"file": ["f"], "line": [3], "column": ["x"], "reason": ["r"], "text": [None]},
+                schema_overrides={"text": pl.String},
+            )
+        )
+        w.commit()
+    with store.writer("load", kind="llm") as w:
+        w.write("llm_requests", requests([5]).with_columns(model=pl.lit("m")))
+        w.commit()
+    return store
+
+
+def test_relations_hold_what_was_recorded(mixed: Store) -> None:
+    recorded = ["row_id", "arrival_ns", "input_tokens", "status", "ttft_s"]
+    for source in ('"azure-code"', '"azure-code".llm_requests'):
+        assert mixed.sql(f"FROM {source}").column_names == recorded
+        described = mixed.sql(f"DESCRIBE {source}").column("column_name").to_pylist()
+        assert described == recorded
+    union = mixed.sql("FROM llm_requests ORDER BY trace, row_id")
+    assert union.column_names == [
+        "trace", "row_id", "arrival_ns", "model", "input_tokens", "status", "ttft_s",
+    ]  # fmt: skip
+    assert union.select(["trace", "model", "ttft_s"]).to_pylist() == [
+        {"trace": "azure-code", "model": None, "ttft_s": 0.5},
+        {"trace": "azure-code", "model": None, "ttft_s": 0.5},
+        {"trace": "load", "model": "m", "ttft_s": None},
+    ]
+
+
+def test_rejects_are_a_relation(mixed: Store) -> None:
+    line = {"file": "f", "line": 3, "column": "x", "reason": "r", "text": None}
+    assert mixed.sql('SELECT * FROM "azure-code".rejects').to_pylist() == [line]
+    assert mixed.sql("SELECT * FROM rejects").to_pylist() == [{"trace": "azure-code", **line}]
+    assert mixed.sql("SELECT * FROM load.rejects").num_rows == 0
+    mixed.remove("azure-code")
+    assert mixed.sql("SELECT count(*) AS n FROM rejects").to_pylist() == [{"n": 0}]
+    with pytest.raises(UsageError, match="reserved"):
+        mixed.writer("Rejects", kind="llm")
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("SELECT ttft_s FROM load", "ttft_s is not recorded in load; recorded: row_id, arrival_ns"),
+        ("SELECT x.TTFT_S FROM load x", "TTFT_S is not recorded in load; recorded: row_id"),
+        ("SELECT * FROM load WHERE ttft_s > 1", "ttft_s is not recorded in load; recorded: row_id"),
+        ('SELECT model FROM "azure-code"', 'model is not recorded in "azure-code"; recorded:'),
+        ("SELECT e2e_s FROM llm_requests", 'e2e_s is not recorded in "azure-code", load; recorded'),
+        ("SELECT input_token FROM load", "did you mean input_tokens"),
+        ("SELECT zzz FROM load", "columns: row_id, arrival_ns, model, input_tokens, status"),
+        ("SELECT * FROM nowhere", 'traces: "azure-code", load'),
+        ("SELECT * FROM pg_enu", 'traces: "azure-code", load'),
+        ("SELECT * FROM lod", 'did you mean load? traces: "azure-code", load'),
+        ("SELECT * FROM azure_code", 'did you mean "azure-code"? traces: "azure-code", load'),
+        ("SELECT * FROM load.nope", "trace load holds: llm_requests, rejects"),
+        ("SELECT * FROM azure-code", "double quotes"),
+        ("SELECT CAST('x' AS INT) FROM load", "TRY_CAST"),
+        ("SELECT nofun(1) FROM load", "describe TRACE"),
+    ],
+)
+def test_hints_name_what_there_is(mixed: Store, text: str, hint: str) -> None:
+    with pytest.raises(UsageError) as error:
+        mixed.sql(text)
+    assert hint in str(error.value.hint)
+    assert "pg_" not in str(error.value.hint)
+
+
+def test_an_empty_store_says_so(tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as error:
+        Store(tmp_path).sql("SELECT * FROM azure")
+    assert "lamina-traces ingest" in str(error.value.hint)
+
+
+def test_reading_is_what_sql_gives(mixed: Store) -> None:
+    text = "SELECT row_id, row_id, trace FROM llm_requests ORDER BY ALL"
+    with mixed.sql_reader(text) as reader:
+        assert reader.schema.names == ["row_id", "row_id_1", "trace"]
+        assert reader.read_all().equals(mixed.sql(text))

@@ -707,3 +707,79 @@ def test_threads_are_bounded(tmp_path: Path) -> None:
     trace = stored(store, "t", requests([1]))
     got: Sequence[dict[str, Any]] = trace.sql("SELECT current_setting('threads') AS n").to_pylist()
     assert [int(r["n"]) for r in got] == [1]
+
+
+def test_span_is_that_of_the_main_table(store: Store) -> None:
+    power = pl.DataFrame(
+        {"row_id": [0, 1], "arrival_ns": [0, 900], "device": ["g", "g"], "domain": ["gpu"] * 2}
+    )
+    with store.writer("t", kind="llm", nature="simulated") as w:
+        w.write("llm_requests", requests([30, 50]))
+        w.write("power_samples", power)
+        m = w.commit().manifest
+    assert (m.arrival_first_ns, m.arrival_last_ns, m.span_ns) == (30, 50, 20)
+
+
+@pytest.mark.parametrize(
+    ("arrivals", "origin"),
+    [
+        ([-(2**62) - 1, 2**62], None),
+        ([-(2**62) - 1, 2**62], 0),
+        # a reader that takes the origin away in 64 bits wraps around: 1700, then 2190
+        ([0, (6_942_672_000 + 8_520_336_000) * 10**9 - 2**64], -8_520_336_000 * 10**9),
+    ],
+)
+def test_times_that_are_centuries_apart(
+    store: Store, arrivals: list[int], origin: int | None
+) -> None:
+    for order in (arrivals, arrivals[::-1]):
+        with pytest.raises(DataError, match="292 years") as error:
+            stored(store, "t", *(requests([a]) for a in order), origin_ns=origin, clock="utc")
+        assert "--time-unit" in str(error.value.hint)
+    assert store.names() == []
+
+
+def test_another_instant_that_is_centuries_away(store: Store) -> None:
+    frame = requests([-10, 5]).with_columns(send_ns=pl.lit(2**63 - 5))
+    with pytest.raises(DataError, match="292 years") as error:
+        stored(store, "t", frame, origin_ns=0, clock="utc")
+    assert error.value.hint
+
+
+def test_damage_names_a_command_that_mends_it(store: Store) -> None:
+    slug = _damaged(store, "manifest", "{")
+    with pytest.raises(StoreError) as error:
+        store.trace("bad")
+    assert "lamina-traces rm bad --yes" in str(error.value.hint)
+    assert "bad" in store
+    assert store.has("bad")
+    assert store.has(slug)
+    assert not store.has("nobody")
+    (store.path / "traces" / slug / "current").write_text("")
+    assert "bad" in store
+    with pytest.raises(StoreError) as error:
+        store.trace("bad")
+    assert f"lamina-traces rm {slug} --yes" in str(error.value.hint)
+    store.remove(slug)
+    assert not store.has("bad")
+
+
+def test_a_damaged_part_names_its_trace(store: Store) -> None:
+    trace = stored(store, "t", requests([1]))
+    trace.files("llm_requests")[0].write_bytes(b"PAR1 not any more PAR1")
+    for read in (
+        lambda: store.sql("SELECT * FROM t"),
+        lambda: trace.query("arrivals/extent"),
+        lambda: list(trace.batches()),
+    ):
+        with pytest.raises(StoreError) as error:
+            read()
+        assert f"lamina-traces rm {trace.path.parent.name} --yes" in str(error.value.hint)
+
+
+def test_a_bad_condition_is_shown_good_ones(store: Store) -> None:
+    trace = stored(store, "t", requests([1]))
+    with pytest.raises(UsageError) as error:
+        trace.select("input_tokens >")
+    assert "input_tokens > 1000" in str(error.value.hint)
+    assert ".py" not in str(error.value.hint)
