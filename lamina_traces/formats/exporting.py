@@ -85,6 +85,7 @@ class ExportSummary:
         }  # fmt: skip
 
 
+ARRIVALS_HINT = "a trace without arrivals gets them with: --arrivals poisson:2/s"
 _UNCOUNTED = frozenset(("row_id", "model_raw", "total_tokens", "prefix_block_size"))
 """columns whose absence from a target is no loss: made by us, or implied by what is carried."""
 
@@ -153,7 +154,10 @@ def export(
             if written == 0:
                 why = ", ".join(f"{n:,} {k}" for k, n in state.skipped.items()) or "no rows"
                 raise DataError(
-                    f"nothing to write for {target}: {why}", "check the trace and its filters"
+                    f"nothing to write for {target}: {why}",
+                    ARRIVALS_HINT
+                    if any(k.startswith("without an arrival") for k in state.skipped)
+                    else "check the trace and its filters: lamina-traces show TRACE",
                 )
             out.flush()
             os.fsync(out.fileno())
@@ -178,7 +182,7 @@ def _check(batch: pl.DataFrame, goal: Target) -> None:
         what = TABLES[goal.table][missing[0]].doc
         raise DataError(
             f"{goal.name} needs {', '.join(missing)} ({what}), which this trace does not record",
-            "a trace without arrivals gets them with: --arrivals poisson:2/s"
+            ARRIVALS_HINT
             if "arrival_ns" in missing
             else "choose another target: lamina-traces catalog targets",
         )
@@ -208,7 +212,11 @@ def _count_losses(ready: pl.DataFrame, goal: Target, state: Writing) -> None:
     for name in ready.columns:
         if name in goal.carries or name in _UNCOUNTED or name in goal.needs or name == "status":
             continue
-        state.losses[name] += ready.height - ready[name].null_count()
+        column = ready[name]
+        if isinstance(column.dtype, pl.List):  # an empty list says that there is nothing to lose
+            state.losses[name] += int((column.list.len() > 0).sum())
+        else:
+            state.losses[name] += column.count()
 
 
 def without(frame: pl.DataFrame, bad: pl.Series, reason: str, state: Writing) -> pl.DataFrame:

@@ -45,6 +45,8 @@ def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
 
 def _seconds_guessed(head: Head) -> bool:
     """Stamps with a fraction whose typical step is below 10: seconds, or over 100 requests/s in ms."""
+    if "delay" in head.names:  # aiperf's own, and those are milliseconds
+        return False
     texts = [v for r in head.rows if (v := r.get("timestamp"))]
     try:
         stamps = [float(t) for t in texts]

@@ -70,6 +70,15 @@ def test_sessions_that_begin_below_the_head_are_read(tmp_path: Path) -> None:
     assert {c for c, _, _ in got.summary.mapping} == {"timestamp", "input_length", "output_length"}
 
 
+def test_files_with_delays_are_in_milliseconds(tmp_path: Path) -> None:
+    """Fractions and small steps alone would look like seconds; a delay is aiperf's, and in ms."""
+    rows = line(timestamp=0.5) + line(timestamp=1.25) + line(timestamp=2.5, session_id="a")
+    assert read(write(tmp_path / "s.jsonl", rows)).column("arrival_ns")[0] == 500_000_000
+    got = read(write(tmp_path / "m.jsonl", rows + line(session_id="a", delay=5)))
+    assert got.column("arrival_ns") == [500_000, 1_250_000, 2_500_000, None]
+    assert got.column("delay_after_parent_ns")[-1] == 5_000_000
+
+
 def test_a_trace_without_sessions_derives_nothing(tmp_path: Path) -> None:
     got = read(write(tmp_path / "s.jsonl", line(timestamp=1) * 3))
     assert set(got.column("turn")) == set(got.column("depends_on")) == {None}
@@ -129,14 +138,16 @@ def test_a_session_whose_beginning_was_cut_off(tmp_path: Path) -> None:
     assert done.skipped == {"without an arrival, or a turn of its session before it": 1}
     assert done.losses["delay_after_parent_ns (the turn before is not in the file)"] == 1
     assert done.losses["turn (numbered otherwise in the file)"] == 2
-    with pytest.raises(DataError, match="nothing to write"):
+    with pytest.raises(DataError, match="nothing to write") as caught:
         formats.export([frame[2:]], "mooncake", tmp_path / "n.jsonl")
+    assert "--arrivals poisson:2/s" in str(caught.value.hint)
 
 
 def test_other_targets_still_leave_out_rows_without_an_arrival(tmp_path: Path) -> None:
-    frame = pl.DataFrame({"arrival_ns": [0, None], "input_tokens": [1, 1], "output_tokens": [1, 1], "session_id": ["a", "a"]})  # fmt: skip
+    frame = pl.DataFrame({"arrival_ns": [0, None], "input_tokens": [1, 1], "output_tokens": [1, 1], "session_id": ["a", "a"], "depends_on": [[], [0]]})  # fmt: skip
     done = formats.export([frame], "azure", tmp_path / "a.csv")
     assert done.skipped == {"without an arrival": 1}
+    assert done.losses == {"session_id": 1}, "that the first turn waits for nothing is no loss"
 
 
 @st.composite
