@@ -134,7 +134,7 @@ def simulate(
         run.save(Store(store), save, replace=replace)
         say(f"saved the run; next: lamina-traces report {reference(save)}")
     if fmt in ("json", "jsonl"):
-        emit_object(run.to_dict())
+        emit_object(run.to_dict(), fmt)
     else:
         print_run(run, fmt, explain=explain)
     if limits and not run.slo_met:

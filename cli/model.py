@@ -74,7 +74,7 @@ def fit(
 def print_profile(profile: Profile, fmt: str) -> None:
     """The findings of a profile, or all of it as JSON."""
     if fmt in ("json", "jsonl"):
-        emit_object(profile.to_dict())
+        emit_object(profile.to_dict(), fmt)
         return
     if fmt == "table":
         source = profile.source
@@ -254,7 +254,7 @@ def generate(
         "profile_sha256": generator.profile_sha256(law),
     }
     if fmt in ("json", "jsonl"):
-        emit_object(facts)
+        emit_object(facts, fmt)
     else:
         what = f"{n:,} request{'' if n == 1 else 's'} over {format_seconds(duration_s)} from {law.name}"
         cut = f", shard {shard}" if shard else ""

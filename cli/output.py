@@ -198,15 +198,11 @@ def _texts(column: pa.Array, *, csv: bool = False, indent: int | None = None) ->
     return pl.Series(dumped, dtype=pl.String)
 
 
-def emit_object(facts: Mapping[str, Any]) -> None:
-    """Print one JSON object, with the schema and tool version first."""
+def emit_object(facts: Mapping[str, Any], fmt: str = "json") -> None:
+    """Print one JSON object, with the schema and tool version first; on one line for jsonl."""
     head = {"schema_version": SCHEMA_VERSION, "tool": f"lamina-traces {__version__}"}
-    write(
-        json.dumps(
-            {k: plain(v) for k, v in (head | dict(facts)).items()}, indent=1, ensure_ascii=False
-        )
-        + "\n"
-    )
+    whole = {k: plain(v) for k, v in (head | dict(facts)).items()}
+    write(json.dumps(whole, indent=1 if fmt == "json" else None, ensure_ascii=False) + "\n")
 
 
 def table(rows: Sequence[Sequence[str]], names: Sequence[str], *, md: bool = False) -> str:

@@ -100,7 +100,7 @@ def ingest(
         )
     warn(trace.manifest.notices)
     if fmt in ("json", "jsonl"):
-        emit_object(trace.manifest.to_dict())
+        emit_object(trace.manifest.to_dict(), fmt)
     else:
         write(clean(f"{trace.name}: {_size(trace)}; {trace.manifest.summary_line()}") + "\n")
     say(f"next: lamina-traces fit {reference(trace.name)}")
@@ -126,7 +126,7 @@ def _print_preview(p: Preview, fmt: str) -> None:
             "origin_ns": p.origin_ns,
             "head": p.rows.to_dicts(),
         }
-        emit_object(facts)
+        emit_object(facts, fmt)
         return
     write(clean(f"{p.title} ({p.format}), table {p.table}, clock {p.clock}") + "\n")
     write(f"the first {p.rows_seen:,} rows span {format_seconds(span_s)}; nothing is stored\n\n")
@@ -138,7 +138,7 @@ def _print_preview(p: Preview, fmt: str) -> None:
     write("\n")
     emit(p.rows.to_dicts(), fmt)
     if p.rejects.height:
-        write("\nrejected lines:\n")
+        write(f"\nrejected lines ({min(5, p.rejects.height)} of {p.rejects.height:,} seen):\n")
         emit(p.rejects.head(5).to_dicts(), fmt)
     warn(p.notices)
 
@@ -197,7 +197,7 @@ def show(
         return
     trace = workloads.selected(thing, where, from_, to)
     if fmt in ("json", "jsonl"):
-        emit_object(trace.manifest.to_dict() | {"head": _head(trace, rows)})
+        emit_object(trace.manifest.to_dict() | {"head": _head(trace, rows)}, fmt)
         return
     _print_trace(trace, rows, fmt)
 
@@ -326,7 +326,7 @@ def export(
         chosen = workloads.with_poisson(chosen, poisson, seed, say=say)
     summary = workloads.export(chosen, to_target, output)
     if fmt in ("json", "jsonl"):
-        emit_object(summary.to_dict())
+        emit_object(summary.to_dict(), fmt)
     else:
         write(
             clean(
@@ -356,18 +356,15 @@ def rm(
     from lamina_traces.store import Store
 
     opened = Store(store)
-    trace = opened.trace(name)
+    if not opened.has(name):
+        opened.remove(name)  # says what names there are
     if not yes:
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
-            raise UsageError(
-                f"will not remove {trace.name!r} without being asked twice", "add --yes"
-            )
-        if not typer.confirm(
-            f"remove {clean(trace.name)} ({trace.manifest.rows:,} rows)?", err=True
-        ):
+            raise UsageError(f"will not remove {name!r} without being asked twice", "add --yes")
+        if not typer.confirm(f"remove {clean(name)}?", err=True):
             raise typer.Abort
     opened.remove(name)
-    say(f"removed {trace.name}")
+    say(f"removed {name}")
 
 
 def _size(trace: Trace) -> str:
@@ -375,4 +372,4 @@ def _size(trace: Trace) -> str:
 
     m = trace.manifest
     span = "" if m.span_s is None else f" over {format_seconds(m.span_s)}"
-    return f"{format_count(m.rows)} rows of {m.main_table}{span}, read as {m.format}"
+    return f"{format_count(m.rows)} row{'' if m.rows == 1 else 's'} of {m.main_table}{span}, read as {m.format}"

@@ -85,6 +85,19 @@ def test_commands_of_a_page_run(name: str, lamina: object, tmp_path: Path) -> No
         assert done.code == wanted, f"{line}\n{done.out}\n{done.err}"
 
 
+def test_specs_in_the_documents_load() -> None:
+    from lamina_traces import specs
+
+    found = 0
+    for name in DOCUMENTS:
+        for block in re.findall(
+            r"```toml\n(.*?)```", (ROOT / name).read_text(encoding="utf-8"), re.S
+        ):
+            specs.loads(block)
+            found += 1
+    assert found
+
+
 def _is_target(name: str) -> bool:
     return re.search(rf"^{re.escape(name)}:", (ROOT / "Makefile").read_text(), re.M) is not None
 

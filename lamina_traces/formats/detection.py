@@ -323,7 +323,7 @@ def guessed_lines(head: Head) -> list[str]:
         return [
             f"try: {line}",
             "no column looks like arrival times, so lengths alone are read",
-            "add arrival=COLUMN if one is, or supply arrivals later: --arrivals poisson:2/s",
+            "add arrival=COLUMN if one is, or supply arrivals later: --arrivals poisson --rate 2/s",
         ]
     return [f"try: {line}"]
 

@@ -85,7 +85,7 @@ class ExportSummary:
         }  # fmt: skip
 
 
-ARRIVALS_HINT = "a trace without arrivals gets them with: --arrivals poisson:2/s"
+ARRIVALS_HINT = "a trace without arrivals gets them with: --arrivals poisson --rate 2/s"
 _UNCOUNTED = frozenset(("row_id", "model_raw", "total_tokens", "prefix_block_size"))
 """columns whose absence from a target is no loss: made by us, or implied by what is carried."""
 

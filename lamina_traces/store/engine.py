@@ -11,8 +11,10 @@ import contextlib
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import duckdb
 import polars as pl
@@ -21,6 +23,8 @@ import pyarrow as pa
 from ..errors import StoreError, UsageError
 from ..schema import Table
 from . import names
+
+T = TypeVar("T")
 
 POLARS_TYPES: dict[str, pl.DataType] = {
     "BIGINT": pl.Int64(),
@@ -215,7 +219,7 @@ def batches(
                     )
                 )
             )
-        source = relation.to_arrow_reader(rows)
+        source = _awaited(connection, lambda: relation.to_arrow_reader(rows))
     renamed = pa.schema(
         f.with_name(name)
         for f, name in zip(source.schema, distinct(source.schema.names), strict=True)
@@ -225,11 +229,11 @@ def batches(
         while True:
             with translated(doing, users_text=users_text):
                 try:
-                    batch = source.read_next_batch()
-                except StopIteration:
-                    return
+                    batch = _awaited(connection, lambda: next(source, None))
                 except (OSError, pa.ArrowException) as e:
                     raise _unwrapped(e) from e
+            if batch is None:
+                return
             yield pa.RecordBatch.from_arrays(batch.columns, schema=renamed)
 
     return pa.RecordBatchReader.from_batches(renamed, stream())
@@ -252,4 +256,34 @@ def distinct(columns: Sequence[str]) -> list[str]:
 def arrow(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
     """Run one reading statement and give the whole result."""
     relation = connection.sql(sql)  # execute() would keep the rows and copy them to Arrow
-    return relation.to_arrow_table()
+    return _awaited(connection, relation.to_arrow_table)
+
+
+def _awaited(connection: duckdb.DuckDBPyConnection, work: Callable[[], T]) -> T:
+    """``work()`` of ``connection``, which Ctrl-C stops. DuckDB looks at signals between tasks that it does
+    in the calling thread; while its own threads have them all it would wait and not notice."""
+    if threading.current_thread() is not threading.main_thread():
+        return work()
+    done: list[T] = []
+    failed: list[BaseException] = []
+
+    def go() -> None:
+        try:
+            done.append(work())
+        except BaseException as e:
+            failed.append(e)
+
+    worker = threading.Thread(target=go, daemon=True)
+    worker.start()
+    try:
+        # In short waits: polars asks the kernel to resume what a signal broke off, a lock among it.
+        while worker.is_alive():
+            worker.join(0.1)
+    except KeyboardInterrupt:
+        while worker.is_alive():  # again, since the statement may not have begun
+            connection.interrupt()
+            worker.join(0.05)
+        raise
+    if failed:
+        raise failed[0]
+    return done[0]

@@ -213,7 +213,10 @@ def test_an_interrupt_ends_a_long_statement(tmp_path: Path) -> None:
     assert process.stdout.readline() == "ready\n"
     time.sleep(1.0)
     os.kill(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
+    try:
+        _, errors = process.communicate(timeout=20)
+    finally:
+        process.kill()
     assert (process.returncode, errors) == (130, "error: interrupted\n")
 
 

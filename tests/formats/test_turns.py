@@ -140,7 +140,7 @@ def test_a_session_whose_beginning_was_cut_off(tmp_path: Path) -> None:
     assert done.losses["turn (numbered otherwise in the file)"] == 2
     with pytest.raises(DataError, match="nothing to write") as caught:
         formats.export([frame[2:]], "mooncake", tmp_path / "n.jsonl")
-    assert "--arrivals poisson:2/s" in str(caught.value.hint)
+    assert "--arrivals poisson --rate 2/s" in str(caught.value.hint)
 
 
 def test_other_targets_still_leave_out_rows_without_an_arrival(tmp_path: Path) -> None:
