@@ -12,6 +12,7 @@ import os
 import re
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -111,7 +112,18 @@ def connect(
             connection.execute("SET lock_configuration = true")
         yield connection
     finally:
-        connection.close()
+        _close(connection)
+
+
+def _close(connection: duckdb.DuckDBPyConnection) -> None:
+    """Close, stopping a statement that Ctrl-C left running in its thread."""
+    for _ in range(500):
+        try:
+            connection.close()
+            return
+        except duckdb.Error:  # busy: it refuses instead of waiting
+            connection.interrupt()
+            time.sleep(0.02)
 
 
 @contextlib.contextmanager
