@@ -278,23 +278,25 @@ def _awaited(connection: duckdb.DuckDBPyConnection, work: Callable[[], T]) -> T:
         return work()
     done: list[T] = []
     failed: list[BaseException] = []
+    ended = threading.Event()  # a join that a signal breaks off may take the thread for ended
 
     def go() -> None:
         try:
             done.append(work())
         except BaseException as e:
             failed.append(e)
+        finally:
+            ended.set()
 
-    worker = threading.Thread(target=go, daemon=True)
-    worker.start()
+    threading.Thread(target=go, daemon=True).start()
     try:
         # In short waits: polars asks the kernel to resume what a signal broke off, a lock among it.
-        while worker.is_alive():
-            worker.join(0.1)
+        while not ended.wait(0.1):
+            pass
     except KeyboardInterrupt:
-        while worker.is_alive():  # again, since the statement may not have begun
+        while not ended.is_set():  # again, since the statement may not have begun
             connection.interrupt()
-            worker.join(0.05)
+            ended.wait(0.05)
         raise
     if failed:
         raise failed[0]
