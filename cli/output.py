@@ -8,8 +8,6 @@ import math
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import date, datetime, time, timedelta
-from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -274,6 +272,9 @@ def plain(value: Any) -> Any:
         return [plain(v) for v in value]
     if hasattr(value, "item") and getattr(value, "ndim", 0) == 0:
         return plain(value.item())
+    from datetime import date, datetime, time, timedelta  # rare values; --help stays light
+    from decimal import Decimal
+
     if isinstance(value, Decimal):  # DuckDB's sum of integers is one of no digits after the point
         return int(value) if value == value.to_integral_value() else float(value)
     if isinstance(value, datetime | date | time):
