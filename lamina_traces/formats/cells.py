@@ -182,6 +182,9 @@ def _instant(_field: Field, text: pl.Series, context: Context) -> pl.Series:
     """Instants to ns since 1970. Naive stamps are read as UTC, or in ``--tz``; how many is tallied."""
     g = text.str.extract_groups(INSTANT).struct
     date = g.field("1") + "-" + g.field("2") + "-" + g.field("3") + " " + g.field("4")
+    year = g.field("1").cast(pl.Int32, strict=False)
+    wraps = ~year.is_between(1678, 2261)  # int64 nanoseconds reach no further
+    date = date.set(wraps.fill_null(False), None)
     whole = date.str.to_datetime("%Y-%m-%d %H:%M:%S", time_unit="ns", strict=False)
     zone = g.field("6")
     naive = (zone.is_null() & whole.is_not_null()).fill_null(False)

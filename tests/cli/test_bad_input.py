@@ -161,6 +161,8 @@ def test_the_same_rows_in_other_clothes(lamina: Lamina, tmp_path: Path, content:
         ("yesterday,5,3", "TIMESTAMP"),
         ("2023-13-16 18:17:05.0,5,3", "TIMESTAMP"),
         ("2023-11-16 18:17:05.0,99999999999,3", "ContextTokens"),
+        ("1600-11-16 18:17:05.0,5,3", "TIMESTAMP"),
+        ("2500-11-16 18:17:05.0,5,3", "TIMESTAMP"),
     ],
 )
 def test_bad_lines_are_kept_apart_with_their_place(
