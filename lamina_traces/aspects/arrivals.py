@@ -314,13 +314,11 @@ def fit(trace: Trace, notices: list[Notice]) -> Arrivals | None:
         )
     if events < 20:
         what = (
-            "no arrival times are recorded"
-            if not events
-            else f"{events} arrivals are too few to fit"
+            f"{events} arrivals are too few to fit" if events else "no arrival times are recorded"
         )
-        notices.append(
-            Notice("too-few-rows", f"{what}; supply them with: --arrivals poisson --rate 2/s", NAME)
-        )
+        if trace.main_table == "llm_requests":
+            what += "; supply them with: --arrivals poisson --rate 2/s"
+        notices.append(Notice("too-few-rows", what, NAME))
         return None
     first, last = int(extent["first_ns"]), int(extent["last_ns"])
     span_ns = last - first

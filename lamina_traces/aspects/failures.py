@@ -65,7 +65,7 @@ class Failures:
         independent = 1 / (1 - self.rate) if self.rate < 1 else math.inf
         times = self.mean_run / independent
         text = f"{self.failed:,} of {self.requests:,} requests failed ({self.rate:.2%})."
-        if self.failed >= 10:
+        if self.failed >= 10 and self.rate < 1:
             text += " They come " + (
                 f"in runs {times:.2g} times as long as independent failures would."
                 if times > 1.2
