@@ -13,6 +13,8 @@ from .options import (
     Arrivals,
     From,
     OutputFormat,
+    PoissonRate,
+    Replace,
     Seed,
     StoreAt,
     To,
@@ -78,9 +80,7 @@ def simulate(
         ),
     ] = "session",
     arrivals: Arrivals = None,
-    rate: Annotated[
-        str | None, typer.Option("--rate", help="With --arrivals: the mean rate, as in 2/s.")
-    ] = None,
+    rate: PoissonRate = None,
     seed: Seed = 0,
     slo: SloOption = None,
     explain: Annotated[
@@ -90,9 +90,7 @@ def simulate(
     save: Annotated[
         str | None, typer.Option("--save", metavar="NAME", help="Store the run as a trace.")
     ] = None,
-    replace: Annotated[
-        bool, typer.Option("--replace", help="Replace the trace of this name.")
-    ] = False,
+    replace: Replace = False,
     where: Where = None,
     from_: From = None,
     to: To = None,

@@ -12,6 +12,7 @@ from .options import (
     Arrivals,
     From,
     OutputFormat,
+    Replace,
     Seed,
     StoreAt,
     To,
@@ -183,9 +184,7 @@ def generate(
     name: Annotated[
         str | None, typer.Option("--name", help="Store the trace under this name.")
     ] = None,
-    replace: Annotated[
-        bool, typer.Option("--replace", help="Replace the trace of this name.")
-    ] = False,
+    replace: Replace = False,
     fmt: OutputFormat = "table",
     store: StoreAt = None,
 ) -> None:

@@ -88,6 +88,10 @@ Arrivals = Annotated[
     Literal["poisson"] | None,
     typer.Option("--arrivals", help="Poisson arrivals at --rate in place of recorded ones."),
 ]
+PoissonRate = Annotated[
+    str | None, typer.Option("--rate", help="With --arrivals: the mean rate, as in 2/s.")
+]
+Replace = Annotated[bool, typer.Option("--replace", help="Replace the trace of this name.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 

@@ -54,9 +54,7 @@ def report(
     found = workloads.resolve(what, store=store, say=say)
     if isinstance(found, workloads.Profile):
         profile = found
-        trace = (
-            workloads.trace(what, store=store, say=say) if "llm_requests" in found.parts else None
-        )
+        trace = workloads.generated(found, say=say) if "llm_requests" in found.parts else None
     else:
         trace = workloads.selected(found, where, from_, to)
         profile = characterize(trace)

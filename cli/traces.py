@@ -14,6 +14,8 @@ from .options import (
     From,
     Map,
     OutputFormat,
+    PoissonRate,
+    Replace,
     Seed,
     StoreAt,
     TimeUnitOption,
@@ -47,9 +49,7 @@ def ingest(
     map_: Map = None,
     time_unit: TimeUnitOption = None,
     tz: TimeZone = None,
-    replace: Annotated[
-        bool, typer.Option("--replace", help="Replace the trace of this name.")
-    ] = False,
+    replace: Replace = False,
     keep_text: Annotated[
         bool, typer.Option("--keep-text", help="Keep prompts, completions and other text fields.")
     ] = False,
@@ -306,9 +306,7 @@ def export(
     output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")],
     where: Where = None,
     arrivals: Arrivals = None,
-    rate: Annotated[
-        str | None, typer.Option("--rate", help="With --arrivals: the mean rate, as in 2/s.")
-    ] = None,
+    rate: PoissonRate = None,
     seed: Seed = 0,
     fmt: OutputFormat = "table",
     store: StoreAt = None,

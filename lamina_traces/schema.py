@@ -285,10 +285,6 @@ class Counts:
         """The mean of each bin: the value itself where bins are exact."""
         return self.total / self.n
 
-    @property
-    def is_exact(self) -> bool:
-        return bool(np.array_equal(self.lo, self.hi))
-
     def var(self, ddof: int = 0) -> float:
         """Variance of the bin means, weighted; exact where bins are exact."""
         d = self.x - self.mean
@@ -310,10 +306,6 @@ class Counts:
 
     def where(self, mask: npt.NDArray[np.bool_]) -> Counts:
         return Counts(self.lo[mask], self.hi[mask], self.n[mask], self.total[mask], self.unit)
-
-    def scaled(self, factor: float, unit: str) -> Counts:
-        """The same counts in another unit."""
-        return Counts(self.lo * factor, self.hi * factor, self.n, self.total * factor, unit)
 
     def __len__(self) -> int:
         return len(self.n)

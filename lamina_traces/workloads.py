@@ -35,11 +35,13 @@ __all__ = [
     "Profile",
     "Trace",
     "export",
+    "generated",
     "open_profile",
     "resolve",
     "selected",
     "store_generated",
     "trace",
+    "with_poisson",
     "write_parquet",
 ]
 
@@ -67,9 +69,7 @@ def is_path(text: str) -> bool:
     return text == "-" or "/" in text or "\\" in text or bool(Path(text).suffix)
 
 
-def resolve(
-    text: str, *, store: Path | None = None, say: Say = _silent, **reading: Any
-) -> Trace | Profile:
+def resolve(text: str, *, store: Path | None = None, say: Say = _silent) -> Trace | Profile:
     """The trace or profile that ``text`` stands for. Raises UsageError (unknown, ambiguous), DataError."""
     scope, _, rest = text.partition(":")
     if scope == "library" and rest:
@@ -87,7 +87,7 @@ def resolve(
             return opened.trace(text)
         if _is_profile(Path(text)):
             return Profile.load(text)
-        found = temporary_store().ingest([text], **reading)
+        found = temporary_store().ingest([text])
         say(f"read {text} into a temporary store: {found.manifest.summary_line()}")
         return found
     library = library_names()
@@ -121,16 +121,19 @@ def _is_profile(path: Path) -> bool:
         return False
 
 
-def trace(text: str, *, store: Path | None = None, say: Say = _silent, **reading: Any) -> Trace:
-    """As ``resolve``; a profile is generated with seed 0 over its source's own span."""
-    found = resolve(text, store=store, say=say, **reading)
-    if isinstance(found, Trace):
-        return found
+def trace(text: str, *, store: Path | None = None, say: Say = _silent) -> Trace:
+    """As ``resolve``; a profile is generated (see ``generated``)."""
+    found = resolve(text, store=store, say=say)
+    return found if isinstance(found, Trace) else generated(found, say=say)
+
+
+def generated(profile: Profile, *, say: Say = _silent) -> Trace:
+    """A trace of a profile, seed 0 over its source's own span, in the temporary store."""
     made = store_generated(
-        temporary_store(), f"{found.name} seed 0", generator.plan(found), replace=True
+        temporary_store(), f"{profile.name} seed 0", generator.plan(profile), replace=True
     )
     say(
-        f"generated {format_count(made.manifest.rows)} rows from profile {found.name} (seed 0) into a temporary store"
+        f"generated {format_count(made.manifest.rows)} rows from profile {profile.name} (seed 0) into a temporary store"
     )
     return made
 
