@@ -9,7 +9,7 @@ from sqlglot import exp
 from .aspects import ASPECTS
 from .errors import ModelError, Notice, UnknownName
 from .profile import Part, Profile, Stream
-from .schema import MAIN_TABLE, TABLES
+from .schema import TABLES
 from .units import NS_PER_S
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ def characterize(trace: Trace, *, by: str | None = None, name: str | None = None
     own aspects, values with fewer than 100 rows are pooled. What the trace cannot answer is said in the
     profile's notices. Raises ModelError when nothing can be fitted.
     """
-    table = MAIN_TABLE.get(trace.manifest.kind)
-    if table is None or table not in trace.tables:
+    table = trace.main_table
+    if not table:
         raise ModelError(
             f"trace {trace.name!r} of kind {trace.manifest.kind} has no table to fit",
             "lamina-traces show TRACE lists its tables",

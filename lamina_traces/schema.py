@@ -14,7 +14,7 @@ time come last, in source order.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -52,6 +52,11 @@ class Column:
     doc: str = ""
     required: bool = False
 
+    @property
+    def is_instant(self) -> bool:
+        """Whether it is a time on the trace's clock; the other ``*_ns`` columns are durations (``delay_…``)."""
+        return self.unit == "ns" and not self.name.startswith("delay_")
+
 
 @dataclass(frozen=True)
 class Table:
@@ -66,6 +71,11 @@ class Table:
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(c.name for c in self.columns)
+
+    @property
+    def instants(self) -> tuple[str, ...]:
+        """The columns that move together when a trace gets another origin."""
+        return tuple(c.name for c in self.columns if c.is_instant)
 
     def __getitem__(self, name: str) -> Column:
         for c in self.columns:
@@ -162,7 +172,10 @@ pod_id             VARCHAR   -    pod
 pool               VARCHAR   -    pool of pre-warmed pods
 runtime            VARCHAR   -    language runtime
 arrival_ns         BIGINT    ns   start of the cold start, from the trace's origin
-total_s*           DOUBLE    s    whole cold start as reported
+runtime_version    VARCHAR   -    version of the runtime, image or model
+trigger            VARCHAR   -    what started it
+synchronous        BOOLEAN   -    the caller waited
+total_s            DOUBLE    s    whole cold start as reported
 pod_alloc_s        DOUBLE    s    finding or making a pod
 deploy_code_s      DOUBLE    s    fetching the code
 deploy_dep_s       DOUBLE    s    fetching dependencies; 0 for functions without layers
@@ -172,7 +185,105 @@ model_load_s       DOUBLE    s    loading model weights
 residual_s         DOUBLE    s    total minus the sum of the known components
 cpu_limit_mcore    INTEGER   mcore limit of the pod
 memory_limit_mb    INTEGER   MB   limit of the pod
+arch               VARCHAR   -    x86_64, arm64…
+package_type       VARCHAR   -    zip, image…
 extra              VARCHAR   -    JSON object of unmapped fields
+""")
+
+_INVOCATIONS = _columns("""
+row_id*            BIGINT    -     source order, from 0
+request_id         VARCHAR   -     the source's own id
+func_id*           VARCHAR   -     function
+app_id             VARCHAR   -     application
+owner_id           VARCHAR   -     customer
+region             VARCHAR   -     from the path for Huawei traces
+cluster            VARCHAR   -     cluster in the region
+pod_id             VARCHAR   -     pod or container
+trigger            VARCHAR   -     http, timer, queue…
+synchronous        BOOLEAN   -     the caller waited
+runtime            VARCHAR   -     language runtime
+arrival_ns         BIGINT    ns    start of the invocation, from the trace's origin
+duration_s         DOUBLE    s     execution of the function
+e2e_s              DOUBLE    s     whole request as its caller saw it
+queue_s            DOUBLE    s     waiting before the execution
+init_s             DOUBLE    s     runtime init of a cold start
+is_cold            BOOLEAN   -     it started a new pod
+cpu_cores          DOUBLE    cores used, mean over the request
+memory_mb          DOUBLE    MB    used
+cpu_limit_mcore    INTEGER   mcore limit of the pod
+memory_limit_mb    INTEGER   MB    limit of the pod
+request_bytes      BIGINT    B     size of the request's body
+status*            VARCHAR   -     ok, error, timeout, cancelled, incomplete, unknown-failure, unknown
+error_code         VARCHAR   -     as recorded
+extra              VARCHAR   -     JSON object of unmapped fields
+""")
+
+_INVOCATION_COUNTS = _columns("""
+row_id*            BIGINT    -     source order, from 0
+func_id*           VARCHAR   -     function
+app_id             VARCHAR   -     application
+owner_id           VARCHAR   -     customer
+region             VARCHAR   -     from the path for Huawei traces
+trigger            VARCHAR   -     http, timer, queue…
+arrival_ns*        BIGINT    ns    start of the bin, from the trace's origin
+bin_s*             DOUBLE    s     width of the bin
+invocations*       BIGINT    -     in the bin; bins without a row held none (or were not observed: see the notices)
+""")
+
+_FUNCTIONS = _columns("""
+row_id*            BIGINT    -     source order, from 0
+func_id*           VARCHAR   -     function
+app_id             VARCHAR   -     application
+owner_id           VARCHAR   -     customer
+region             VARCHAR   -     from the path for Huawei traces
+pool               VARCHAR   -     pool of pre-warmed pods
+runtime            VARCHAR   -     language runtime
+triggers           VARCHAR[] -     what starts it
+arrival_ns         BIGINT    ns    from when this holds, from the trace's origin
+cpu_request_mcore  INTEGER   mcore asked for
+cpu_limit_mcore    INTEGER   mcore limit of a pod
+memory_limit_mb    INTEGER   MB    limit of a pod
+min_scale          INTEGER   -     pods kept at least
+concurrency        INTEGER   -     requests that a pod takes at once
+extra              VARCHAR   -     JSON object of unmapped fields
+""")
+
+_FUNCTION_STATS = _columns("""
+row_id*            BIGINT    -     source order, from 0
+func_id            VARCHAR   -     function; null where the statistic is of an application
+app_id             VARCHAR   -     application
+owner_id           VARCHAR   -     customer
+region             VARCHAR   -     from the path for Huawei traces
+arrival_ns         BIGINT    ns    start of the window that it is of, from the trace's origin
+metric*            VARCHAR   -     duration_s, memory_mb…; the unit is in the name
+stat*              VARCHAR   -     mean, min, max, p0 to p100
+value*             DOUBLE    -     in the metric's unit
+samples            BIGINT    -     how many values it sums up
+""")
+
+_CLIENT_WINDOWS = _columns("""
+row_id*            BIGINT    -     source order, from 0
+category           VARCHAR   -     language, reason, multimodal
+model              VARCHAR   -     model that the client asks
+client_id*         VARCHAR   -     client
+arrival_ns*        BIGINT    ns    start of the window, from the trace's origin
+window_s*          DOUBLE    s     width of the window
+rate_rps*          DOUBLE    1/s   mean arrival rate; 0 is idle
+gap_cv             DOUBLE    -     coefficient of variation of the gaps
+law                VARCHAR   -     gamma or weibull; null when idle
+shape              DOUBLE    -     shape of the law of gaps
+scale_s            DOUBLE    s     scale of the law of gaps, as recorded (its mean need not fit rate_rps)
+""")
+
+_CLIENT_PMF = _columns("""
+row_id*            BIGINT    -     source order, from 0
+category           VARCHAR   -     language, reason, multimodal
+model              VARCHAR   -     model that the client asks
+client_id*         VARCHAR   -     client
+arrival_ns*        BIGINT    ns    start of the window, from the trace's origin
+field*             VARCHAR   -     input_tokens, output_tokens, reason_ratio, image_count…
+value*             DOUBLE    -     in the field's unit
+prob*              DOUBLE    -     probability of the value
 """)
 
 _POWER = _columns("""
@@ -196,6 +307,115 @@ is_average       BOOLEAN   -    the reading is an average over a window, not an 
 extra            VARCHAR   -    JSON object of unmapped fields
 """)
 
+_POWER_WINDOWS = _columns("""
+row_id*          BIGINT    -      source order, from 0
+arrival_ns       BIGINT    ns     start of the window, from the trace's origin
+label            VARCHAR   -      what ran in it
+host             VARCHAR   -      machine
+device*          VARCHAR   -      gpu0, cpu, all…
+device_name      VARCHAR   -      product name
+domain*          VARCHAR   -      gpu, cpu, dram, server…
+duration_s       DOUBLE    s      width of the window
+energy_j         DOUBLE    J      used in the window
+mean_power_w     DOUBLE    W      over the window, as recorded or defined by the format
+peak_power_w     DOUBLE    W      highest reading in the window
+samples          BIGINT    -      readings in the window
+tokens           BIGINT    tokens generated in the window
+requests         BIGINT    -      served in the window
+emissions_kg     DOUBLE    kg     CO2 equivalent, as recorded
+extra            VARCHAR   -      JSON object of unmapped fields
+""")
+
+_OPERATING_POINTS = _columns("""
+row_id*            BIGINT    -        source order, from 0
+device_name        VARCHAR   -        product name
+devices            INTEGER   -        how many of them
+model              VARCHAR   -        model or program that ran
+workload           VARCHAR   -        task or data set
+tensor_parallel    INTEGER   -        devices that share a layer
+batch_size         INTEGER   -        sequences at once
+input_tokens       DOUBLE    tokens   per request, mean
+output_tokens      DOUBLE    tokens   per request, mean
+power_limit_w      DOUBLE    W        limit that was set
+mean_power_w       DOUBLE    W        of all devices
+peak_power_w       DOUBLE    W        of all devices
+mean_power_frac    DOUBLE    -        of the rated power
+peak_power_frac    DOUBLE    -        of the rated power
+energy_j           DOUBLE    J        of the whole run
+energy_per_token_j DOUBLE    J/token  per output token
+throughput_tps     DOUBLE    tokens/s output tokens
+duration_s         DOUBLE    s        of the run (an epoch for training)
+ttft_s             DOUBLE    s        prompt phase
+tpot_s             DOUBLE    s        per output token after the first
+itl_p50_s          DOUBLE    s        median time between tokens
+e2e_s              DOUBLE    s        whole request
+extra              VARCHAR   -        JSON object of unmapped fields
+""")
+
+_JOBS = _columns("""
+row_id*            BIGINT    -     source order, from 0
+job_id             VARCHAR   -     job
+user_id            VARCHAR   -     who submitted it
+group_id           VARCHAR   -     virtual cluster, queue or group
+cluster            VARCHAR   -     cluster
+job_type           VARCHAR   -     as recorded
+arrival_ns         BIGINT    ns    submission, from the trace's origin
+start_ns           BIGINT    ns    start of the last attempt
+end_ns             BIGINT    ns    end
+duration_s         DOUBLE    s     start to end; null where either is not recorded
+queue_s            DOUBLE    s     submission to start
+gpus               DOUBLE    -     accelerators, shares of one included
+cpus               DOUBLE    cores asked for
+nodes              INTEGER   -     machines
+memory_gb          DOUBLE    GB    asked for
+gpu_type           VARCHAR   -     product name
+gpu_s              DOUBLE    s     accelerator seconds: gpus times duration
+attempts           INTEGER   -     times it was started
+state*             VARCHAR   -     completed, failed, timeout, node_fail, cancelled, evicted, censored, unknown
+state_raw          VARCHAR   -     as recorded
+extra              VARCHAR   -     JSON object of unmapped fields
+""")
+
+_INCIDENTS = _columns("""
+row_id*            BIGINT    -     source order, from 0
+arrival_ns         BIGINT    ns    start, from the trace's origin
+end_ns             BIGINT    ns    end
+entity_type*       VARCHAR   -     request, job, attempt, node, gpu, service
+entity_id          VARCHAR   -     which
+kind*              VARCHAR   -     failed, timeout, node_fail, cancelled, evicted, hw_error, unknown
+code               VARCHAR   -     exit code, Xid, HTTP status…
+component          VARCHAR   -     what broke
+user_id            VARCHAR   -     whose it was
+group_id           VARCHAR   -     virtual cluster, queue or group
+gpus               DOUBLE    -     accelerators held
+nodes              INTEGER   -     machines held
+lost_gpu_s         DOUBLE    s     accelerator seconds spent in vain
+censored           BOOLEAN   -     the end lies outside the trace
+extra              VARCHAR   -     JSON object of unmapped fields
+""")
+
+_CDF_POINTS = _columns("""
+row_id*            BIGINT    -     source order, from 0
+figure             VARCHAR   -     where the curve stands
+quantity*          VARCHAR   -     what is distributed; the unit is in the name
+series*            VARCHAR   -     which curve
+x*                 DOUBLE    -     in the quantity's unit
+cdf*               DOUBLE    -     share of values up to x, 0 to 1
+""")
+
+_METRIC_SERIES = _columns("""
+row_id*            BIGINT    -     source order, from 0
+arrival_ns         BIGINT    ns    scrape, from the trace's origin
+metric*            VARCHAR   -     name as exported, its unit in the name
+type               VARCHAR   -     counter, gauge, histogram, summary, untyped
+labels             VARCHAR   -     JSON object of labels, keys sorted
+host               VARCHAR   -     instance or host label
+device             VARCHAR   -     gpu0…
+model              VARCHAR   -     model label
+le                 DOUBLE    -     upper bound of a histogram's bucket; null for +Inf and other samples
+value              DOUBLE    -     null where the exporter had none
+""")
+
 _BATCH = _columns("""
 row_id*           BIGINT   -       window number
 arrival_ns        BIGINT   ns      start of the window
@@ -213,25 +433,32 @@ TABLES: Mapping[str, Table] = {
     t.name: t
     for t in (
         Table("llm_requests", "llm", "arrival_ns", "one row per LLM call", _LLM),
+        Table("client_windows", "llm", "arrival_ns", "arrival law of each client, by window", _CLIENT_WINDOWS),
+        Table("client_pmf", "llm", "arrival_ns", "what each client asks for, by window", _CLIENT_PMF),
+        Table("batch_windows", "llm", "arrival_ns", "engine state on a fixed grid (simulated runs)", _BATCH),
         Table("cold_starts", "serverless", "arrival_ns", "one row per started pod", _COLD),
+        Table("invocations", "serverless", "arrival_ns", "one row per function call", _INVOCATIONS),
+        Table("invocation_counts", "serverless", "arrival_ns", "calls per function and bin", _INVOCATION_COUNTS),
+        Table("functions", "serverless", "arrival_ns", "one row per function and configuration", _FUNCTIONS),
+        Table("function_stats", "serverless", "arrival_ns", "statistics that the source publishes instead of rows", _FUNCTION_STATS),
         Table("power_samples", "power", "arrival_ns", "one row per reading and device", _POWER),
-        Table(
-            "batch_windows",
-            "llm",
-            "arrival_ns",
-            "engine state on a fixed grid (simulated runs)",
-            _BATCH,
-        ),
+        Table("power_windows", "power", "arrival_ns", "energy of named windows", _POWER_WINDOWS),
+        Table("operating_points", "power", None, "measured power and speed of configurations", _OPERATING_POINTS),
+        Table("jobs", "failures", "arrival_ns", "one row per job", _JOBS),
+        Table("incidents", "failures", "arrival_ns", "one row per failure", _INCIDENTS),
+        Table("metric_series", "metrics", "arrival_ns", "scraped samples", _METRIC_SERIES),
+        Table("cdf_points", "metrics", None, "sources that exist only as curves", _CDF_POINTS),
     )
-}
-"""tables by name. A table joins here when a format or a run first writes it."""
+}  # fmt: skip
+"""tables by name, the main ones of a kind first. A table joins here when a format or a run first writes it."""
 
-MAIN_TABLE: dict[str, str] = {
-    "llm": "llm_requests",
-    "serverless": "cold_starts",
-    "power": "power_samples",
-}
-"""the table that a trace's own name stands for in SQL."""
+
+def main_table(kind: str, present: Iterable[str]) -> str:
+    """The table that a trace's own name stands for: the first of its kind, in the order above, that it has;
+    '' for a trace without tables."""
+    have = list(present)
+    ranked = [t for t in TABLES if t in have and TABLES[t].kind == kind]
+    return (ranked or have or [""])[0]
 
 
 @dataclass(frozen=True)

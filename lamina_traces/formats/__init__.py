@@ -18,7 +18,7 @@ from .exporting import export as _export
 from .format import Format
 from .inputs import Limits, Stream
 from .parquet import parquet_head
-from .reading import Reading
+from .reading import Reading, Resume
 from .reading import open_reading as _open_reading
 from .summary import Block, Input, Preview, Summary
 
@@ -32,7 +32,7 @@ TARGETS: dict[str, Target] = {m.TARGET.name: m.TARGET for m in (mooncake, burstg
 
 __all__ = [
     "FORMATS", "TARGETS", "Block", "ExportSummary", "Format", "Input", "Limits", "Preview", "Reading",
-    "Summary", "Target", "detect", "export", "open_reading", "preview",
+    "Resume", "Summary", "Target", "detect", "export", "open_reading", "preview",
 ]  # fmt: skip
 
 
@@ -48,6 +48,7 @@ def open_reading(
     progress: Callable[[int, int | None], None] | None = None,
     hashed: bool = True,
     limits: Limits | None = None,
+    resume: Resume | None = None,
 ) -> Reading:
     """Open sources for reading: detect their format, bind its columns, fail early.
 
@@ -70,6 +71,7 @@ def open_reading(
         progress=progress,
         hashed=hashed,
         limits=limits,
+        resume=resume,
     )
 
 
@@ -79,12 +81,12 @@ def detect(path_or_head: str | Path | bytes) -> Format:
     Raises UnknownFormat when no format fits, or several do.
     """
     if isinstance(path_or_head, bytes):
-        return recognised(head_of(path_or_head)[0], FORMATS)
+        return recognised(head_of(path_or_head)[0], FORMATS)[1]
     stream = Stream(path_or_head, Limits(), hashed=False)
     try:
         if stream.is_parquet:
-            return recognised(parquet_head(path_or_head), FORMATS)
-        return recognised(read_head(stream)[0], FORMATS)
+            return recognised(parquet_head(path_or_head), FORMATS)[1]
+        return recognised(read_head(stream)[0], FORMATS)[1]
     finally:
         stream.close()
 

@@ -16,11 +16,10 @@ from dataclasses import replace
 import polars as pl
 
 from ..errors import Notice, UnknownName, UsageError
-from ..schema import MAIN_TABLE, STATUSES, TABLES, Clock, Column, Table
+from ..schema import STATUSES, TABLES, Clock, Column, Table
 from ..units import TIME_UNITS
 from .detection import dated, guessed_command, guessed_time_unit, numeric
 from .format import (
-    INSTANTS,
     Binding,
     Context,
     Field,
@@ -92,24 +91,21 @@ def _split_unit(value: str, names: tuple[str, ...]) -> tuple[str, str | None]:
 
 
 def _table(keys: set[str], request: Request) -> Table:
-    if request.kind is not None and request.kind in MAIN_TABLE:
-        return TABLES[MAIN_TABLE[request.kind]]
-    for name in MAIN_TABLE.values():
-        if all(k in TABLES[name] for k in keys):
-            return TABLES[name]
-    return TABLES["llm_requests"]
+    """The first table, of the kind that was asked for, that has all the columns."""
+    of_kind = [t for t in TABLES.values() if request.kind in (None, t.kind)]
+    return next((t for t in of_kind if all(k in t for k in keys)), of_kind[0])
 
 
 def _field(column: Column, name: str, unit: str | None, head: Head, request: Request) -> Field:
     """How a source column is read for a canonical one."""
     if column.name.endswith("_ns"):
-        if column.name in INSTANTS and (
+        if column.is_instant and (
             dated(head, name) or isinstance(head.dtypes.get(name), pl.Datetime)
         ):
             return Field(name, "instant", "", column.name, minimum=None)
-        known = unit or (request.time_unit if column.name in INSTANTS else None)
-        guess = guessed_time_unit(head, name) if column.name in INSTANTS else None
-        floor = None if column.name in INSTANTS else 0
+        known = unit or (request.time_unit if column.is_instant else None)
+        guess = guessed_time_unit(head, name) if column.is_instant else None
+        floor = None if column.is_instant else 0
         return Field(name, "clock", known or guess or "s", column.name, minimum=floor)
     if column.type == "DOUBLE" and column.unit == "s":
         floor = None if column.name == "residual_s" else 0
@@ -292,5 +288,5 @@ FORMAT = Format(
         "rows without a length are rejected, unless a status column is mapped",
     ),
     bind=_bind,
-    matches=lambda _names: False,
+    matches=lambda _head: False,
 )

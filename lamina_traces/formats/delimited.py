@@ -9,6 +9,7 @@ number, column and reason while the good ones stay.
 from __future__ import annotations
 
 import csv
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -66,13 +67,19 @@ REJECTS_SCHEMA = {
 
 @dataclass
 class Counted:
-    """Lines of one input; lines = kept + rejected + blank + header always holds."""
+    """Lines (or records) of one input; lines = kept + rejected + blank + header + other always holds."""
 
     lines: int = 0
     kept: int = 0
     rejected: int = 0
     blank: int = 0
     header: int = 0
+    other: int = 0
+    """lines of a log that are no records of the format."""
+
+    def add(self, more: Counted) -> None:
+        for f in dataclasses.fields(self):
+            setattr(self, f.name, getattr(self, f.name) + getattr(more, f.name))
 
 
 def read_fast(
@@ -135,7 +142,7 @@ def read_careful(
         if not line.strip():
             counted.blank += 1
             continue
-        if line == header:  # files that were joined end to end
+        if line == header and header:  # files that were joined end to end
             counted.header += 1
             continue
         cells: list[str] = []

@@ -9,16 +9,18 @@ from __future__ import annotations
 import csv
 import itertools
 import json
+import re
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import polars as pl
 
-from ..errors import DataError, UnknownFormat
+from ..errors import DataError, UnknownFormat, UsageError
 from .cells import INSTANT
 from .format import Format, Head
 from .inputs import Stream
-from .jsonlines import parse_line
+from .jsonlines import documents, parse_line
 from .redaction import is_private, masked, masked_json, words_of
 
 HEAD_BYTES = 256 << 10
@@ -26,15 +28,19 @@ _SAMPLE = 200
 _DELIMITERS = (",", "\t", ";", "|")
 
 
-def read_head(stream: Stream) -> tuple[Head, bytes, int]:
-    """(head, header line as it stands, bytes before the first record) of a text stream.
+def read_head(stream: Stream, *, text: bool = False) -> tuple[Head, bytes, int]:
+    """(head, header line as it stands, bytes before the first record) of a text stream; with ``text`` the
+    source is known to be a log.
 
-    Raises DataError for an empty, binary or header-only input.
+    Raises DataError for an empty or binary input.
     """
     want = HEAD_BYTES
     data = stream.head(want)
+    document = data.lstrip()[:1] in (b"{", b"[")
     while data and b"\n" not in data.lstrip() and len(data) == want:
         if want >= stream.limits.line_bytes:
+            if document:  # held whole, under a limit of its own
+                break
             raise DataError(
                 f"its first line is longer than {stream.limits.line_bytes:,} bytes",
                 "is this a text file with one record a line?",
@@ -43,11 +49,12 @@ def read_head(stream: Stream) -> tuple[Head, bytes, int]:
             )
         want *= 4
         data = stream.head(want)
-    whole = len(data) < want
-    return head_of(data, whole=whole, path=stream.name)
+    return head_of(data, whole=len(data) < want, path=stream.name, text=text)
 
 
-def head_of(data: bytes, *, whole: bool = True, path: str = "-") -> tuple[Head, bytes, int]:
+def head_of(
+    data: bytes, *, whole: bool = True, path: str = "-", text: bool = False
+) -> tuple[Head, bytes, int]:
     """The same from bytes; ``whole`` says that the source ends with them."""
     if not data.strip():
         raise DataError(
@@ -56,7 +63,7 @@ def head_of(data: bytes, *, whole: bool = True, path: str = "-") -> tuple[Head, 
     if b"\0" in data.lstrip()[:8192].split(b"\n", 1)[0] or _control_share(data[:8192]) > 0.1:
         raise DataError(
             "this is a binary file, not a trace",
-            "CSV, JSON lines (plain, .gz, .zst) and Parquet can be read",
+            "CSV, JSON (lines or a document), logs (plain, .gz, .zst) and Parquet can be read",
             path=path,
         )
     lines = data.split(b"\n")
@@ -64,17 +71,10 @@ def head_of(data: bytes, *, whole: bool = True, path: str = "-") -> tuple[Head, 
         lines.pop()  # may be cut
     first = next(i for i, line in enumerate(lines) if line.strip())
     before = sum(len(line) + 1 for line in lines[:first])
-    if lines[first].lstrip()[:1] in (b"{", b"["):
-        return _json_head(lines[first:], path), b"", 0
+    if lines[first].lstrip()[:1] in (b"{", b"[") and not text:
+        return _json_head(lines[first:], path, whole), b"", 0
     header = lines[first].removesuffix(b"\r")
-    head = _csv_head(header, lines[first + 1 :], path)
-    if whole and not any(line.strip() for line in lines[first + 1 :]):
-        raise DataError(
-            "the file has a header and no rows",
-            "does it come from a failed download or an empty query?",
-            path=path,
-            line=first + 1,
-        )
+    head = _csv_head(header, lines[first + 1 :], path, whole=whole, number=first + 1)
     return head, header, min(before + len(lines[first]) + 1, len(data))
 
 
@@ -82,32 +82,46 @@ def _control_share(data: bytes) -> float:
     return sum(b < 9 or 13 < b < 32 for b in data) / max(1, len(data))
 
 
-def _csv_head(header: bytes, lines: Sequence[bytes], path: str) -> Head:
+def _csv_head(
+    header: bytes, lines: Sequence[bytes], path: str, *, whole: bool, number: int
+) -> Head:
+    shown = tuple(
+        line.decode("utf-8", "replace").removesuffix("\r") for line in (header, *lines[:_SAMPLE])
+    )
     try:
         text = header.decode("utf-8")
     except UnicodeDecodeError:
-        raise DataError(
+        problem = DataError(
             "the header is not UTF-8 text",
             "convert it first: iconv -f LATIN1 -t UTF-8 FILE",
             path=path,
             line=1,
-        ) from None
+        )
+        return Head("csv", (), (), path=path, lines=shown, problem=problem)
     delimiter = max(_DELIMITERS, key=text.count)
     # a table's unnamed index column, as dataframe libraries write it, gets a name
     names = tuple(
         n.strip() or f"unnamed_{i}" for i, n in enumerate(_split(text, delimiter), start=1)
     )
+    trouble = None
     twice = next((n for i, n in enumerate(names) if n in names[:i]), None)
     if twice is not None:
-        raise DataError(
+        trouble = DataError(
             f"the header names {twice!r} twice", "rename one of them", path=path, line=1
+        )
+    elif whole and not any(line.strip() for line in lines):
+        trouble = DataError(
+            "the file has a header and no rows",
+            "does it come from a failed download or an empty query?",
+            path=path,
+            line=number,
         )
     rows: list[Mapping[str, str | None]] = []
     for line in lines[:_SAMPLE]:
         cells = _split(line.removesuffix(b"\r").decode("utf-8", "replace"), delimiter)
         if len(cells) == len(names):
             rows.append({n: c.strip() or None for n, c in zip(names, cells, strict=True)})
-    return Head("csv", names, tuple(rows), delimiter, path)
+    return Head("csv", names, tuple(rows), delimiter, path, lines=shown, problem=trouble)
 
 
 def _split(text: str, delimiter: str) -> list[str]:
@@ -119,23 +133,73 @@ def _split(text: str, delimiter: str) -> list[str]:
         return text.split(delimiter)
 
 
-def _json_head(lines: Sequence[bytes], path: str) -> Head:
-    names: dict[str, None] = {}
-    rows = []
+def _json_head(lines: Sequence[bytes], path: str, whole: bool) -> Head:
+    values = []
     for line in lines[:_SAMPLE]:
         try:
-            row = parse_line(line.decode("utf-8"))
+            values.append(parse_line(line.decode("utf-8")))
         except (ValueError, RecursionError):
-            continue
+            values.append(None)
+    by_line = isinstance(values[0], dict) or (
+        not isinstance(values[0], list) and sum(isinstance(v, dict) for v in values) > 1
+    )
+    if by_line:
+        keys = set().union(*(key_paths(v) for v in values))
+    else:
+        data = b"\n".join(lines)
+        values = list(itertools.islice(documents(data), _SAMPLE)) if whole else []
+        keys = set().union(*(key_paths(v) for v in values)) if whole else scanned_key_paths(data)
+    names: dict[str, None] = {}
+    rows = []
+    for row in values:
         if isinstance(row, dict):
             names.update(dict.fromkeys(map(str, row)))
             rows.append({str(k): None if v is None else _flat(v) for k, v in row.items()})
-    if not rows:
-        raise UnknownFormat(
-            f"{path} holds JSON, but not one object a line",
-            "turn it into JSON lines first: jq -c '.[]' FILE (an array) or jq -c . FILE (spread over lines)",
-        )
-    return Head("jsonl", tuple(names), tuple(rows), path=path)
+    names = names or dict.fromkeys(k for k in sorted(keys) if "." not in k)
+    return Head(
+        "jsonl" if by_line else "json", tuple(names), tuple(rows), path=path, keys=frozenset(keys)
+    )
+
+
+_DEPTH = 8
+"""how far the paths of keys are followed."""
+
+
+def key_paths(value: object, depth: int = _DEPTH) -> set[str]:
+    """The dotted paths of all keys in a JSON value; lists are passed through."""
+    if isinstance(value, list):
+        return set().union(*(key_paths(v, depth) for v in value[:_SAMPLE]))
+    if not isinstance(value, dict) or depth == 0:
+        return set()
+    out = set()
+    for key, inner in value.items():
+        out.add(str(key))
+        out.update(f"{key}.{p}" for p in key_paths(inner, depth - 1))
+    return out
+
+
+_TOKEN = re.compile(rb'"((?:[^"\\]|\\.)*)"\s*(:?)|[{}\[\]]', re.DOTALL)
+
+
+def scanned_key_paths(data: bytes) -> set[str]:
+    """The same from the beginning of a document that is cut off somewhere."""
+    out: set[str] = set()
+    path: list[str | None] = []
+    key: str | None = None
+    for m in _TOKEN.finditer(data):
+        token = m[0][:1]
+        if token == b'"':
+            if m[2]:
+                key = m[1].decode("utf-8", "replace")
+                at = [p for p in path if p is not None]
+                if len(at) < _DEPTH:
+                    out.add(".".join([*at, key]))
+        elif token in b"{[":
+            path.append(key)
+            key = None
+        elif path:
+            path.pop()
+    return out
 
 
 def _flat(value: object) -> str:
@@ -148,12 +212,19 @@ def _flat(value: object) -> str:
     return str(value)
 
 
-def recognised(head: Head, formats: Mapping[str, Format]) -> Format:
-    """The one format that fits. Raises UnknownFormat when none does, or several."""
-    for fold in (False, True):
-        found = [f for f in formats.values() if _fits(f, head, fold)]
+def recognised(
+    head: Head, formats: Mapping[str, Format], asked: Format | None = None
+) -> tuple[Head, Format]:
+    """The one format that fits, and the head as it is read by it. ``asked`` is taken where none does.
+
+    Raises UnknownFormat when none fits, or several do; DataError for a header that cannot be.
+    """
+    if asked is not None and len(formats) == 1:
+        return _as(head, asked), asked
+    for how in (_fits_exactly, _fits_folded, _fits_headless):
+        found = [f for f in formats.values() if how(f, head)]
         if len(found) == 1:
-            return found[0]
+            return _as(head, found[0]), found[0]
         if found:
             names = ", ".join(f.name for f in found)
             raise UnknownFormat(
@@ -161,15 +232,71 @@ def recognised(head: Head, formats: Mapping[str, Format]) -> Format:
                 "say which with --as, for instance: lamina-traces ingest "
                 f"{shlex.quote(head.path)} --as {found[0].name}",
             )
+    if asked is not None:
+        return _as(head, asked), asked
+    if head.problem is not None:
+        raise head.problem
     raise unknown(head)
 
 
+def _as(head: Head, fmt: Format) -> Head:
+    """The head as the format reads it. Raises UsageError where it cannot be read so."""
+    if fmt.syntax == ("text",):
+        lines = head.lines
+        if head.syntax != "csv":
+            raise UsageError(
+                f"{head.path} is {head.syntax}, and {fmt.name} is a log of lines",
+                "leave out --as to have the format detected",
+            )
+        return replace(head, syntax="text", names=(), rows=(), lines=lines, problem=None)
+    if not _same_syntax(fmt, head):
+        raise UsageError(
+            f"{head.path} is {head.syntax}, and {fmt.name} is {' or '.join(fmt.syntax)}",
+            "leave out --as to have the format detected",
+        )
+    if fmt.headless is not None and head.syntax == "csv" and head.lines:
+        cells = _split(head.lines[0], head.delimiter)
+        names = fmt.headless(cells, head.path)
+        if names is not None:
+            split = (_split(line, head.delimiter) for line in head.lines if line.strip())
+            rows = tuple(
+                {n: c.strip() or None for n, c in zip(names, cells, strict=True)}
+                for cells in split
+                if len(cells) == len(names)
+            )
+            return replace(head, names=tuple(names), rows=rows, headless=True, problem=None)
+    if head.problem is not None:
+        raise head.problem
+    return head
+
+
+def _same_syntax(fmt: Format, head: Head) -> bool:
+    """JSON lines and documents are read by the same formats."""
+    same = {"json": "jsonl"}
+    return same.get(head.syntax, head.syntax) in {same.get(s, s) for s in fmt.syntax}
+
+
+def _fits_exactly(fmt: Format, head: Head) -> bool:
+    return _fits(fmt, head, fold=False)
+
+
+def _fits_folded(fmt: Format, head: Head) -> bool:
+    return _fits(fmt, head, fold=True)
+
+
+def _fits_headless(fmt: Format, head: Head) -> bool:
+    if fmt.headless is None or head.syntax != "csv" or not head.lines:
+        return False
+    return fmt.headless(_split(head.lines[0], head.delimiter), head.path) is not None
+
+
 def _fits(fmt: Format, head: Head, fold: bool) -> bool:
-    if head.syntax not in fmt.syntax:
+    text = fmt.syntax == ("text",)
+    if not (head.syntax == "csv" if text else _same_syntax(fmt, head)):
         return False
     if fmt.matches is not None:
-        return fmt.matches(head.names) if not fold else False
-    if not fmt.fields:
+        return fmt.matches(head) if not fold else False
+    if not fmt.fields or text:
         return False
 
     def key(name: str) -> str:

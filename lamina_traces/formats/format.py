@@ -1,34 +1,33 @@
 """What a foreign format is: a signature, its fields with units, and one mapping to the canonical table.
 
 A format file states these as data; the readers (delimited, jsonlines, parquet) do the rest. So a new
-format is one file, one line in ``FORMATS`` and one test.
+format is one file, one line in ``FORMATS`` and one test. Sources that are not one row a line give their
+rows with an ``unfold`` function (nested JSON, log lines); those whose rows belong to several tables, or
+that can only be made when everything was seen, say so in ``canonical`` and ``rest``.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import polars as pl
 
-from ..errors import DataError, Notice, UsageError
+from ..errors import DataError, LaminaError, Notice, UsageError
 from ..schema import TABLES, Clock, Column, Kind, Nature
 from ..units import TIME_UNITS
 from .redaction import LONGEST_STRING, SECRET_PATTERN, cleaned, is_private
 
-Syntax = Literal["csv", "jsonl", "parquet"]
+Syntax = Literal["csv", "jsonl", "json", "text", "parquet"]
+"""``jsonl``: a value a line; ``json``: one document, or an array of them; ``text``: lines of a log."""
 Evidence = Literal["real file", "importer's loader", "documentation"]
 Cell = Literal[
     "tokens", "integer", "clock", "instant", "seconds", "number", "measure", "text", "ids", "flag"
 ]
 """how a value is read (cells.py says what each admits)."""
 
-INSTANTS = (
-    "arrival_ns", "send_ns", "queued_ns", "scheduled_ns", "first_token_ns", "last_token_ns", "deadline_ns",
-)  # fmt: skip
-"""columns that are instants on the trace's clock (the other ``*_ns`` columns are durations)."""
 _TYPES: dict[str, Any] = {
     "BIGINT": pl.Int64,
     "INTEGER": pl.Int32,
@@ -37,6 +36,7 @@ _TYPES: dict[str, Any] = {
     "BOOLEAN": pl.Boolean,
     "UBIGINT[]": pl.List(pl.UInt64),
     "BIGINT[]": pl.List(pl.Int64),
+    "VARCHAR[]": pl.List(pl.String),
 }
 
 
@@ -71,7 +71,9 @@ class Field:
 class Head:
     """The first lines of a source, enough to bind a format to it.
 
-    ``rows`` are up to a few hundred records as text by name; ``path`` is the name the user gave.
+    ``rows`` are up to a few hundred records as text by name; ``path`` is the name the user gave. ``keys``
+    are the paths of the keys in a JSON source, lists left out: ``resourceSpans.scopeSpans.spans.spanId``;
+    ``lines`` are the first lines of a text source. ``headless``: the first line is a record already.
     """
 
     syntax: Syntax
@@ -81,6 +83,11 @@ class Head:
     path: str = "-"
     dtypes: Mapping[str, pl.DataType] = field(default_factory=dict)
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    keys: frozenset[str] = frozenset()
+    lines: tuple[str, ...] = ()
+    headless: bool = False
+    problem: LaminaError | None = None
+    """why it cannot be a table with a header line; a log can be read all the same."""
 
 
 @dataclass(frozen=True)
@@ -120,18 +127,29 @@ class Context:
     """carried from block to block (and over files) by formats whose rows depend on those before."""
 
 
+Frames = pl.DataFrame | Mapping[str, pl.DataFrame]
+"""canonical rows: of the format's own table, or by table."""
+Canonical = Callable[[pl.DataFrame, Context], Frames]
+Unfold = Callable[[Any, Context], Iterable[Mapping[str, Any]]]
+"""a JSON value, or a line of text without its newline → its rows: values by field name. No row: the value is
+no record of this format (counted as other). Raises ValueError, with the reason, to reject the whole."""
+
+
 @dataclass(frozen=True)
 class Binding:
     """A format bound to one source: which fields to read, and how a typed block becomes canonical.
 
     ``canonical`` takes a frame with one column per field, under the source's names, and returns the
-    canonical columns without ``row_id``. It must also work on a frame without rows.
+    canonical columns without ``row_id``: a frame of ``table``, or frames by table. It must also work on a
+    frame without rows. ``rest`` gives what could only be made when every source was read.
     """
 
     fields: tuple[Field, ...]
     table: str
     clock: Clock
-    canonical: Callable[[pl.DataFrame, Context], pl.DataFrame]
+    canonical: Canonical
+    rest: Callable[[Context], Frames] | None = None
+    unfold: Unfold | None = None
     extra: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
     notices: tuple[Notice, ...] = ()
@@ -150,8 +168,12 @@ class Format:
     """One foreign format.
 
     It is recognised by the *set* of its names: every required field is there, for a ``closed`` format
-    nothing but its fields is, and no name that it ``excludes``. ``bind`` replaces the plain binding by name where a format has
-    quirks; ``matches`` replaces the set test where names carry units.
+    nothing but its fields is, and no name that it ``excludes``. ``matches`` replaces the set test where
+    names carry units, and for nested JSON and text. ``bind`` replaces the plain binding by name where a
+    format has quirks.
+
+    Formats of one ``family`` are read together into one trace, those of least ``rank`` first (side files,
+    whose ``canonical`` keeps what it needs in the context and returns no row).
     """
 
     name: str
@@ -159,7 +181,7 @@ class Format:
     table: str
     syntax: tuple[Syntax, ...]
     fields: tuple[Field, ...]
-    canonical: Callable[[pl.DataFrame, Context], pl.DataFrame]
+    canonical: Canonical
     clock: Clock
     source: str
     """where the layout was read."""
@@ -169,12 +191,33 @@ class Format:
     """names that mark another format which has this one's names, too."""
     quirks: tuple[str, ...] = ()
     bind: Callable[[Format, Head, Request], Binding] | None = None
-    matches: Callable[[Sequence[str]], bool] | None = None
+    matches: Callable[[Head], bool] | None = None
     version: Callable[[Head], str] = lambda _head: ""
+    unfold: Unfold | None = None
+    rest: Callable[[Context], Frames] | None = None
+    headless: Callable[[Sequence[str], str], Sequence[str] | None] | None = None
+    """(cells of the first line, path) → names of the columns, for a CSV without a header line."""
+    absolute: bool = False
+    """numbers in ``arrival_ns`` are since 1970."""
+    nature: Nature = "real"
+    family: str = ""
+    rank: int = 0
+    others: tuple[str, ...] = ()
+    """tables that it fills beside ``table``."""
 
     @property
     def kind(self) -> Kind:
         return TABLES[self.table].kind
+
+    @property
+    def group(self) -> str:
+        """Sources of one group can be read together."""
+        return self.family or self.name
+
+    @property
+    def unit(self) -> str:
+        """What is counted of a source: its lines, or the records in its lines and documents."""
+        return "records" if self.unfold is not None and "text" not in self.syntax else "lines"
 
     def binds(self, head: Head, request: Request) -> Binding:
         """Bind to a source. Raises DataError when a required column is absent."""
@@ -187,14 +230,18 @@ def bind_by_name(
     request: Request,
     *,
     fields: Sequence[Field] | None = None,
-    canonical: Callable[[pl.DataFrame, Context], pl.DataFrame] | None = None,
+    canonical: Canonical | None = None,
     notices: tuple[Notice, ...] = (),
+    absolute: bool | None = None,
 ) -> Binding:
     """Bind a format's fields to the names at hand: exact spelling first, then ignoring case.
 
-    Names without a field go to ``extra``; text and secrets among them are dropped unless kept.
+    Names without a field go to ``extra``; text and secrets among them are dropped unless kept. The rows of
+    a format that unfolds have the names of its fields; what else they hold goes to ``extra``, too.
     """
     wanted = fmt.fields if fields is None else tuple(fields)
+    if fmt.unfold is not None:
+        head = replace(head, names=tuple(f.name for f in wanted))
     folded = {n.strip().casefold(): n for n in head.names}
     exact = set(head.names)
     bound, spelled = [], {}
@@ -216,10 +263,16 @@ def bind_by_name(
         bound += [Field(n, "text", required=False) for n in extra]
     own = canonical or fmt.canonical
 
-    def mapped(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
+    def mapped(frame: pl.DataFrame, context: Context) -> Frames:
         """The format's own mapping, over its own spelling of the names; extra rides along."""
         out = own(frame.rename({k: v for k, v in spelled.items() if k != v}), context)
-        return out if "extra" in out.columns else with_extra(out, frame, extra, context)
+        if (
+            not isinstance(out, pl.DataFrame)
+            or "extra" in out.columns
+            or out.height != frame.height
+        ):
+            return out
+        return with_extra(out, frame, extra, context)
 
     table = TABLES[fmt.table]
     order = {c: i for i, c in enumerate(table.names)}
@@ -230,8 +283,13 @@ def bind_by_name(
         fields=tuple(bound),
         table=fmt.table,
         clock=fmt.clock,
-        absolute=any(f.cell == "instant" and f.to == "arrival_ns" for f in bound),
+        absolute=fmt.absolute or any(f.cell == "instant" and f.to == "arrival_ns" for f in bound)
+        if absolute is None
+        else absolute,
+        nature=fmt.nature,
         canonical=mapped,
+        rest=fmt.rest,
+        unfold=fmt.unfold,
         extra=extra,
         dropped=dropped,
         notices=notices,

@@ -51,6 +51,8 @@ class Limits:
     growth: float = 400.0
     growth_from_bytes: int = 256 << 20
     block_bytes: int = 8 << 20
+    document_bytes: int = 512 << 20
+    """a JSON file that is one document has to be held whole."""
 
 
 class Stream:
@@ -210,14 +212,20 @@ class Stream:
         self.lines_out += count_byte(out, NEWLINE)
         return out
 
-    def blocks(self, *, quoted: bool = False) -> Iterator[bytes]:
+    def blocks(self, *, quoted: bool = False, lines: bool = True) -> Iterator[bytes]:
         """Blocks of whole lines (the last line may lack its newline), about ``limits.block_bytes`` each.
 
-        With ``quoted`` a newline inside double quotes does not end a line.
+        With ``quoted`` a newline inside double quotes does not end a line; without ``lines`` blocks end
+        anywhere.
         """
         want = self.limits.block_bytes
         while True:
             self._fill(want)
+            if not lines:
+                if not self._pending:
+                    return
+                yield self.take(len(self._pending))
+                continue
             if self._ended and len(self._pending) <= want:
                 if self._pending:
                     yield self.take(len(self._pending))
@@ -240,6 +248,32 @@ class Stream:
     def close(self) -> None:
         if self._file is not sys.stdin.buffer:
             self._file.close()
+
+
+_SKIPPED = (".md", ".pdf", ".ipynb", ".py", ".yaml", ".yml", ".toml", ".sha256", ".pkl", ".pickle")
+"""what lies beside traces in a folder and is none."""
+
+
+def files_of(path: str | Path) -> list[str | Path]:
+    """The path itself, or the files below a folder in the order of their names.
+
+    Hidden files, documents, scripts and pickles are passed over; links are not followed. Raises UsageError for
+    a folder without files.
+    """
+    if str(path) == STDIN or not Path(path).is_dir():
+        return [path]
+    found = sorted(
+        f
+        for f in Path(path).rglob("*")
+        if f.is_file()
+        and not f.is_symlink()
+        and f.suffix.lower() not in _SKIPPED
+        and f.stem.upper() not in ("README", "LICENSE", "LICENCE", "NOTICE")
+        and not any(part.startswith(".") for part in f.relative_to(path).parts)
+    )
+    if not found:
+        raise UsageError(f"{path} holds no trace file", "name its files, or the folder above them")
+    return list(found)
 
 
 def count_byte(data: bytes, byte: int) -> int:

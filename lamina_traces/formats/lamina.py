@@ -16,7 +16,7 @@ import polars as pl
 from ..errors import DataError
 from ..schema import TABLES, Clock, Nature, Table
 from .columns import canonical_status
-from .format import INSTANTS, Binding, Cell, Context, Field, Format, Head, Request
+from .format import Binding, Cell, Context, Field, Format, Head, Request
 
 _CELLS: dict[str, Cell] = {
     "BIGINT": "integer",
@@ -50,7 +50,7 @@ def _bind(_fmt: Format, head: Head, _request: Request) -> Binding:
     for c in table.columns:
         if c.name not in head.names:
             continue
-        free = c.name in INSTANTS or c.name in ("priority", "residual_s", "temp_c") or c.type == "BIGINT"  # fmt: skip
+        free = c.is_instant or c.name in ("priority", "residual_s", "temp_c") or c.type == "BIGINT"  # fmt: skip
         fields.append(
             Field(c.name, _CELLS[c.type], c.unit if c.unit == "s" else "", c.name, required=c.required, minimum=None if free else 0)
         )  # fmt: skip
@@ -100,5 +100,5 @@ FORMAT = Format(
     evidence="real file",
     quirks=("row_id is kept as recorded; later files are shifted past earlier ones",),
     bind=_bind,
-    matches=lambda names: _table(names) is not None,
+    matches=lambda head: _table(head.names) is not None,
 )

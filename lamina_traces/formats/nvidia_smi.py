@@ -174,5 +174,5 @@ FORMAT = Format(
         "power.draw may be a 1 s average on newer GPUs: is_average stays null unless the column says",
     ),
     bind=_bind,
-    matches=_matches,
+    matches=lambda head: _matches(head.names),
 )

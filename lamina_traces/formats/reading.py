@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,9 @@ from ..errors import DataError, Notice, UnknownName, UsageError
 from ..schema import KINDS, TABLES, Kind
 from .delimited import REJECTS_SCHEMA, Counted, Rejects, read_careful, read_fast
 from .detection import read_head, recognised
-from .format import INSTANTS, ROW_EXTRA, Binding, Context, Format, Head, Request, polars_type
-from .inputs import STDIN, Limits, Stream
-from .jsonlines import read_json
+from .format import ROW_EXTRA, Binding, Context, Format, Frames, Head, Request, polars_type
+from .inputs import STDIN, Limits, Stream, files_of
+from .jsonlines import read_documents, read_json, read_text
 from .parquet import parquet_head, read_parquet
 from .summary import Block, Input, Preview, Summary, many
 
@@ -25,9 +25,19 @@ _HOPELESS = 100_000
 """so many rejected lines and not one good row: the file is not what it was taken for."""
 
 
+@dataclass(frozen=True)
+class Resume:
+    """Where a trace stands that more is read into: rows by table, its origin, and what formats carried."""
+
+    rows: Mapping[str, int] = field(default_factory=dict)
+    origin_ns: int | None = None
+    state: Mapping[str, Any] = field(default_factory=dict)
+
+
 @dataclass
 class _Source:
     path: str | Path
+    format: Format
     head: Head
     header: bytes
     skip: int
@@ -41,39 +51,45 @@ class Reading:
     def __init__(
         self,
         sources: Sequence[_Source],
-        fmt: Format,
         request: Request,
         limits: Limits,
         hashed: bool,
         progress: Callable[[int, int | None], None] | None,
+        resume: Resume,
     ) -> None:
-        self.format = fmt
-        self.table = sources[0].binding.table
+        self._sources = sorted(sources, key=lambda s: s.format.rank)
+        main = next((s for s in self._sources if s.format.rank >= 0), self._sources[0])
+        self.format = main.format
+        self.table = main.binding.table
         self.kind: Kind = TABLES[self.table].kind
-        self._sources, self._request, self._limits = sources, request, limits
+        self._main = main.binding
+        self._request, self._limits = request, limits
         self._hashed, self._progress = hashed, progress
         self._context = Context("", request)
+        self._context.state.update(resume.state)
         self._columns = self._planned_columns()
         self._inputs: list[Input] = []
         self._reasons: dict[str, int] = {}
-        self._rows = 0
-        self._origin: int | None = None
+        self._rows: dict[str, int] = dict(resume.rows)
+        self._given = 0
+        self._origin: int | None = resume.origin_ns
         self._done = False
         self._first_reject: tuple[str, int, str | None, str] | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The canonical columns that every block carries, in schema order."""
-        return self._columns
+        """The canonical columns that every block of the main table carries, in schema order."""
+        return self._columns.get(self.table, ())
 
-    def _planned_columns(self) -> tuple[str, ...]:
-        """The union over the sources of what their mappings yield, found on frames without rows."""
-        found = {"row_id"}
+    def _planned_columns(self) -> dict[str, tuple[str, ...]]:
+        """By table, the union over the sources of what their mappings yield on frames without rows."""
+        found: dict[str, set[str]] = {}
         for s in self._sources:
             context = Context(str(s.path), self._request)
-            found.update(s.binding.canonical(empty_frame(s.binding, s.head), context).columns)
-        table = TABLES[self.table]
-        return tuple(c for c in table.names if c in found)
+            empty = s.binding.canonical(empty_frame(s.binding, s.head), context)
+            for table, frame in by_table(empty, s.binding).items():
+                found.setdefault(table, {"row_id"}).update(frame.columns)
+        return {t: tuple(c for c in TABLES[t].names if c in names) for t, names in found.items()}
 
     def __iter__(self) -> Iterator[Block]:
         if self._done:
@@ -81,7 +97,10 @@ class Reading:
         self._done = True
         for source in self._sources:
             yield from self._read(source)
-        if self._rows == 0:
+        for rest in dict.fromkeys(s.binding.rest for s in self._sources):
+            if rest is not None:
+                yield from self._blocks(self._main, rest(self._context), None)
+        if self._given == 0:
             raise self._nothing(sum(i.rejected for i in self._inputs))
 
     def _nothing(self, rejected: int) -> DataError:
@@ -108,19 +127,19 @@ class Reading:
         self._context.state.pop("file", None)
         try:
             for frame, rejects, counted in self._pieces(source, stream):
-                for name in ("lines", "kept", "rejected", "blank", "header"):
-                    setattr(total, name, getattr(total, name) + getattr(counted, name))
-                if self._rows + total.kept == 0 and total.rejected >= _HOPELESS:
+                total.add(counted)
+                if self._given + total.kept == 0 and total.rejected >= _HOPELESS:
                     self._account(rejects)
                     raise self._nothing(total.rejected)
                 if frame.height or len(rejects):
-                    yield self._block(source.binding, frame, rejects)
+                    out = source.binding.canonical(frame, self._context)
+                    yield from self._blocks(source.binding, out, rejects)
                 if self._progress is not None:
                     self._progress(stream.raw_bytes, stream.size)
             self._inputs.append(
                 Input(
                     stream.name, stream.raw_bytes, stream.sha256, stream.compression,
-                    total.lines, total.kept, total.rejected, total.blank, total.header,
+                    total.lines, total.kept, total.rejected, total.blank, total.header, total.other,
                 )
             )  # fmt: skip
         finally:
@@ -135,8 +154,11 @@ class Reading:
         if head.syntax == "parquet":
             yield from read_parquet(source.path, stream, binding, context)
             return
+        if head.syntax == "json":
+            yield from read_documents(stream, binding, context)
+            return
         line = 1
-        if head.syntax == "csv":
+        if head.syntax == "csv" and not head.headless:
             stream.head(source.skip)
             before = stream.take(source.skip)
             above = before.count(b"\n") or 1
@@ -149,20 +171,20 @@ class Reading:
         done = stream.lines_out
         for block in stream.blocks(quoted=binding.multiline):
             newlines, done = stream.lines_out - done, stream.lines_out
-            counted, rejects = Counted(), Rejects()
             if head.syntax == "jsonl":
-                frame, rejects, counted = read_json(block, line, binding, context, limit)
+                yield from read_json(block, line, binding, context, limit)
+            elif head.syntax == "text":
+                yield from read_text(block, line, binding, context, limit)
             else:
                 lines = newlines + (not block.endswith(b"\n"))
                 fast = read_fast(block, lines, head.names, head.delimiter, binding, context)
                 if fast is None:
-                    frame, rejects, counted = read_careful(
+                    yield read_careful(
                         block, line, source.header, head.names, head.delimiter, binding, context, limit
                     )  # fmt: skip
                 else:
-                    frame, counted = fast, Counted(lines=fast.height, kept=fast.height)
+                    yield fast, Rejects(), Counted(lines=fast.height, kept=fast.height)
             line += newlines
-            yield frame, rejects, counted
 
     def _account(self, rejects: Rejects) -> pl.DataFrame:
         """The rejects in the order of their lines, counted by reason."""
@@ -174,26 +196,40 @@ class Reading:
                 self._first_reject = (file, line, column, reason)
         return refused
 
-    def _block(self, binding: Binding, frame: pl.DataFrame, rejects: Rejects) -> Block:
-        refused = self._account(rejects)
-        out = binding.canonical(frame, self._context)
-        if binding.absolute and out.height:
-            zero = self._origin_of(binding, out)
-            out = out.with_columns(pl.col(c) - zero for c in INSTANTS if c in out.columns)
-        n = out.height
+    def _blocks(self, binding: Binding, made: Frames, rejects: Rejects | None) -> Iterator[Block]:
+        """Canonical frames with row ids, instants from the origin, and the planned columns."""
+        refused = self._account(rejects or Rejects())
+        frames = by_table(made, binding)
+        if binding.absolute:
+            self._see_origin(binding, frames)
+        if not frames and len(refused):
+            frames = {self.table: pl.DataFrame()}
+        for name, frame in frames.items():
+            if not frame.height and not len(refused):
+                continue
+            yield Block(name, self._canonical(name, frame, binding), refused)
+            refused = refused.clear()
+
+    def _canonical(self, name: str, out: pl.DataFrame, binding: Binding) -> pl.DataFrame:
+        table, n = TABLES[name], out.height
+        if binding.absolute and n:
+            zero = self._origin or 0
+            out = out.with_columns(pl.col(c) - zero for c in table.instants if c in out.columns)
+        first = self._rows.get(name, 0)
         if "row_id" not in out.columns:
-            ids = pl.int_range(self._rows, self._rows + n, dtype=pl.Int64, eager=True)
-            out = out.with_columns(ids.alias("row_id"))
-        self._rows += n
-        table = TABLES[self.table]
-        have = set(out.columns)
-        out = out.select(
+            out = out.with_columns(
+                pl.int_range(first, first + n, dtype=pl.Int64, eager=True).alias("row_id")
+            )
+        self._rows[name] = first + n
+        self._given += n
+        planned = set(self._columns.get(name, ())) | (set(out.columns) & set(table.names))
+        return out.select(
             pl.col(c).cast(polars_type(table[c]))
-            if c in have
+            if c in out.columns
             else pl.lit(None, polars_type(table[c])).alias(c)
-            for c in self._columns
+            for c in table.names
+            if c in planned
         )
-        return Block(out, refused)
 
     def preview(self, rows: int = 5) -> Preview:
         """Read the first block and say what the rest would become. The reading is used up by it."""
@@ -204,30 +240,32 @@ class Reading:
         blocks.close()  # type: ignore[attr-defined]
         if block is None:
             raise self._nothing(0)
-        first, s = self._sources[0].binding, self.finish()
-        time = TABLES[self.table].time
+        first, s = self._main, self.finish()
+        time = TABLES[block.table].time or ""
         stamps = block.frame[time].drop_nulls() if time in block.frame.columns else pl.Series([])
         mapped = {c for _, c, _ in first.mapping}
         shown = [c for c in block.frame.columns if c in mapped or block.frame[c].count()]
         low, high = (stamps.min(), stamps.max()) if len(stamps) else (None, None)
         return Preview(
-            s.format, self.format.title, s.version, s.table, s.kind, s.clock, s.mapping, first.extra,
+            s.format, self.format.title, s.version, block.table, s.kind, s.clock, s.mapping, first.extra,
             s.dropped_fields, block.frame.select(shown).head(rows), block.frame.height, block.rejects,
             low, high, s.origin_ns, s.origin_local, s.notices,  # type: ignore[arg-type]
         )  # fmt: skip
 
-    def _origin_of(self, binding: Binding, out: pl.DataFrame) -> int:
-        if self._origin is None:
-            first = out["arrival_ns"].drop_nulls()
-            if not len(first):
-                return 0
-            instant = int(first[0])
-            self._origin = instant - instant % _DAY_NS if binding.clock == "local" else instant
-        return self._origin
+    def _see_origin(self, binding: Binding, frames: Mapping[str, pl.DataFrame]) -> None:
+        """The first instant of the reading is its origin; of a local clock, the midnight before."""
+        for name, frame in frames.items():
+            time = TABLES[name].time
+            if self._origin is not None or time is None or time not in frame.columns:
+                continue
+            first = frame[time].drop_nulls()
+            if len(first):
+                instant = int(first[0])
+                self._origin = instant - instant % _DAY_NS if binding.clock == "local" else instant
 
     def finish(self) -> Summary:
         """The account of the whole reading. Call it after the last block."""
-        first = self._sources[0].binding
+        first = self._main
         notices = list(dict.fromkeys(n for s in self._sources for n in s.binding.notices))
         tally = self._context.tally
         utc = first.clock == "utc"
@@ -265,6 +303,7 @@ class Reading:
             notices=tuple(notices),
             dropped_fields=tuple(dropped),
             mapping=first.mapping,
+            unit=self.format.unit,
             reasons=dict(sorted(self._reasons.items(), key=lambda kv: -kv[1])),
         )
 
@@ -292,6 +331,11 @@ def _rejected_text(rejected: int, reasons: Mapping[str, int]) -> str:
     return f"{many(rejected, 'line was', 'lines were')} rejected: {', '.join(parts)}"
 
 
+def by_table(made: Frames, binding: Binding) -> Mapping[str, pl.DataFrame]:
+    """Canonical rows by table."""
+    return {binding.table: made} if isinstance(made, pl.DataFrame) else made
+
+
 def empty_frame(binding: Binding, head: Head) -> pl.DataFrame:
     """A typed source frame without rows."""
     types: dict[str, Any] = {
@@ -304,7 +348,7 @@ def empty_frame(binding: Binding, head: Head) -> pl.DataFrame:
         "flag": pl.Boolean,
     }
     schema = {f.name: types.get(f.cell, pl.Float64) for f in binding.fields}
-    if head.syntax == "jsonl":
+    if head.syntax in ("jsonl", "json", "text"):
         schema[ROW_EXTRA] = pl.String
     return pl.DataFrame(schema=schema)
 
@@ -340,18 +384,19 @@ def open_reading(
     progress: Callable[[int, int | None], None] | None = None,
     hashed: bool = True,
     limits: Limits | None = None,
+    resume: Resume | None = None,
 ) -> Reading:
     """Open sources for reading: detect their format, bind its columns, fail early.
 
-    ``paths``: files (plain, gz, zst; told by content) or ``"-"`` for standard input. ``progress`` is
-    called with (bytes read, size or None) of the current input. ``hashed=False`` leaves out the sha256.
+    ``paths``: files (plain, gz, zst; told by content), folders (their files, in order of their names) or
+    ``"-"`` for standard input. ``progress`` is called with (bytes read, size or None) of the current input. ``hashed=False`` leaves out the sha256.
 
     Raises UsageError (no such file, directory, wrong option), UnknownFormat, DataError (empty, binary,
     header only, a column missing).
     """
     if isinstance(paths, (str, Path)):
         paths = [paths]
-    listed = list(paths)
+    listed = [f for p in paths for f in files_of(p)]
     if not listed:
         raise UsageError("no input", "name at least one file, or - for standard input")
     if [str(p) for p in listed].count(STDIN) > 1:
@@ -364,54 +409,61 @@ def open_reading(
         raise UnknownName("format", as_format, formats, "lamina-traces catalog formats")
     if as_format is None and request.mapping is not None:
         as_format = "columns"
+    asked = formats[as_format] if as_format else None
     sources: list[_Source] = []
-    fmt: Format | None = formats[as_format] if as_format else None
     for path in listed:
         stream = Stream(path, limits, hashed=hashed)
         keep = stream.size is None  # a pipe gives its bytes once
         try:
-            head, header, skip = _head(stream, path)
-            found = fmt if as_format and fmt else recognised(head, formats)
-            if fmt is not None and found is not fmt:
+            head, header, skip = _head(stream, path, asked)
+            head, fmt = recognised(
+                head, formats if asked is None else _family(asked, formats), asked
+            )
+            if sources and fmt.group != sources[0].format.group:
                 raise UsageError(
-                    f"{path} is {found.name}, the files before it are {fmt.name}",
+                    f"{path} is {fmt.name}, the files before it are {sources[0].format.name}",
                     "ingest them apart, each under its own name",
                 )
-            fmt = found
-            if head.syntax not in fmt.syntax:
-                raise UsageError(
-                    f"{path} is {head.syntax}, and {fmt.name} is {' or '.join(fmt.syntax)}",
-                    "leave out --as to have the format detected",
-                )
+            if head.headless:
+                header, skip = b"", 0
             binding = fmt.binds(head, request)
         except BaseException:
             stream.close()
             raise
         if not keep:
             stream.close()
-        sources.append(_Source(path, head, header, skip, binding, stream if keep else None))
-    if fmt is None:
-        raise UsageError("no input", "name at least one file, or - for standard input")
+        sources.append(_Source(path, fmt, head, header, skip, binding, stream if keep else None))
     _agree(sources)
-    if kind is not None and TABLES[sources[0].binding.table].kind != kind:
+    first = sources[0]
+    if kind is not None and TABLES[first.binding.table].kind != kind:
         raise UsageError(
-            f"{fmt.name} is a trace of kind {TABLES[sources[0].binding.table].kind}, not {kind}",
+            f"{first.format.name} is a trace of kind {TABLES[first.binding.table].kind}, not {kind}",
             "leave out --kind",
         )
-    return Reading(sources, fmt, request, limits, hashed, progress)
+    return Reading(sources, request, limits, hashed, progress, resume or Resume())
 
 
-def _head(stream: Stream, path: str | Path) -> tuple[Head, bytes, int]:
+def _family(asked: Format, formats: Mapping[str, Format]) -> dict[str, Format]:
+    """The format that was asked for, and those that are read together with it."""
+    return {
+        f.name: f for f in formats.values() if f is asked or (f.family and f.family == asked.family)
+    }
+
+
+def _head(stream: Stream, path: str | Path, asked: Format | None) -> tuple[Head, bytes, int]:
     if stream.is_parquet:
         return parquet_head(path), b"", 0
-    return read_head(stream)
+    return read_head(stream, text=asked is not None and asked.syntax == ("text",))
 
 
 def _agree(sources: Sequence[_Source]) -> None:
-    first = sources[0]
-    for s in sources[1:]:
-        if (s.binding.table, s.binding.clock, s.binding.absolute) != (
-            first.binding.table, first.binding.clock, first.binding.absolute,
+    """Instants of all sources are on one clock; sources without a clock go with any."""
+    timed = [s for s in sources if s.binding.clock != "none"]
+    for s in timed[1:]:
+        first = timed[0]
+        same_table = s.format is not first.format or s.binding.table == first.binding.table
+        if not same_table or (s.binding.clock, s.binding.absolute) != (
+            first.binding.clock, first.binding.absolute,
         ):  # fmt: skip
             raise UsageError(
                 f"{s.path} has another kind of clock or table than {first.path}",

@@ -21,8 +21,9 @@ def many(n: int, singular: str, plural: str | None = None) -> str:
 
 @dataclass(frozen=True)
 class Block:
-    """Some rows in source order, and the lines between them that were refused."""
+    """Some rows of one table in source order, and the lines between them that were refused."""
 
+    table: str
     frame: pl.DataFrame
     """canonical columns, in schema order, always with ``row_id``; the same columns in every block."""
     rejects: pl.DataFrame
@@ -31,7 +32,10 @@ class Block:
 
 @dataclass(frozen=True)
 class Input:
-    """One input as it was read: lines = kept + rejected + blank + header."""
+    """One input as it was read: lines = kept + rejected + blank + header + other.
+
+    For formats whose rows do not stand one a line the same holds of records.
+    """
 
     name: str
     bytes: int
@@ -43,6 +47,8 @@ class Input:
     rejected: int
     blank: int
     header: int
+    other: int
+    """lines of a log that are no records of the format."""
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -67,6 +73,8 @@ class Summary:
     dropped_fields: tuple[str, ...]
     mapping: tuple[tuple[str, str, str], ...]
     """(source column, canonical column, unit in the source)."""
+    unit: str = "lines"
+    """what was counted: lines or records."""
     reasons: Mapping[str, int] = field(default_factory=dict)
     """how many lines were rejected for what (by column and kind of reason)."""
 
@@ -91,13 +99,24 @@ class Summary:
         return sum(i.header for i in self.inputs)
 
     @property
+    def other(self) -> int:
+        return sum(i.other for i in self.inputs)
+
+    @property
     def reconciles(self) -> bool:
-        return all(i.lines == i.kept + i.rejected + i.blank + i.header for i in self.inputs)
+        return all(
+            i.lines == i.kept + i.rejected + i.blank + i.header + i.other for i in self.inputs
+        )
 
     def line(self) -> str:
         """One line for people: ``8,820 lines = 8,819 kept + 0 rejected + 0 blank + 1 header``."""
-        parts = [f"{format_count(n)} {what}" for n, what in ((self.kept, "kept"), (self.rejected, "rejected"), (self.blank, "blank"), (self.header, "header"))]  # fmt: skip
-        return f"{many(self.lines, 'line')} = {' + '.join(parts)}"
+        parts = [
+            f"{format_count(getattr(self, what))} {what}"
+            for what in ("kept", "rejected", "blank", "header")
+        ]
+        if self.other:
+            parts.append(f"{format_count(self.other)} other")
+        return f"{many(self.lines, self.unit[:-1])} = {' + '.join(parts)}"
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -114,6 +133,8 @@ class Summary:
             "rejected": self.rejected,
             "blank": self.blank,
             "header": self.header,
+            "other": self.other,
+            "unit": self.unit,
             "inputs": [i.to_dict() for i in self.inputs],
             "reasons": dict(self.reasons),
             "notices": [n.to_dict() for n in self.notices],

@@ -35,6 +35,7 @@ POLARS_TYPES: dict[str, pl.DataType] = {
     "BOOLEAN": pl.Boolean(),
     "BIGINT[]": pl.List(pl.Int64()),
     "UBIGINT[]": pl.List(pl.UInt64()),
+    "VARCHAR[]": pl.List(pl.String()),
 }
 """the schema's (DuckDB's) type names → polars."""
 

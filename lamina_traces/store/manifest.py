@@ -11,12 +11,12 @@ from typing import Any
 
 from .. import __version__
 from ..errors import ModelError, Notice, StoreError
-from ..schema import KINDS, MAIN_TABLE, SCHEMA_VERSION
+from ..schema import KINDS, SCHEMA_VERSION, main_table
 from ..units import NS_PER_S
 from . import names
 
-COUNTS: tuple[str, ...] = ("lines", "kept", "rejected", "blank", "header")
-"""where the lines of the inputs went: lines = kept + rejected + blank + header."""
+COUNTS: tuple[str, ...] = ("lines", "kept", "rejected", "blank", "header", "other")
+"""where the lines of the inputs went: lines = kept + rejected + blank + header + other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,10 @@ class Manifest:
     arrival_last_ns: int | None = None
     inputs: tuple[Input, ...] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
+    counted: str = "lines"
+    """what ``counts`` counts: lines, or the records of formats that do not put one on a line."""
+    sampled: float | None = None
+    """share of the requests that the source recorded, where it recorded a random sample of them."""
     format: str = ""
     format_version: str = ""
     mapping: tuple[tuple[str, str, str], ...] = ()
@@ -84,8 +88,7 @@ class Manifest:
     @property
     def main_table(self) -> str:
         """The table that the trace's own name stands for."""
-        table = MAIN_TABLE.get(self.kind, "")
-        return table if table in self.tables or not self.tables else next(iter(self.tables))
+        return main_table(self.kind, self.tables)
 
     @property
     def rows(self) -> int:
@@ -114,7 +117,7 @@ class Manifest:
         if not self.counts:
             return f"{self.rows:,} rows"
         parts = [f"{self.counts[k]:,} {k}" for k in COUNTS[1:] if self.counts.get(k) or k == "kept"]
-        return f"{self.counts['lines']:,} lines = {' + '.join(parts)}"
+        return f"{self.counts['lines']:,} {self.counted} = {' + '.join(parts)}"
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -137,6 +140,8 @@ class Manifest:
             "mapping": [{"source": s, "column": c, "unit": u} for s, c, u in self.mapping],
             "inputs": [{"name": i.name, "sha256": i.sha256, "bytes": i.bytes} for i in self.inputs],
             "counts": dict(self.counts),
+            "counted": self.counted,
+            "sampled": self.sampled,
             "dropped_fields": list(self.dropped_fields),
             "notices": [n.to_dict() for n in self.notices],
             "sorted_by_us": self.sorted_by_us,
@@ -198,6 +203,8 @@ class Manifest:
                     Input(str(i["name"]), _text(i["sha256"]), int(i["bytes"])) for i in d["inputs"]
                 ),
                 counts={str(k): int(v) for k, v in d["counts"].items()},
+                counted=str(d.get("counted", "lines")),
+                sampled=None if d.get("sampled") is None else float(d["sampled"]),
                 format=str(d["format"]),
                 format_version=str(d["format_version"]),
                 mapping=tuple(

@@ -144,7 +144,7 @@ class Store:
                     name_only = pl.col("file").str.extract(r"([^/]*)$")
                     writer.rejects(block.rejects.with_columns(name_only))
                 if len(block.frame):
-                    writer.write(reading.table, block.frame)
+                    writer.write(block.table, block.frame)
             summary = reading.finish()
             counts = {name: int(getattr(summary, name)) for name in COUNTS}
             if counts["lines"] != sum(counts[name] for name in COUNTS[1:]):
@@ -158,6 +158,7 @@ class Store:
                 origin_local=summary.origin_local,
                 inputs=tuple(Input(Path(i.name).name, i.sha256, i.bytes) for i in summary.inputs),
                 counts=counts,
+                counted=summary.unit,
                 format=summary.format,
                 format_version=summary.version,
                 mapping=summary.mapping,

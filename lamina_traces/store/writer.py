@@ -164,12 +164,6 @@ def encoding(schema: pa.Schema) -> dict[str, Any]:
     }
 
 
-def instants_of(table: Table) -> list[str]:
-    """The columns that hold instants, which move together when a trace gets another origin; a delay is
-    nanoseconds too, but of a duration."""
-    return [c.name for c in table.columns if c.unit == "ns" and not c.name.startswith("delay_")]
-
-
 class TraceWriter:
     """Writes one trace; made by ``Store.writer`` and used in a ``with`` block.
 
@@ -343,7 +337,7 @@ def _rewritten(source: TableWriter, table: Table, shift: int, *, sort: bool) -> 
     directory = source.directory.with_name(source.directory.name + ".sorted")
     target = TableWriter(source.name, source.types, directory)
     target.filled = source.filled
-    instants = set(instants_of(table))
+    instants = set(table.instants)
     columns = [c for c in source.types if c in source.filled]
     shown = [
         f"{engine.quoted(c)} - {shift} AS {engine.quoted(c)}"
