@@ -65,6 +65,7 @@ def with_blocks(
     A trace that records hash lists is read twice (from a temporary file), since whether a block is shared
     shows only at its end; memory then holds the shared partial blocks, and all ids if they are renumbered.
     """
+    rows = (frame for frame in rows if frame.height)
     first = next(rows, None)
     if first is None:
         return

@@ -119,7 +119,7 @@ def _covered_lines(frame: pl.DataFrame, state: Writing) -> pl.DataFrame:
             "timestamp": seconds(since_first(frame, state, "s"), point=True),
             "input_length": frame["input_tokens"],
             "output_length": frame["output_tokens"],
-            "hash_ids": json_list(frame["prefix_hashes"]),
+            "hash_ids": json_list(frame["prefix_hashes"].fill_null([])),
         },
     )
 
@@ -171,7 +171,7 @@ def _sglang_lines(frame: pl.DataFrame, state: Writing) -> pl.DataFrame:
             "timestamp": rounded(since_first(frame, state, "ms"), 10**6, "1 ms", state),
             "input_length": frame["input_tokens"],
             "output_length": frame["output_tokens"],
-            "hash_ids": json_list(cut),
+            "hash_ids": json_list(cut.fill_null([])),
         },
     )
 
