@@ -84,10 +84,10 @@ def with_blocks(
             "no prefix blocks are recorded: every request has private block ids, so that nothing is shared"
         )
     for frame in rows:
-        if rule.unfit == "drop" and "prefix_hashes" not in frame.columns:
-            yield frame
-        else:
+        if "prefix_hashes" in frame.columns:
             yield _by_plan(frame, rule, plan, state)
+        else:
+            yield frame if rule.unfit == "drop" else _all_private(frame, plan)
 
 
 def _plan(spool: Spool, rule: BlockRule, state: Writing) -> _Plan:
@@ -146,6 +146,15 @@ def _free(spool: Spool, used: str, top: int, n: int) -> int:
                 "no room for private block ids", "export a part of the trace: --where …"
             )
     return start
+
+
+def _all_private(frame: pl.DataFrame, plan: _Plan) -> pl.DataFrame:
+    """Rows of a trace without blocks: as many private ids as cover each prompt."""
+    wanted = -(-frame["input_tokens"].cast(pl.Int64) // plan.size)
+    end = plan.private + wanted.cum_sum()
+    plan.private = int(end[-1])
+    own = pl.DataFrame({"from": end - wanted, "to": end}).select(pl.int_ranges("from", "to"))
+    return frame.with_columns(own.to_series().alias("prefix_hashes"))
 
 
 def _by_plan(frame: pl.DataFrame, rule: BlockRule, plan: _Plan, state: Writing) -> pl.DataFrame:
