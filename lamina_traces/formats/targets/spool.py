@@ -15,6 +15,8 @@ import polars as pl
 from ..exporting import Writing
 
 BATCH_ROWS = 1 << 16
+MEMORY = "400MB"
+"""of DuckDB for one query; what does not fit goes to the disk."""
 
 
 class Spool:
@@ -52,7 +54,9 @@ class Spool:
 
     def _cursor(self) -> duckdb.DuckDBPyConnection:
         if self._connection is None:
-            self._connection = duckdb.connect(config={"temp_directory": str(self.folder / "spill")})
+            self._connection = duckdb.connect(
+                config={"temp_directory": str(self.folder / "spill"), "memory_limit": MEMORY}
+            )
             names = ", ".join("'" + str(f).replace("'", "''") + "'" for f in self.files)
             self._connection.execute(
                 f"CREATE VIEW spool AS SELECT * FROM read_parquet([{names}], union_by_name = true)"
