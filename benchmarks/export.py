@@ -73,7 +73,9 @@ def theirs(path: str, target: str, out: str) -> None:
 
     columns = COLUMNS.get(target, _PLAIN)
     kind = SYNTAX.get(target, "json")
-    duckdb.connect().execute(
+    connection = duckdb.connect()
+    connection.execute("SET enable_progress_bar = false")
+    connection.execute(
         f"COPY (SELECT {columns} FROM read_parquet('{path}')) TO '{out}' (FORMAT {kind})"
     )
 
