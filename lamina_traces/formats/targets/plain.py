@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from ...schema import TABLES
 from ..exporting import ANY, Intake, Target, Writing
+from .spool import disk_errors
 
 ROW_GROUP = 1_000_000
 
@@ -92,16 +93,19 @@ def _duckdb(rows: Iterator[pl.DataFrame], place: Path, state: Writing) -> int:
     """One table of each name, with the schema's types, and ``trace`` with the facts of the clock."""
     written = 0
     place.unlink(missing_ok=True)
-    connection = duckdb.connect(str(place))
+    with disk_errors():
+        connection = duckdb.connect(str(place))
     try:
         connection.execute("CREATE TABLE trace (fact VARCHAR, value VARCHAR)")
         facts = [(k, None if v is None else str(v)) for k, v in _facts(state).items()]
-        connection.executemany("INSERT INTO trace VALUES (?, ?)", facts)
+        with disk_errors():
+            connection.executemany("INSERT INTO trace VALUES (?, ?)", facts)
         written = _load(connection, state.table, rows)
         for name, frames in state.beside.items():
             n = _load(connection, name, iter(frames))
             state.note(f"the table {name} is in the file, too: {n:,} rows")
-        connection.execute("CHECKPOINT")
+        with disk_errors():
+            connection.execute("CHECKPOINT")
     finally:
         connection.close()
         place.with_name(f"{place.name}.wal").unlink(missing_ok=True)
@@ -116,7 +120,8 @@ def _load(connection: Any, name: str, frames: Iterator[pl.DataFrame]) -> int:
             types = {c.name: c.type for c in TABLES[name].columns}
             columns = ", ".join(f'"{c}" {types[c]}' for c in frame.columns)
             connection.execute(f'CREATE TABLE "{name}" ({columns})')
-        connection.execute(f'INSERT INTO "{name}" SELECT * FROM incoming')
+        with disk_errors():
+            connection.execute(f'INSERT INTO "{name}" SELECT * FROM incoming')
         connection.unregister("incoming")
         n += frame.height
     return n
