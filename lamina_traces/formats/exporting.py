@@ -179,6 +179,8 @@ def export(
         name=place.name.split(".")[0] or "trace",
         scratch=place.with_name(f".{place.name}.{os.getpid()}.scratch"),
     )
+    if clock == "session" and "arrival_ns" in (intake.carries or ()):
+        state.note("the trace has a clock for each session, all of which begin at 0: arrivals of different sessions are not comparable")  # fmt: skip
     try:
         if goal.folder:
             partial.mkdir()

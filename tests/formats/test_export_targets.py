@@ -26,7 +26,7 @@ TYPES: dict[str, Any] = {
     "row_id": pl.Int64, "arrival_ns": pl.Int64, "session_id": pl.String, "turn": pl.Int32,
     "depends_on": pl.List(pl.Int64), "delay_after_parent_ns": pl.Int64, "client_id": pl.String,
     "input_tokens": pl.Int32, "output_tokens": pl.Int32, "prefix_block_size": pl.Int32,
-    "prefix_hashes": pl.List(pl.UInt64), "e2e_s": pl.Float64, "streaming": pl.Boolean, "status": pl.String,
+    "prefix_hashes": pl.List(pl.UInt64), "e2e_s": pl.Float64, "stage": pl.String, "streaming": pl.Boolean, "status": pl.String,
 }  # fmt: skip
 
 
@@ -268,6 +268,27 @@ def test_blis_parses_every_cell(tmp_path: Path) -> None:
         assert 0 <= float(row["reason_ratio"]) <= 1
     assert done.losses["streaming (not recorded, written as false)"] == 3
     assert "--trace-header" in done.command
+
+
+def test_weka_subagents_are_nested(tmp_path: Path) -> None:
+    """Calls with a stage beside a main line: a chain is one subagent; the call that waits for it says so."""
+    a = {"session_id": "s", "e2e_s": 0.5, "streaming": False}
+    talk = rows(
+        a | {"arrival_ns": 0, "depends_on": [], "input_tokens": 1},
+        a | {"arrival_ns": 1 * S, "depends_on": [0], "stage": "Explore", "input_tokens": 2},
+        a | {"arrival_ns": 2 * S, "depends_on": [0], "stage": "Plan", "input_tokens": 3},
+        a | {"arrival_ns": 3 * S, "depends_on": [1], "stage": "Explore", "input_tokens": 4, "delay_after_parent_ns": S // 4},
+        a | {"arrival_ns": 5 * S, "depends_on": [0, 3], "input_tokens": 5},
+    )  # fmt: skip
+    done = formats.export([talk], "weka", tmp_path / "w")
+    document = json.loads((tmp_path / "w" / "00000000.json").read_text())
+    main, explore, plan, last = document["requests"]
+    assert (main["in"], last["in"], last["t"]) == (1, 5, 5.0)
+    assert (explore["type"], explore["subagent_type"], explore["status"]) == ("subagent", "Explore", "completed")  # fmt: skip
+    assert [(r["in"], r.get("think_time")) for r in explore["requests"]] == [(2, None), (4, 0.25)]
+    assert (plan["subagent_type"], plan["status"], len(plan["requests"])) == ("Plan", "async_launched", 1)  # fmt: skip
+    assert explore["agent_id"] != plan["agent_id"]
+    assert not [k for k in done.losses if k.startswith(("depends_on", "stage"))]
 
 
 # --- rates -----------------------------------------------------------------------------------------

@@ -58,9 +58,7 @@ def _bailian(rows: Iterator[pl.DataFrame], place: Path, state: Writing) -> int:
 def _bailian_lines(placed: Placed, state: Writing) -> pl.DataFrame:
     frame = placed.frame
     state.skipped.update(placed.skipped)
-    if "turn" in frame.columns:
-        other = (frame["turn"].cast(pl.Int32) != placed.turn).fill_null(True)
-        state.losses["turn (numbered otherwise in the file)"] += int((other & frame["turn"].is_not_null()).sum())  # fmt: skip
+    turn = column(frame, "turn", pl.Int32).fill_null(placed.turn).fill_null(1)
     fields = {
         "chat_id": frame["row_id"],
         "parent_chat_id": placed.parent.fill_null(-1),
@@ -68,7 +66,7 @@ def _bailian_lines(placed: Placed, state: Writing) -> pl.DataFrame:
         "input_length": frame["input_tokens"],
         "output_length": frame["output_tokens"],
         "type": json_text(filled(frame, "service", "text", state)),
-        "turn": placed.turn.fill_null(1),
+        "turn": turn,
         "hash_ids": json_list(column(frame, "prefix_hashes", pl.List(pl.UInt64)).fill_null([])),
     }
     return json_lines(frame.height, fields)
@@ -103,17 +101,14 @@ def _conversations(rows: Iterator[pl.DataFrame], state: Writing) -> Iterator[lis
         ORDER BY begins, {turn} NULLS LAST, arrival_ns NULLS LAST, place"""
     flat = (row for frame in spool.query(ordered) for row in frame.iter_rows(named=True))
     for _, group in itertools.groupby(flat, key=lambda r: r["conversation"]):
-        calls = list(group)
-        _count_links(calls, state)
-        yield calls
+        yield list(group)
 
 
-def _count_links(calls: list[Row], state: Writing) -> None:
-    """Parents other than the call before it."""
-    for i, row in enumerate(calls):
-        parents = row.get("depends_on")
-        if parents and (i == 0 or parents != [calls[i - 1].get("row_id")]):
-            state.losses["depends_on (not the turn before it in its session)"] += 1
+def _count_links(row: Row, follows: list[Any], state: Writing) -> None:
+    """A call whose parents are others than those that the file tells by its order."""
+    parents = row.get("depends_on")
+    if parents and sorted(parents) != sorted(f for f in follows if f is not None):
+        state.losses["depends_on (not what its place in the file says)"] += 1
 
 
 def _wait_ns(before: Row, row: Row, state: Writing) -> int:
@@ -141,6 +136,7 @@ def _agentic(rows: Iterator[pl.DataFrame], place: Path, state: Writing) -> int:
                 continue
             subs: list[dict[str, int]] = []
             for i, row in enumerate(calls):
+                _count_links(row, [calls[i - 1].get("row_id")] if i else [], state)
                 if i:
                     subs[-1]["tool_duration_ns"] = _wait_ns(calls[i - 1], row, state)
                 subs.append(
@@ -167,63 +163,107 @@ def _weka(rows: Iterator[pl.DataFrame], place: Path, state: Writing) -> int:
         if calls[0]["arrival_ns"] is None:
             state.skipped[NO_TURN_BEFORE] += len(calls)
             continue
-        told = _weka_calls(calls, state)
-        name = calls[0].get("session_id") or f"conversation-{number}"
         document = {
-            "id": name,
-            "models": sorted({c["model"] for c in told}),
+            "id": calls[0].get("session_id") or f"conversation-{number}",
+            "models": _models(calls),
             "block_size": state.options.get("block_tokens", 64),
             "hash_id_scope": "local",
-            "requests": told,
+            "requests": _weka_entries(calls, state),
         }
-        (place / f"{number:08}.json").write_text(
-            json.dumps(document, ensure_ascii=False) + "\n", "utf-8"
-        )
+        text = json.dumps(document, ensure_ascii=False) + "\n"
+        (place / f"{number:08}.json").write_text(text, "utf-8")
         state.losses["arrival_ns (when each conversation begins)"] += 1
         written += len(calls)
     state.note("each conversation begins at 0 s: when conversations begin is not carried")
-    state.note(
-        "block ids count inside a conversation only: sharing between conversations is not carried"
-    )
+    state.note("block ids count inside a conversation only: sharing between conversations is not carried")  # fmt: skip
     return written
 
 
-def _weka_calls(calls: list[Row], state: Writing) -> list[Row]:
-    begins, at, told = calls[0]["arrival_ns"], 0, []
+def _models(calls: list[Row]) -> list[str]:
+    return sorted({c.get("model") or "unknown" for c in calls})
+
+
+def _weka_entries(calls: list[Row], state: Writing) -> list[Row]:
+    """Calls in order; those of a stage beside calls without one are subagents: a chain from where it parts
+    from the main line. The main line's next call waits for the chains that it depends on."""
+    mixed = any(c.get("stage") is None for c in calls)
+    entries: list[Row] = []
+    chains: dict[Any, Row] = {}  # by the row_id of the chain's last call
+    main: Any = None
+    ended: list[Any] = []
+    at = 0
     for i, row in enumerate(calls):
-        wait = row.get("delay_after_parent_ns")
-        if row["arrival_ns"] is not None:
-            at = row["arrival_ns"] - begins
+        call, at = _weka_call(calls, i, at, state)
+        if row.get("stage") is None or not mixed:
+            state.losses["stage (of calls beside no main line)"] += row.get("stage") is not None
+            awaited = [e for e in ended if e in (row.get("depends_on") or ())]
+            _count_links(row, [main, *awaited], state)
+            for last in awaited:
+                chains[last]["status"] = "completed"
+            main, ended = row.get("row_id"), []
+            entries.append(call)
+            continue
+        before = next((p for p in row.get("depends_on") or () if p in chains), None)
+        if before is None:
+            _count_links(row, [main], state)
+            chain = _subagent(len(chains), row, call)
+            entries.append(chain)
         else:
-            at += round((calls[i - 1].get("e2e_s") or 0) * 1e9) + max(0, wait or 0)
-            state.losses["arrival_ns (not recorded: after the turn before and its delay)"] += 1
-        streams = row.get("streaming")
-        if streams is None:
-            streams = row.get("ttft_s") is not None
-        call: Row = {
-            "t": at / 1e9,
-            "type": "s" if streams else "n",
-            "model": row.get("model") or "unknown",
-            "in": row["input_tokens"],
-            "out": row["output_tokens"],
-        }
-        if row.get("prefix_hashes"):
-            call["hash_ids"] = row["prefix_hashes"]
-        if row.get("finish_reason"):
-            call["stop"] = row["finish_reason"]
-        if row.get("e2e_s") is not None:
-            call["api_time"] = row["e2e_s"]
-        if i and wait is not None:
-            call["think_time"] = max(0, wait) / 1e9
-        if row.get("ttft_s") is not None:
-            if streams:
-                call["ttft"] = row["ttft_s"]
-            else:
-                state.losses["ttft_s (of requests that do not stream)"] += 1
-        if row.get("model") is None:
-            state.note("requests without a model say 'unknown'")
-        told.append(call)
-    return told
+            _count_links(row, [before], state)
+            chain = chains.pop(before)
+            chain["requests"].append(call)
+            chain["models"] = sorted({*chain["models"], call["model"]})
+            ended = [e for e in ended if e != before]
+        chains[row.get("row_id")] = chain
+        ended.append(row.get("row_id"))
+    return entries
+
+
+def _subagent(number: int, row: Row, call: Row) -> Row:
+    return {
+        "t": call["t"],
+        "type": "subagent",
+        "agent_id": f"agent_{number + 1:03}",
+        "subagent_type": row["stage"],
+        "status": "async_launched",
+        "requests": [call],
+        "models": [call["model"]],
+    }
+
+
+def _weka_call(calls: list[Row], i: int, before: int, state: Writing) -> tuple[Row, int]:
+    """A call, and when it is sent (ns from the conversation's beginning)."""
+    row = calls[i]
+    wait = row.get("delay_after_parent_ns")
+    if row["arrival_ns"] is not None:
+        at = row["arrival_ns"] - calls[0]["arrival_ns"]
+    else:
+        at = before + round((calls[i - 1].get("e2e_s") or 0) * 1e9) + max(0, wait or 0)
+        state.losses["arrival_ns (not recorded: after the turn before and its delay)"] += 1
+    streams, ttft = row.get("streaming"), row.get("ttft_s")
+    if streams is None:
+        streams = ttft is not None
+        state.losses["streaming (not recorded: taken from whether there is a first token)"] += 1
+    if row.get("model") is None:
+        state.note("requests without a model say 'unknown'")
+    state.losses["ttft_s (of requests that do not stream)"] += ttft is not None and not streams
+    state.losses["delay_after_parent_ns (of the first call)"] += i == 0 and wait is not None
+    state.losses["delay_after_parent_ns (negative, written as 0)"] += bool(i and (wait or 0) < 0)
+    told = {
+        "hash_ids": row.get("prefix_hashes") or None,
+        "stop": row.get("finish_reason"),
+        "api_time": row.get("e2e_s"),
+        "think_time": max(0, wait) / 1e9 if i and wait is not None else None,
+        "ttft": ttft if streams else None,
+    }
+    call: Row = {
+        "t": at / 1e9,
+        "type": "s" if streams else "n",
+        "model": row.get("model") or "unknown",
+        "in": row["input_tokens"],
+        "out": row["output_tokens"],
+    }
+    return call | {k: v for k, v in told.items() if v is not None}, at
 
 
 TARGETS = (
@@ -280,6 +320,7 @@ TARGETS = (
                     "output_tokens",
                     "session_id",
                     "turn",
+                    "stage",
                     "model",
                     "streaming",
                     "prefix_hashes",
