@@ -35,7 +35,7 @@ def _targets() -> list[Row]:
             "writes": t.title,
             "tools": t.tools,
             "file": t.suffix or "folder",
-            "from": " or ".join("any" if i.table == "*" else i.table for i in t.intakes),
+            "from": " or ".join(dict.fromkeys("any" if i == "*" else i for i in t.tables)),
             "needs": ", ".join(t.needs),
             "carries": "all" if t.carries is None else ", ".join(t.carries),
         }

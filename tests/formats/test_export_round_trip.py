@@ -118,7 +118,7 @@ def test_round_trip(name: str, tmp_path_factory: pytest.TempPathFactory) -> None
         pytest.skip(f"no reader {reader} yet")
     target = formats.TARGETS[name]
 
-    @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
     @given(frame=traces(target), cut=st.integers(0, 14))
     def check(frame: pl.DataFrame, cut: int) -> None:
         path = tmp_path_factory.mktemp(name) / f"trace{target.suffix}"

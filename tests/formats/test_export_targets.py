@@ -92,7 +92,7 @@ def requests(draw: st.DrawFn) -> pl.DataFrame:
 def test_every_row_is_written_or_counted(
     name: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
     @given(frame=requests(), cut=st.integers(0, 10))
     def check(frame: pl.DataFrame, cut: int) -> None:
         folder = tmp_path_factory.mktemp(name)
@@ -146,7 +146,7 @@ def test_a_trace_of_another_kind_is_refused(tmp_path: Path) -> None:
 # --- prefix blocks ---------------------------------------------------------------------------------
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 @given(frame=requests(), name=st.sampled_from(["mooncake-guidellm", "mooncake-vllm"]))
 def test_blocks_cover_every_prompt(
     tmp_path_factory: pytest.TempPathFactory, frame: pl.DataFrame, name: str

@@ -174,6 +174,7 @@ def _weka(rows: Iterator[pl.DataFrame], place: Path, state: Writing) -> int:
         (place / f"{number:08}.json").write_text(text, "utf-8")
         state.losses["arrival_ns (when each conversation begins)"] += 1
         written += len(calls)
+    state.note("guidellm wants one conversation a line: cat FOLDER/*.json > FILE.jsonl")
     state.note("each conversation begins at 0 s: when conversations begin is not carried")
     state.note("block ids count inside a conversation only: sharing between conversations is not carried")  # fmt: skip
     return written
@@ -270,7 +271,7 @@ TARGETS = (
     Target(
         name="bailian",
         title="Bailian JSON lines, seconds, chained by parent_chat_id, 16-token blocks",
-        tools="aiperf (bailian_trace)",
+        tools="aiperf",
         suffix=".jsonl",
         intakes=(Intake("llm_requests", _NEEDS, (*_NEEDS, "service", "turn", "prefix_hashes")),),
         resolution_ns=1,
@@ -309,7 +310,7 @@ TARGETS = (
     Target(
         name="weka",
         title="Weka agent traces: a folder with one JSON file a conversation",
-        tools="aiperf (weka_trace), inference-perf; guidellm after: cat FOLDER/*.json > FILE",
+        tools="aiperf, guidellm",
         suffix="",
         intakes=(
             Intake(
