@@ -398,8 +398,9 @@ def test_invitro_from_counts(tmp_path: Path) -> None:
     )  # fmt: skip
     stats = pl.DataFrame(
         {
-            "row_id": [0, 1, 2], "func_id": [F, F, None], "app_id": ["a", "a", "b"], "metric": ["duration_s", "duration_s", "memory_mb"],
-            "stat": ["mean", "p99", "mean"], "value": [0.0715, 1.265, 9.5], "samples": [288, 288, 22],
+            "row_id": range(5), "func_id": [F, F, None, F, F], "app_id": ["a", "a", "b", "a", "a"],
+            "metric": ["duration_s", "duration_30s_mean_s", "memory_mb", "duration_s", "duration_s"],
+            "stat": ["mean", "p99", "mean", "p99", "p50"], "value": [0.0715, 1.265, 9.5, 7.0, 0.5], "samples": [288, 288, 22, 288, 288],
         }
     )  # fmt: skip
     done = formats.export(
@@ -413,6 +414,7 @@ def test_invitro_from_counts(tmp_path: Path) -> None:
     assert (g["HashFunction"], g["Trigger"]) == ("g" + "0" * 17, "http")
     assert made["durations"][0]["Average"] == "71.5"
     assert made["durations"][0]["percentile_Average_99"] == "1265"
+    assert made["durations"][0]["percentile_Average_50"] == "500"
     assert made["durations"][0]["Count"] == "288"
     assert made["memory"][1]["AverageAllocatedMb"] == "9.5"
     assert {r["HashFunction"] for r in made["memory"]} == {f["HashFunction"], g["HashFunction"]}

@@ -25,6 +25,8 @@ SHORTEST_ID = 18
 LAST_MINUTE = 1440
 _DURATION = (0, 1, 25, 50, 75, 99, 100)
 _MEMORY = (1, 5, 25, 50, 75, 95, 99, 100)
+_PERCENTILES_OF = {"duration_s": "duration_30s_mean_s"}
+"""Azure's percentiles of durations are of 30-second averages: those first, else the invocations' own."""
 _OWNERS = ("owner_id", "app_id", "func_id")
 _HEAD = ("HashOwner", "HashApp", "HashFunction")
 
@@ -47,8 +49,9 @@ def _invitro(rows: Iterator[pl.DataFrame], place: Path, state: Writing) -> int:
         SELECT {keys}, arrival_ns // {MINUTE_NS} - {first} AS minute, {n} AS n FROM spool
         GROUP BY ALL ORDER BY ALL""")
     functions = spool.table(f"SELECT {keys}, coalesce({trigger}, 'others') AS trigger FROM spool GROUP BY ALL ORDER BY ALL")  # fmt: skip
-    if any(c not in columns for c in ("owner_id", "app_id")):
-        state.note("no owner or app is recorded: a function stands for them")
+    for kind in ("owner", "app"):
+        if f"{kind}_id" not in columns:
+            state.note(f"no {kind} is recorded: the function stands for it")
     if "trigger" not in columns:
         state.note("no trigger is recorded: every function says 'others'")
     span = int(minutes["minute"].max() or 0) + 1  # type: ignore[arg-type]
@@ -131,7 +134,10 @@ def _put_stats(
 ) -> None:  # fmt: skip
     """One line a function: its own statistics, else those of its application; what is not recorded has
     to be 0 and is counted."""
-    rows = stats.filter(pl.col("metric") == metric)
+    stats = stats.filter(pl.col("metric").is_in([metric, _PERCENTILES_OF.get(metric, metric)]))
+    rows = stats.sort(
+        pl.col("metric") != metric, maintain_order=True
+    )  # of equal keys the last counts
     own = {(f, s): (v, n) for f, s, v, n in rows.filter(pl.col("func_id").is_not_null()).select("func_id", "stat", "value", "samples").iter_rows()}  # fmt: skip
     app = {(a, s): (v, n) for a, s, v, n in rows.filter(pl.col("func_id").is_null()).select("app_id", "stat", "value", "samples").iter_rows()}  # fmt: skip
     prefix = "percentile_Average_" if metric == "duration_s" else "AverageAllocatedMb_pct"
