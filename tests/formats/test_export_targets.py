@@ -143,6 +143,17 @@ def test_a_trace_of_another_kind_is_refused(tmp_path: Path) -> None:
     assert (done.table, done.written) == ("power_samples", 1)
 
 
+def test_session_clocks_are_named(tmp_path: Path) -> None:
+    """Where every session begins at 0 there is no common arrival process to replay."""
+    frame = rows({"arrival_ns": 0, "session_id": "a"}, {"arrival_ns": 0, "session_id": "b"})
+    done = formats.export([frame], "vidur", tmp_path / "v", clock="session")
+    assert any("clock for each session" in n for n in done.notes)
+    assert not any(
+        "session" in n
+        for n in formats.export([frame], "weka", tmp_path / "w", clock="session").notes
+    )
+
+
 # --- prefix blocks ---------------------------------------------------------------------------------
 
 

@@ -137,6 +137,7 @@ def weka(frame: pl.DataFrame, told: dict[str, Any]) -> str:
     single = [r for r in told["rows"] if r["session"] not in begun]
     assert len(told["rows"]) == frame.height
     alone = iter(single)
+    lists = []
     for row in frame.iter_rows(named=True):
         session = row["session_id"]
         got = next(alone) if session is None else by[session, row["turn"]]
@@ -144,9 +145,11 @@ def weka(frame: pl.DataFrame, told: dict[str, Any]) -> str:
         assert abs(got["time_ms"] * MS - since) <= 1
         assert (got["input"], got["output"]) == (row["input_tokens"], row["output_tokens"])
         assert got["model"] == row["model"]
+        lists.append(got["hash_ids"])
         if row["delay_after_parent_ns"] is not None:
             assert abs(got["think_s"] * 1e9 - row["delay_after_parent_ns"]) <= 1
-    return "times inside each conversation to 1 ns, turns, think times, lengths, models"
+    private = _same_blocks(lists, frame, 512, exact=True)
+    return f"times inside each conversation to 1 ns, turns, think times, lengths, models, block ids ({private} private)"
 
 
 def guidellm_weka(frame: pl.DataFrame, told: dict[str, Any]) -> str:
