@@ -11,7 +11,7 @@ import itertools
 import json
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import polars as pl
@@ -20,7 +20,7 @@ from ..errors import DataError, UnknownFormat, UsageError
 from .cells import INSTANT
 from .format import Format, Head
 from .inputs import Stream
-from .jsonlines import documents, parse_line
+from .jsonlines import Broken, documents, parse_line
 from .redaction import is_private, masked, masked_json, words_of
 
 HEAD_BYTES = 256 << 10
@@ -148,13 +148,16 @@ def _json_head(lines: Sequence[bytes], path: str, whole: bool) -> Head:
     else:
         data = b"\n".join(lines)
         values = list(itertools.islice(documents(data), _SAMPLE)) if whole else []
-        keys = set().union(*(key_paths(v) for v in values)) if whole else scanned_key_paths(data)
+        broken = any(isinstance(v, Broken) for v in values)
+        keys = set().union(*(key_paths(v) for v in values))
+        if broken or not whole:
+            keys |= scanned_key_paths(data)
     names: dict[str, None] = {}
     rows = []
     for row in values:
         if isinstance(row, dict):
             names.update(dict.fromkeys(map(str, row)))
-            rows.append({str(k): None if v is None else _flat(v) for k, v in row.items()})
+            rows.append(dict(_shown_values(row)))
     names = names or dict.fromkeys(k for k in sorted(keys) if "." not in k)
     return Head(
         "jsonl" if by_line else "json", tuple(names), tuple(rows), path=path, keys=frozenset(keys)
@@ -200,6 +203,14 @@ def scanned_key_paths(data: bytes) -> set[str]:
         elif path:
             path.pop()
     return out
+
+
+def _shown_values(row: Mapping[str, object], path: str = "") -> Iterator[tuple[str, str | None]]:
+    """Values as text by name; those inside other objects by dotted names, too."""
+    for key, v in row.items():
+        yield f"{path}{key}", None if v is None else _flat(v)
+        if isinstance(v, dict) and path.count(".") < _DEPTH:
+            yield from _shown_values(v, f"{path}{key}.")
 
 
 def _flat(value: object) -> str:
@@ -315,8 +326,8 @@ def unknown(head: Head) -> UnknownFormat:
     """The error for a source that no format fits: its columns, three rows, and a line to try."""
     shown = []
     for row in head.rows[:3]:
-        if head.syntax == "jsonl":
-            shown.append(masked_json(_as_json(row)))
+        if head.syntax != "csv":
+            shown.append(masked_json(_as_json({n: row[n] for n in head.names if n in row})))
         else:
             shown.append(
                 ", ".join(f"{n}={masked(v or '', is_private(n))}" for n, v in row.items())[:300]

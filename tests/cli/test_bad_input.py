@@ -208,6 +208,7 @@ def test_compressed_several_files_and_standard_input(
         "rejected": 0,
         "blank": 0,
         "header": 2,
+        "other": 0,
     }
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(packed)))
     assert kept(lamina("ingest", "-", "--name", "piped", "--format", "json"))["kept"] == 3
