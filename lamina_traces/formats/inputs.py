@@ -207,7 +207,8 @@ class Stream:
 
     def take(self, n: int) -> bytes:
         """Read exactly ``n`` bytes that ``head`` has shown."""
-        out = bytes(self._pending[:n])
+        with memoryview(self._pending) as view, view[:n] as part:
+            out = bytes(part)
         del self._pending[:n]
         self.lines_out += count_byte(out, NEWLINE)
         return out

@@ -29,6 +29,11 @@ def with_turns(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
     """
     first: int = context.state.get("rows", 0)
     context.state["rows"] = first + frame.height
+    if not frame["session_id"].count():
+        return frame.with_columns(
+            pl.lit(None, pl.Int32).alias("turn"),
+            pl.lit(None, pl.List(pl.Int64)).alias("depends_on"),
+        )
     rows = frame.select("session_id", "arrival_ns", "delay_after_parent_ns").with_columns(
         pl.int_range(first, first + frame.height, dtype=pl.Int64).alias("row")
     )
