@@ -39,7 +39,8 @@ def ingest(
     paths: Annotated[
         list[str],
         typer.Argument(
-            metavar="PATH...", help="Trace files, plain, .gz or .zst; - is standard input."
+            metavar="PATH...",
+            help="Trace files, plain, .gz or .zst, or folders of them; - is standard input.",
         ),
     ],
     name: Annotated[
@@ -50,6 +51,27 @@ def ingest(
     time_unit: TimeUnitOption = None,
     tz: TimeZone = None,
     replace: Replace = False,
+    append: Annotated[
+        bool,
+        typer.Option(
+            "--append", help="Add the files to the trace --name; each file is taken once."
+        ),
+    ] = False,
+    anonymize: Annotated[
+        bool,
+        typer.Option(
+            "--anonymize",
+            help="Replace ids of users, sessions and prefix blocks by pseudonyms of this store.",
+        ),
+    ] = False,
+    sampled: Annotated[
+        float | None,
+        typer.Option(
+            "--sampled",
+            metavar="SHARE",
+            help="The source recorded this share of the requests, at random (0.1).",
+        ),
+    ] = None,
     keep_text: Annotated[
         bool, typer.Option("--keep-text", help="Keep prompts, completions and other text fields.")
     ] = False,
@@ -62,6 +84,14 @@ def ingest(
     licence: Annotated[
         str | None,
         typer.Option("--licence", help="Licence of the data, kept with the trace and its profile."),
+    ] = None,
+    limits: Annotated[
+        str | None,
+        typer.Option(
+            "--limits",
+            metavar="NAME=N,...",
+            help="Raise what is refused as damage: line=64MB, document=2GB, growth=1000 (of compressed files).",
+        ),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show mapping, units and time range; store nothing.")
@@ -82,6 +112,10 @@ def ingest(
         "tz": tz,
         "keep_text": keep_text,
     }
+    if limits is not None:
+        from lamina_traces.formats import Limits
+
+        options["limits"] = Limits.parse(limits)
     if dry_run:
         from lamina_traces import formats
 
@@ -93,6 +127,9 @@ def ingest(
             paths,
             name,
             replace=replace,
+            append=append,
+            anonymize=anonymize,
+            sampled=sampled,
             nature=nature,
             provenance={"licence": licence} if licence else None,
             progress=progress,
@@ -224,6 +261,8 @@ def _print_trace(trace: Trace, rows: int, fmt: str) -> None:
         )
     if m.row_hash:
         facts.append(("row hash", m.row_hash))
+    if m.sampled is not None:
+        facts.append(("sampled", f"{m.sampled:g} of the requests were recorded"))
     facts += [
         ("from", clean(f"{k}: {v}"))
         for k, v in m.provenance.items()

@@ -15,8 +15,8 @@ from . import azure, burstgpt, columns, huawei_cold_start, lamina, mooncake, nvi
 from .detection import head_of, read_head, recognised
 from .exporting import ExportSummary, Target
 from .exporting import export as _export
-from .format import Format
-from .inputs import Limits, Stream
+from .format import Before, Format
+from .inputs import Limits, Stream, files_of
 from .parquet import parquet_head
 from .reading import Reading, Resume
 from .reading import open_reading as _open_reading
@@ -31,8 +31,8 @@ TARGETS: dict[str, Target] = {m.TARGET.name: m.TARGET for m in (mooncake, burstg
 """export targets by name."""
 
 __all__ = [
-    "FORMATS", "TARGETS", "Block", "ExportSummary", "Format", "Input", "Limits", "Preview", "Reading",
-    "Resume", "Summary", "Target", "detect", "export", "open_reading", "preview",
+    "FORMATS", "TARGETS", "Before", "Block", "ExportSummary", "Format", "Input", "Limits", "Preview", "Reading",
+    "Resume", "Summary", "Target", "detect", "export", "files_of_all", "open_reading", "preview",
 ]  # fmt: skip
 
 
@@ -73,6 +73,11 @@ def open_reading(
         limits=limits,
         resume=resume,
     )
+
+
+def files_of_all(paths: Iterable[str | Path]) -> list[str | Path]:
+    """The files that ``paths`` stand for: those in folders in order of their names."""
+    return [f for p in paths for f in files_of(p)]
 
 
 def detect(path_or_head: str | Path | bytes) -> Format:

@@ -36,17 +36,19 @@ def read_head(stream: Stream, *, text: bool = False) -> tuple[Head, bytes, int]:
     """
     want = HEAD_BYTES
     data = stream.head(want)
-    document = data.lstrip()[:1] in (b"{", b"[")
     while data and b"\n" not in data.lstrip() and len(data) == want:
         if want >= stream.limits.line_bytes:
-            if document:  # held whole, under a limit of its own
-                break
-            raise DataError(
+            too_long = DataError(
                 f"its first line is longer than {stream.limits.line_bytes:,} bytes",
-                "is this a text file with one record a line?",
+                "is this a text file with one record a line? a higher limit: --limits line=256MB",
                 path=stream.name,
                 line=1,
             )
+            if data.lstrip()[:1] not in (b"{", b"["):
+                raise too_long
+            # a document may be one line; it has a limit of its own
+            head, header, skip = head_of(data, whole=False, path=stream.name, text=text)
+            return replace(head, problem=too_long), header, skip
         want *= 4
         data = stream.head(want)
     return head_of(data, whole=len(data) < want, path=stream.name, text=text)
@@ -276,7 +278,7 @@ def _as(head: Head, fmt: Format) -> Head:
                 if len(cells) == len(names)
             )
             return replace(head, names=tuple(names), rows=rows, headless=True, problem=None)
-    if head.problem is not None:
+    if head.problem is not None and not (head.syntax == "json" and fmt.unfold is not None):
         raise head.problem
     return head
 

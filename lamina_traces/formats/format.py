@@ -114,6 +114,16 @@ class Request:
                 ) from None
 
 
+@dataclass(frozen=True)
+class Before:
+    """The trace that a reading is added to."""
+
+    rows: Callable[[Sequence[str]], pl.DataFrame]
+    """columns of the rows of its main table."""
+    pseudonyms: Callable[[pl.Series], pl.Series] = lambda ids: ids
+    """how the ids of this reading stand in that trace (it may be anonymized)."""
+
+
 @dataclass
 class Context:
     """What the mapping of a block may need: where it comes from, and a tally of what was met."""
@@ -125,6 +135,8 @@ class Context:
     """text and secrets met on the way and left out."""
     state: dict[str, Any] = field(default_factory=dict)
     """carried from block to block (and over files) by formats whose rows depend on those before."""
+    before: Before | None = None
+    """for rows that go on where those of an earlier reading ended: sessions cross the seam."""
 
 
 Frames = pl.DataFrame | Mapping[str, pl.DataFrame]

@@ -302,7 +302,7 @@ def read_documents(stream: Stream, binding: Binding, context: Context) -> Iterat
         if size > limit:
             raise DataError(
                 f"a JSON document of more than {limit:,} bytes",
-                "turn it into JSON lines, which are read a line at a time: jq -c '.[]' FILE",
+                "turn it into JSON lines, which are read a line at a time, or raise it: --limits document=4GB",
                 path=stream.name,
             )
         parts.append(block)

@@ -14,7 +14,7 @@ from ..errors import DataError, Notice, UnknownName, UsageError
 from ..schema import KINDS, TABLES, Kind
 from .delimited import REJECTS_SCHEMA, Counted, Rejects, read_careful, read_fast
 from .detection import read_head, recognised
-from .format import ROW_EXTRA, Binding, Context, Format, Frames, Head, Request, polars_type
+from .format import ROW_EXTRA, Before, Binding, Context, Format, Frames, Head, Request, polars_type
 from .inputs import STDIN, Limits, Stream, files_of
 from .jsonlines import read_documents, read_json, read_text
 from .parquet import parquet_head, read_parquet
@@ -27,11 +27,12 @@ _HOPELESS = 100_000
 
 @dataclass(frozen=True)
 class Resume:
-    """Where a trace stands that more is read into: rows by table, its origin, and what formats carried."""
+    """Where a trace stands that more is read into: the least free row_id of each table, the origin of its
+    clock, and a way to look at its rows."""
 
     rows: Mapping[str, int] = field(default_factory=dict)
     origin_ns: int | None = None
-    state: Mapping[str, Any] = field(default_factory=dict)
+    before: Before | None = None
 
 
 @dataclass
@@ -65,8 +66,10 @@ class Reading:
         self._main = main.binding
         self._request, self._limits = request, limits
         self._hashed, self._progress = hashed, progress
-        self._context = Context("", request)
-        self._context.state.update(resume.state)
+        self._context = Context("", request, before=resume.before)
+        self._context.state.update(rows=resume.rows.get(self.table, 0))
+        if resume.rows:
+            self._context.state.update(row_max=resume.rows.get(self.table, 0) - 1)
         self._columns = self._planned_columns()
         self._inputs: list[Input] = []
         self._reasons: dict[str, int] = {}
@@ -303,6 +306,7 @@ class Reading:
             notices=tuple(notices),
             dropped_fields=tuple(dropped),
             mapping=first.mapping,
+            sampled=self._context.state.get("sampled"),
             unit=self.format.unit,
             reasons=dict(sorted(self._reasons.items(), key=lambda kv: -kv[1])),
         )

@@ -6,6 +6,7 @@ while the blocks go by, so that a source in time order is written once and never
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -88,6 +89,19 @@ class TableWriter:
         if self._pending_rows >= _PENDING_ROWS or self._pending_bytes >= _PENDING_BYTES:
             self._flush()
         return block
+
+    def adopt(self, files: Iterable[Path], rows: int, filled: Iterable[str]) -> None:
+        """Begin with parts of a table that is continued: they are linked, not copied. Before the first write."""
+        self.directory.mkdir(exist_ok=True)
+        for file in files:
+            place = self.directory / f"part-{self.parts:05d}.parquet"
+            try:
+                os.link(file, place)
+            except OSError:  # a file system without links
+                shutil.copyfile(file, place)
+            self.parts += 1
+        self.rows += rows
+        self.filled.update(dict.fromkeys(filled, True))
 
     def write_arrow(self, data: pa.Table) -> None:
         """Append rows that have this table's types already and were counted before (a sorted rewrite)."""
@@ -193,6 +207,7 @@ class TraceWriter:
         self._layout, self._slug, self._replace, self._opened = layout, slug, replace, opened
         self._tables: dict[str, tuple[TableWriter, Clockwork]] = {}
         self._rejects: TableWriter | None = None
+        self._after: Trace | None = None
         self._staging: Path | None = None
         self._lock: Lock | None = None
 
@@ -221,6 +236,13 @@ class TraceWriter:
             )
         return self._staging / "generation"
 
+    def _table(self, name: str) -> tuple[TableWriter, Clockwork]:
+        directory = self._generation() / name
+        if name not in self._tables:
+            types = {c.name: engine.POLARS_TYPES[c.type] for c in TABLES[name].columns}
+            self._tables[name] = TableWriter(name, types, directory), Clockwork()
+        return self._tables[name]
+
     def write(self, table: str, frame: pl.DataFrame | pa.Table) -> None:
         """Append rows to ``table``: any of its canonical columns, always those that are required. A table
         that was given only empty blocks is stored without rows (a shard may hold none).
@@ -231,11 +253,7 @@ class TraceWriter:
         if table not in TABLES:
             raise UnknownName("table", table, TABLES)
         spec = TABLES[table]
-        generation = self._generation()
-        if table not in self._tables:
-            types = {c.name: engine.POLARS_TYPES[c.type] for c in spec.columns}
-            self._tables[table] = TableWriter(table, types, generation / table), Clockwork()
-        writer, clock = self._tables[table]
+        writer, clock = self._table(table)
         block = frame if isinstance(frame, pl.DataFrame) else pl.DataFrame(frame)
         missing = [c.name for c in spec.columns if c.required and c.name not in block.columns]
         if missing:
@@ -248,6 +266,30 @@ class TraceWriter:
         if spec.time is not None and spec.time in block.columns:
             clock.see(block.get_column(spec.time), block.get_column("row_id"))
             clock.check_span(f"{table}.{spec.time}")
+
+    def resume(self, trace: Trace) -> dict[str, int]:
+        """Begin with what ``trace`` holds, so that what is written comes after it; the least free row_id of
+        each table. The commit fails where the trace was replaced meanwhile."""
+        self._after = trace
+        free: dict[str, int] = {}
+        with disk_errors("continue the trace", self._layout.root):
+            for name, info in trace.manifest.tables.items():
+                spec = TABLES[name]
+                writer, clock = self._table(name)
+                writer.adopt(trace.files(name), info.rows, info.columns)
+                free[name] = 0
+                for file in trace.files(name):
+                    wanted = ["row_id", spec.time] if spec.time else ["row_id"]
+                    for frame in _columns_of(file, [c for c in wanted if c in info.columns]):
+                        ids = frame["row_id"]
+                        free[name] = max(free[name], int(ids.max()) + 1 if len(ids) else 0)  # type: ignore[arg-type]
+                        if spec.time in frame.columns:
+                            clock.see(frame[str(spec.time)], ids)
+            refused = trace.reject_files()
+            if refused:
+                self._rejects = TableWriter("rejects", REJECTS, self._generation() / "rejects")
+                self._rejects.adopt(refused, 0, REJECTS)
+        return free
 
     def rejects(self, frame: pl.DataFrame) -> None:
         """Append rejected lines: ``file, line, column, reason, text``."""
@@ -276,10 +318,16 @@ class TraceWriter:
                 f"{self._layout.root}: cannot store the trace: {str(e).splitlines()[0]}",
                 "try again; if it stays, choose another store with --store or LAMINA_STORE",
             ) from e
-        if self._layout.publish(generation.parent, self._slug, replace=self._replace) is None:
+        after = self._after.path if self._after is not None else None
+        if (
+            self._layout.publish(generation.parent, self._slug, replace=self._replace, after=after)
+            is None
+        ):
             raise StoreError(
-                f"trace {self.name!r} was created by somebody else meanwhile",
-                "replace it (--replace), or choose another name",
+                f"trace {self.name!r} was {'changed' if after else 'created'} by somebody else meanwhile",
+                "run the same command again"
+                if after
+                else "replace it (--replace), or choose another name",
             )
         self.__exit__(None, None, None)
         return self._opened(self.name)
@@ -373,6 +421,13 @@ def _rewritten(source: TableWriter, table: Table, shift: int, *, sort: bool) -> 
     directory.rename(source.directory)
     target.directory = source.directory
     return target
+
+
+def _columns_of(file: Path, names: list[str]) -> Iterable[pl.DataFrame]:
+    """Some columns of a Parquet part, a row group at a time."""
+    with pq.ParquetFile(file) as part:
+        for batch in part.iter_batches(batch_size=ROW_GROUP_ROWS, columns=names):
+            yield pl.DataFrame(pl.from_arrow(pa.Table.from_batches([batch])))
 
 
 def _quietly(action: Callable[[], None]) -> None:
