@@ -140,6 +140,8 @@ class Store:
         changed.
         """
         paths = [paths] if isinstance(paths, str | Path) else list(paths)
+        if not paths:
+            raise UsageError("no input", "name at least one file, or - for standard input")
         if sampled is not None and not 0 < sampled <= 1:
             raise UsageError(f"--sampled {sampled:g} is no share", "give a number above 0, up to 1")
         if append and (name is None or replace):

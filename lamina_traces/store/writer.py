@@ -25,6 +25,7 @@ from . import engine
 from .clockwork import Clockwork, too_far
 from .generations import Layout, Lock, disk_errors, replace_text, sync_tree
 from .manifest import Manifest, TableInfo, created_now
+from .sorting import in_time_order
 from .trace import REJECTS, Trace
 
 ROW_GROUP_ROWS = 1_000_000
@@ -32,8 +33,6 @@ PART_ROWS = 8 * ROW_GROUP_ROWS
 _PENDING_ROWS = ROW_GROUP_ROWS // 4
 _PENDING_BYTES = 32 << 20
 """small blocks are gathered up to one of these before they are encoded; large ones go at once."""
-_SORT_MEMORY = "512MB"
-"""above this DuckDB sorts on disk, below the staging directory."""
 
 
 class TableWriter:
@@ -393,30 +392,10 @@ def _rewritten(source: TableWriter, table: Table, shift: int, *, sort: bool) -> 
     directory = source.directory.with_name(source.directory.name + ".sorted")
     target = TableWriter(source.name, source.types, directory)
     target.filled = source.filled
-    instants = set(table.instants)
     columns = [c for c in source.types if c in source.filled]
-    shown = [
-        f"{engine.quoted(c)} - {shift} AS {engine.quoted(c)}"
-        if c in instants and shift
-        else engine.quoted(c)
-        for c in columns
-    ]
-    order = (
-        f" ORDER BY {engine.quoted(table.time)} NULLS LAST, row_id" if sort and table.time else ""
-    )
-    spill = source.directory.with_name("spill")
-    with engine.connect(source.files, memory_limit=_SORT_MEMORY, spill=spill) as connection:
-        files = engine.parquet(source.files)
-        text = f"SELECT {', '.join(shown)} FROM {files}{order}"
-        try:
-            for batch in engine.batches(connection, text, "sort the rows", rows=ROW_GROUP_ROWS):
-                target.write_arrow(pa.Table.from_batches([batch]))
-        except StoreError as e:
-            if isinstance(e.__cause__, duckdb.OutOfRangeException):
-                raise too_far(f"an instant of {table.name} is centuries from the first") from e
-            raise
+    for data in in_time_order(source.files, table, columns, shift, sort=sort, rows=ROW_GROUP_ROWS):
+        target.write_arrow(data)
     target.close()
-    shutil.rmtree(spill, ignore_errors=True)
     shutil.rmtree(source.directory)
     directory.rename(source.directory)
     target.directory = source.directory
