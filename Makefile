@@ -4,10 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types contracts check wheel samples docs lock bench clean
+.PHONY: help setup demo test test-importers lint types contracts check wheel samples docs lock bench clean
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | sort | awk -F'\t' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | sort | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(PY) -c 'import ensurepip, venv' 2>/dev/null || { echo "error: python3 has no venv module"; echo "hint: apt-get install python3-venv"; exit 1; }
@@ -34,6 +34,10 @@ check: lint types contracts ## lint, types and import contracts
 
 test: check ## check, then every test
 	$(BIN)/python -m pytest -q -n 2 -m "not wheel"
+
+test-importers: $(VENV)/.ready ## load exports with the tools they are for (installs them under build/importers, some GB)
+	$(BIN)/python -m tests.importers.install
+	$(BIN)/python -m tests.importers.run
 
 wheel: $(VENV)/.ready ## build the wheel and run its demo in a clean environment outside the checkout
 	$(BIN)/python -m pytest -q -m wheel tests/test_wheel.py

@@ -342,7 +342,7 @@ def export(
     to_target: Annotated[
         str, typer.Option("--to", metavar="TARGET", help="What to write (see: catalog targets).")
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File or folder to write.")],
     where: Where = None,
     arrivals: Arrivals = None,
     rate: PoissonRate = None,
@@ -367,7 +367,7 @@ def export(
     else:
         write(
             clean(
-                f"{output}: {summary.written:,} of {summary.rows:,} requests as {summary.target}, sha256 {summary.sha256[:16]}…"
+                f"{output}: {summary.written:,} of {summary.rows:,} {_what(summary.table)} as {summary.target}, sha256 {summary.sha256[:16]}…"
             )
             + "\n"
         )
@@ -378,6 +378,10 @@ def export(
         for note in summary.notes:
             write(clean(f"  note: {note}") + "\n")
     say(f"import it with: {summary.command}")
+
+
+def _what(table: str) -> str:
+    return "requests" if table == "llm_requests" else f"rows of {table}"
 
 
 def rm(

@@ -34,8 +34,10 @@ def _targets() -> list[Row]:
             "name": t.name,
             "writes": t.title,
             "tools": t.tools,
+            "file": t.suffix or "folder",
+            "from": " or ".join("any" if i.table == "*" else i.table for i in t.intakes),
             "needs": ", ".join(t.needs),
-            "carries": ", ".join(t.carries),
+            "carries": "all" if t.carries is None else ", ".join(t.carries),
         }
         for t in TARGETS.values()
     ]

@@ -11,7 +11,7 @@ import atexit
 import json
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -343,12 +343,15 @@ class _Sink:
 
 
 def export(chosen: Trace, target: str, path: Path) -> formats.ExportSummary:
-    """Write a trace as a file that another tool imports; see ``formats.export``."""
-    if target not in formats.TARGETS:
-        raise UnknownName("target", target, formats.TARGETS, "lamina-traces catalog targets")
-    if "llm_requests" not in chosen.tables:
-        raise UsageError(
-            f"trace {chosen.name!r} holds no LLM requests", "export a trace of kind llm"
-        )
-    batches = (pl.DataFrame(pl.from_arrow(b)) for b in chosen.batches("llm_requests"))
-    return formats.export(batches, target, path, origin_ns=chosen.manifest.origin_ns)
+    """Write a trace as a file or folder that another tool imports; see ``formats.export``."""
+    main = chosen.manifest.main_table
+    tables = sorted(chosen.tables, key=lambda t: t != main)
+    frames = {t: _frames(chosen, t) for t in tables}
+    m = chosen.manifest
+    return formats.export(
+        frames, target, path, origin_ns=m.origin_ns, clock=m.clock, nature=m.nature
+    )
+
+
+def _frames(chosen: Trace, table: str) -> Iterator[pl.DataFrame]:
+    return (pl.DataFrame(pl.from_arrow(b)) for b in chosen.batches(table))

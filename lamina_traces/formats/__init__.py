@@ -21,14 +21,13 @@ from .parquet import parquet_head
 from .reading import Reading, Resume
 from .reading import open_reading as _open_reading
 from .summary import Block, Input, Preview, Summary
+from .targets import TARGETS
 
 FORMATS: dict[str, Format] = {
     m.FORMAT.name: m.FORMAT
     for m in (burstgpt, azure, mooncake, huawei_cold_start, nvidia_smi, lamina, columns)
 }
 """formats by name, in the order in which catalogues list them."""
-TARGETS: dict[str, Target] = {m.TARGET.name: m.TARGET for m in (mooncake, burstgpt, azure)}
-"""export targets by name."""
 
 __all__ = [
     "FORMATS", "TARGETS", "Before", "Block", "ExportSummary", "Format", "Input", "Limits", "Preview", "Reading",
@@ -97,22 +96,34 @@ def detect(path_or_head: str | Path | bytes) -> Format:
 
 
 def export(
-    batches: Iterable[pl.DataFrame],
+    tables: Iterable[pl.DataFrame] | Mapping[str, Iterable[pl.DataFrame]],
     target: str,
     path: str | Path,
     *,
     origin_ns: int | None = None,
+    clock: str = "relative",
+    nature: str = "derived",
     progress: Callable[[int], None] | None = None,
 ) -> ExportSummary:
-    """Write canonical ``batches`` (sorted by ``arrival_ns``) as ``target`` to ``path``.
+    """Write canonical frames (sorted by time) as ``target`` to ``path``.
 
-    The file appears whole or not at all. ``origin_ns`` is the unix time of arrival 0, for targets with
-    a calendar. ``progress`` is called with rows so far.
+    ``tables``: frames by table, or the frames of ``llm_requests`` alone. The file or folder appears whole
+    or not at all. ``origin_ns`` is the unix time of arrival 0, for targets with a calendar; ``clock`` and
+    ``nature`` are told to targets that keep them. ``progress`` is called with rows so far.
 
-    Raises UnknownName (target), UsageError (path), DataError (a needed column is absent, the batches
-    are not sorted, nothing is left to write).
+    Raises UnknownName (target), UsageError (path, a trace of another kind), DataError (a needed column is
+    absent, the rows are not sorted, nothing is left to write).
     """
-    return _export(batches, target, path, targets=TARGETS, origin_ns=origin_ns, progress=progress)
+    return _export(
+        tables,
+        target,
+        path,
+        targets=TARGETS,
+        origin_ns=origin_ns,
+        clock=clock,
+        nature=nature,
+        progress=progress,
+    )
 
 
 def preview(

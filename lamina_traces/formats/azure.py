@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import polars as pl
 
-from .exporting import Target, Writing, without
 from .format import Context, Field, Format
 
 
@@ -20,47 +19,6 @@ def _canonical(frame: pl.DataFrame, _context: Context) -> pl.DataFrame:
         pl.col("GeneratedTokens").alias("output_tokens"),
         pl.lit("unknown").alias("status"),
     )
-
-
-DEFAULT_ORIGIN_NS = 1_700_092_800_000_000_000
-"""2023-11-16T00:00:00Z, the day of the 2023 traces, for traces without a calendar."""
-
-
-def _write(frame: pl.DataFrame, state: Writing) -> tuple[bytes, int]:
-    """Three columns, naive UTC stamps with 7 fractional digits (apex_plus cuts off the last one)."""
-    lengths = frame["input_tokens"].is_null() | frame["output_tokens"].is_null()
-    frame = without(frame, lengths, "without a recorded length", state)
-    if state.origin_ns is None:
-        state.note("the trace has no calendar: arrival 0 is written as 2023-11-16T00:00:00Z")
-    ns = frame["arrival_ns"] + (DEFAULT_ORIGIN_NS if state.origin_ns is None else state.origin_ns)
-    ticks = (ns + 50) // 100 * 100
-    state.losses["arrival_ns (below 100 ns, rounded)"] += int((ticks != ns).sum())
-    if "status" in frame.columns:
-        told = ~frame["status"].is_in(["unknown"])
-        state.losses["status (not recorded in this format)"] += int(told.sum())
-    stamp = ticks.cast(pl.Datetime("ns")).dt.strftime("%Y-%m-%d %H:%M:%S%.9f").str.head(-2)
-    out = pl.DataFrame({"t": stamp, "in": frame["input_tokens"], "out": frame["output_tokens"]})
-    return out.write_csv(include_header=False).encode(), out.height
-
-
-TARGET = Target(
-    name="azure",
-    title="Azure LLM inference CSV",
-    tools="inference-perf, apex_plus",
-    suffix=".csv",
-    table="llm_requests",
-    needs=("arrival_ns", "input_tokens", "output_tokens"),
-    carries=("arrival_ns", "input_tokens", "output_tokens"),
-    resolution_ns=100,
-    command=lambda path, _state: (
-        "inference-perf -c cfg.yml   # cfg.yml: load: {type: trace_replay, trace: {file: "
-        f"{path}, format: AzurePublicDataset}}}}; data: {{type: random, trace: {{file: {path}, "
-        "format: AzurePublicDataset}}"
-    ),
-    write=_write,
-    source="inference-perf 0.7.0 utils/trace_reader.py; apex_plus simulator/trace.py",
-    header=b"TIMESTAMP,ContextTokens,GeneratedTokens\n",
-)
 
 
 FORMAT = Format(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,13 +29,14 @@ TYPES: dict[str, Any] = {
     "prefix_hashes": pl.List(pl.UInt64),
     "status": pl.String,
 }
+TAIL = "prefix_hashes (a partial last block that others share: private id)"
 names = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs", "Zl", "Zp")), min_size=1, max_size=12).map(str.strip).filter(bool)  # fmt: skip
 
 
 @st.composite
 def rows(draw: st.DrawFn) -> dict[str, object]:
     status = draw(st.sampled_from(["ok", "ok", "ok", "unknown", "unknown-failure", "error"]))
-    n_in = draw(st.one_of(st.integers(1, 200_000), st.none()))
+    n_in = draw(st.one_of(st.integers(1, 9_000), st.none()))
     n_out = draw(st.integers(1, 5000)) if n_in is not None else None
     if status in ("unknown-failure", "error"):
         n_out = None if n_in is None else 0
@@ -106,7 +108,18 @@ def test_mooncake_round_trip(tmp_path: Path, frame: pl.DataFrame) -> None:
     got = (
         back["prefix_hashes"].to_list() if "prefix_hashes" in back.columns else [None] * able.height
     )
-    assert got == fits
+    uses = Counter(i for h in fits for i in h or [])
+    tails = 0
+    private = set()
+    for g, h, n in zip(got, fits, able["input_tokens"], strict=True):
+        if h is not None and n % 512 and uses[h[-1]] > 1:
+            assert g[:-1] == h[:-1]
+            assert g[-1] not in uses
+            private.add(g[-1])
+            tails += 1
+        else:
+            assert g == h
+    assert len(private) == tails == done.losses.get(TAIL, 0)
     unfit = able["prefix_hashes"].drop_nulls().len() - sum(h is not None for h in fits)
     assert done.losses.get("prefix_hashes (do not cover input_tokens)", 0) == unfit
 
@@ -245,5 +258,5 @@ def test_catalogue_entries_are_complete() -> None:
         assert fmt.quirks
     for name, target in formats.TARGETS.items():
         assert name == target.name
-        assert name in formats.FORMATS, "each target is read back by a reader of the same name"
         assert target.source
+        assert target.intakes

@@ -1,0 +1,302 @@
+"""Formats that tell conversations: Bailian's chains, Weka's one file a conversation, LLMServingSim's sessions.
+
+Read in aiperf 0.13.0 dataset/loader/models.py (BailianTrace), bailian_trace.py and weka_trace_models.py, and
+LLMServingSim serving/core/router.py (a session's later calls are sent when the one before has ended and its
+``tool_duration_ns`` has passed).
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from ..exporting import Intake, Target, Writing
+from ..turns import NO_TURN_BEFORE, Placed, Turns
+from .blocks import BlockRule, with_blocks
+from .spool import Spool
+from .text import (
+    column,
+    filled,
+    json_lines,
+    json_list,
+    json_text,
+    put,
+    seconds,
+    since_first,
+    with_lengths,
+)
+
+Row = dict[str, Any]
+_SENT_AT_ONCE = "delay_after_parent_ns (not recorded: sent at once)"
+_NEEDS = ("arrival_ns", "input_tokens", "output_tokens")
+
+
+# --- Bailian: a row a request, chained by parent ---------------------------------------------------
+
+
+def _bailian(rows: Iterator[pl.DataFrame], place: Path, state: Writing) -> int:
+    turns, written = Turns(), 0
+    with place.open("wb") as out:
+        for frame in with_blocks(rows, BlockRule("drop", block_tokens=16), state):
+            if "row_id" not in frame.columns:
+                first = state.options.get("rows", 0)
+                state.options["rows"] = first + frame.height
+                frame = frame.with_columns(pl.int_range(first, first + pl.len()).alias("row_id"))
+            written += put(_bailian_lines(turns.place(frame), state), out)
+        rest = turns.rest()
+        if rest is not None:
+            written += put(_bailian_lines(rest, state), out)
+            state.note("turns that arrive before the turn they follow stand at the end of the file")
+    return written
+
+
+def _bailian_lines(placed: Placed, state: Writing) -> pl.DataFrame:
+    frame = placed.frame
+    state.skipped.update(placed.skipped)
+    if "turn" in frame.columns:
+        other = (frame["turn"].cast(pl.Int32) != placed.turn).fill_null(True)
+        state.losses["turn (numbered otherwise in the file)"] += int((other & frame["turn"].is_not_null()).sum())  # fmt: skip
+    fields = {
+        "chat_id": frame["row_id"],
+        "parent_chat_id": placed.parent.fill_null(-1),
+        "timestamp": seconds(since_first(frame, state, "s"), point=True),
+        "input_length": frame["input_tokens"],
+        "output_length": frame["output_tokens"],
+        "type": json_text(filled(frame, "service", "text", state)),
+        "turn": placed.turn.fill_null(1),
+        "hash_ids": json_list(column(frame, "prefix_hashes", pl.List(pl.UInt64)).fill_null([])),
+    }
+    return json_lines(frame.height, fields)
+
+
+# --- conversations whole ---------------------------------------------------------------------------
+
+
+def _conversations(rows: Iterator[pl.DataFrame], state: Writing) -> Iterator[list[Row]]:
+    """Each conversation's rows in the order of its turns, conversations in order of their beginning.
+
+    Rows of one session, or of one workflow where no session is told, are a conversation; others stand
+    alone. The rows lie on disk meanwhile.
+    """
+    spool = Spool(state, "conversations")
+    columns: set[str] = set()
+    for frame in rows:
+        kept = with_lengths(frame, state)
+        first = state.options.get("rows", 0)
+        state.options["rows"] = first + kept.height
+        spool.add(
+            kept.with_columns(pl.int_range(first, first + pl.len(), dtype=pl.Int64).alias("place"))
+        )
+        columns |= set(kept.columns)
+    if not spool.files:
+        return
+    told = [f"'{c} ' || {c}" for c in ("session_id", "workflow_id") if c in columns]
+    key = f"coalesce({', '.join(told)}, 'row ' || place)" if told else "'row ' || place"
+    turn = "turn" if "turn" in columns else "NULL::INTEGER"
+    ordered = f"""
+        SELECT *, {key} AS conversation, min(place) OVER (PARTITION BY {key}) AS begins FROM spool
+        ORDER BY begins, {turn} NULLS LAST, arrival_ns NULLS LAST, place"""
+    flat = (row for frame in spool.query(ordered) for row in frame.iter_rows(named=True))
+    for _, group in itertools.groupby(flat, key=lambda r: r["conversation"]):
+        calls = list(group)
+        _count_links(calls, state)
+        yield calls
+
+
+def _count_links(calls: list[Row], state: Writing) -> None:
+    """Parents other than the call before it."""
+    for i, row in enumerate(calls):
+        parents = row.get("depends_on")
+        if parents and (i == 0 or parents != [calls[i - 1].get("row_id")]):
+            state.losses["depends_on (not the turn before it in its session)"] += 1
+
+
+def _wait_ns(before: Row, row: Row, state: Writing) -> int:
+    """From the end of one call to the next: as recorded, or from arrivals and the duration."""
+    delay: int | None = row.get("delay_after_parent_ns")
+    if delay is None and None not in (row["arrival_ns"], before["arrival_ns"], before.get("e2e_s")):
+        delay = row["arrival_ns"] - before["arrival_ns"] - round(before["e2e_s"] * 1e9)
+    elif row["arrival_ns"] is not None:
+        state.losses["arrival_ns (of later turns, which carry their delay instead)"] += 1
+    if delay is None:
+        state.losses[_SENT_AT_ONCE] += 1
+        return 0
+    if delay < 0:
+        state.losses["delay_after_parent_ns (negative, written as 0)"] += 1
+    return max(0, delay)
+
+
+def _agentic(rows: Iterator[pl.DataFrame], place: Path, state: Writing) -> int:
+    written = 0
+    with place.open("w", encoding="utf-8") as out:
+        for calls in _conversations(rows, state):
+            begins = calls[0]["arrival_ns"]
+            if begins is None:
+                state.skipped[NO_TURN_BEFORE] += len(calls)
+                continue
+            subs: list[dict[str, int]] = []
+            for i, row in enumerate(calls):
+                if i:
+                    subs[-1]["tool_duration_ns"] = _wait_ns(calls[i - 1], row, state)
+                subs.append(
+                    {"input_toks": row["input_tokens"], "output_toks": row["output_tokens"]}
+                )
+            name = calls[0].get("session_id") or calls[0].get("workflow_id")
+            line = {
+                **({} if name is None else {"session_id": name}),
+                "arrival_time_ns": begins - (state.first_ns or 0),
+                "sub_requests": subs,
+            }
+            out.write(json.dumps(line, ensure_ascii=False) + "\n")
+            written += len(calls)
+    if state.first_ns:
+        state.note("times are rebased: the first request is at 0 ns")
+    return written
+
+
+def _weka(rows: Iterator[pl.DataFrame], place: Path, state: Writing) -> int:
+    """One file a conversation; block ids hold inside their conversation only."""
+    written = 0
+    blocks = with_blocks(rows, BlockRule("drop"), state)
+    for number, calls in enumerate(_conversations(blocks, state)):
+        if calls[0]["arrival_ns"] is None:
+            state.skipped[NO_TURN_BEFORE] += len(calls)
+            continue
+        told = _weka_calls(calls, state)
+        name = calls[0].get("session_id") or f"conversation-{number}"
+        document = {
+            "id": name,
+            "models": sorted({c["model"] for c in told}),
+            "block_size": state.options.get("block_tokens", 64),
+            "hash_id_scope": "local",
+            "requests": told,
+        }
+        (place / f"{number:08}.json").write_text(
+            json.dumps(document, ensure_ascii=False) + "\n", "utf-8"
+        )
+        state.losses["arrival_ns (when each conversation begins)"] += 1
+        written += len(calls)
+    state.note("each conversation begins at 0 s: when conversations begin is not carried")
+    state.note(
+        "block ids count inside a conversation only: sharing between conversations is not carried"
+    )
+    return written
+
+
+def _weka_calls(calls: list[Row], state: Writing) -> list[Row]:
+    begins, at, told = calls[0]["arrival_ns"], 0, []
+    for i, row in enumerate(calls):
+        wait = row.get("delay_after_parent_ns")
+        if row["arrival_ns"] is not None:
+            at = row["arrival_ns"] - begins
+        else:
+            at += round((calls[i - 1].get("e2e_s") or 0) * 1e9) + max(0, wait or 0)
+            state.losses["arrival_ns (not recorded: after the turn before and its delay)"] += 1
+        streams = row.get("streaming")
+        if streams is None:
+            streams = row.get("ttft_s") is not None
+        call: Row = {
+            "t": at / 1e9,
+            "type": "s" if streams else "n",
+            "model": row.get("model") or "unknown",
+            "in": row["input_tokens"],
+            "out": row["output_tokens"],
+        }
+        if row.get("prefix_hashes"):
+            call["hash_ids"] = row["prefix_hashes"]
+        if row.get("finish_reason"):
+            call["stop"] = row["finish_reason"]
+        if row.get("e2e_s") is not None:
+            call["api_time"] = row["e2e_s"]
+        if i and wait is not None:
+            call["think_time"] = max(0, wait) / 1e9
+        if row.get("ttft_s") is not None:
+            if streams:
+                call["ttft"] = row["ttft_s"]
+            else:
+                state.losses["ttft_s (of requests that do not stream)"] += 1
+        if row.get("model") is None:
+            state.note("requests without a model say 'unknown'")
+        told.append(call)
+    return told
+
+
+TARGETS = (
+    Target(
+        name="bailian",
+        title="Bailian JSON lines, seconds, chained by parent_chat_id, 16-token blocks",
+        tools="aiperf (bailian_trace)",
+        suffix=".jsonl",
+        intakes=(Intake("llm_requests", _NEEDS, (*_NEEDS, "service", "turn", "prefix_hashes")),),
+        resolution_ns=1,
+        command=lambda path, _state: (
+            f"aiperf profile -m MODEL --url URL --endpoint-type completions --input-file {path} "
+            "--custom-dataset-type bailian_trace --fixed-schedule --fixed-schedule-auto-offset"
+        ),
+        write=_bailian,
+        source="aiperf 0.13.0, dataset/loader/bailian_trace.py",
+    ),
+    Target(
+        name="llmservingsim-agentic",
+        title="LLMServingSim JSON lines, one session a line, calls one after the other",
+        tools="LLMServingSim",
+        suffix=".jsonl",
+        intakes=(
+            Intake(
+                "llm_requests",
+                _NEEDS,
+                (
+                    "input_tokens",
+                    "output_tokens",
+                    "session_id",
+                    "turn",
+                    "delay_after_parent_ns",
+                    "depends_on",
+                ),
+            ),
+        ),
+        resolution_ns=1,
+        command=lambda path, _state: f"python -m serving --dataset {path}",
+        write=_agentic,
+        source="LLMServingSim 5daddb2, serving/core/router.py",
+        unstamped=True,
+    ),
+    Target(
+        name="weka",
+        title="Weka agent traces: a folder with one JSON file a conversation",
+        tools="aiperf (weka_trace), inference-perf; guidellm after: cat FOLDER/*.json > FILE",
+        suffix="",
+        intakes=(
+            Intake(
+                "llm_requests",
+                _NEEDS,
+                (
+                    "input_tokens",
+                    "output_tokens",
+                    "session_id",
+                    "turn",
+                    "model",
+                    "streaming",
+                    "prefix_hashes",
+                    "finish_reason",
+                    "e2e_s",
+                    "ttft_s",
+                    "delay_after_parent_ns",
+                    "depends_on",
+                ),
+            ),
+        ),
+        resolution_ns=1,
+        command=lambda path, _state: (
+            f"aiperf profile -m MODEL --url URL --endpoint-type chat --input-file {path} --custom-dataset-type weka_trace"
+        ),
+        write=_weka,
+        source="aiperf 0.13.0, dataset/loader/weka_trace_models.py",
+        unstamped=True,
+    ),
+)

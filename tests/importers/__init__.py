@@ -1,0 +1,1 @@
+"""Exports loaded by the tools they are for: ``make test-importers`` (not part of ``make test``)."""
