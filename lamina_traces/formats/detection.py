@@ -143,7 +143,7 @@ def _json_head(lines: Sequence[bytes], path: str, whole: bool) -> Head:
         except (ValueError, RecursionError):
             values.append(None)
     by_line = isinstance(values[0], dict) or (
-        not isinstance(values[0], list) and sum(isinstance(v, dict) for v in values) > 1
+        lines[0].lstrip()[:1] == b"{" and 2 * sum(map(_braced, lines)) > len(values)
     )
     if by_line:
         keys = set().union(*(key_paths(v) for v in values))
@@ -164,6 +164,12 @@ def _json_head(lines: Sequence[bytes], path: str, whole: bool) -> Head:
     return Head(
         "jsonl" if by_line else "json", tuple(names), tuple(rows), path=path, keys=frozenset(keys)
     )
+
+
+def _braced(line: bytes) -> bool:
+    """Whether a line could be one object, whatever is broken inside it."""
+    stripped = line.strip()
+    return stripped[:1] == b"{" and stripped[-1:] == b"}"
 
 
 _DEPTH = 8

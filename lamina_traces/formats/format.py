@@ -277,14 +277,12 @@ def bind_by_name(
 
     def mapped(frame: pl.DataFrame, context: Context) -> Frames:
         """The format's own mapping, over its own spelling of the names; extra rides along."""
-        out = own(frame.rename({k: v for k, v in spelled.items() if k != v}), context)
-        if (
-            not isinstance(out, pl.DataFrame)
-            or "extra" in out.columns
-            or out.height != frame.height
-        ):
-            return out
-        return with_extra(out, frame, extra, context)
+        made = own(frame.rename({k: v for k, v in spelled.items() if k != v}), context)
+        out = made if isinstance(made, pl.DataFrame) else made.get(fmt.table)
+        if out is None or "extra" in out.columns or out.height != frame.height:
+            return made
+        out = with_extra(out, frame, extra, context)
+        return out if isinstance(made, pl.DataFrame) else {**made, fmt.table: out}
 
     table = TABLES[fmt.table]
     order = {c: i for i, c in enumerate(table.names)}

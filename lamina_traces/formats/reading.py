@@ -279,6 +279,8 @@ class Reading:
                 notices.append(Notice("naive-utc", f"{many(naive, 'stamp carries', 'stamps carry')} no zone and {'was' if naive == 1 else 'were'} read as UTC; --tz names another", "arrival_ns"))  # fmt: skip
         if ambiguous := tally["ambiguous stamps"]:
             notices.append(Notice("dst", f"{many(ambiguous, 'stamp falls', 'stamps fall')} into the hour that a clock change repeats; the earlier was taken", "arrival_ns"))  # fmt: skip
+        if skipped := tally["skipped stamps"]:
+            notices.append(Notice("dst-gap", f"{many(skipped, 'stamp falls', 'stamps fall')} into an hour that a clock change skips; the offset before it was taken", "arrival_ns"))  # fmt: skip
         if self._request.tz and not naive:
             notices.append(Notice("tz-unused", "--tz had nothing to act on: no stamp is without a zone", "arrival_ns"))  # fmt: skip
         rejected = sum(i.rejected for i in self._inputs)
