@@ -25,7 +25,7 @@ from . import engine
 from .clockwork import Clockwork, too_far
 from .generations import Layout, Lock, disk_errors, replace_text, sync_tree
 from .manifest import Manifest, TableInfo, created_now
-from .sorting import in_time_order
+from .sorting import HELD_BYTES, Held, in_time_order
 from .trace import REJECTS, Trace
 
 ROW_GROUP_ROWS = 1_000_000
@@ -52,6 +52,20 @@ class TableWriter:
         self._pending: list[pl.DataFrame] = []
         self._pending_rows = 0
         self._pending_bytes = 0
+        self.held: Held | None = None
+        """rows out of order, to be sorted before they are encoded."""
+        self._may_hold = True
+
+    def hold(self) -> None:
+        """Say that the rows come out of order: they are kept in memory as long as they fit."""
+        if self._may_hold and self.parts == 0 and self.held is None:
+            self.held = Held()
+
+    def spill(self) -> None:
+        """Encode what is held, as it stands; nothing is held from now on."""
+        held, self.held, self._may_hold = self.held, None, False
+        for frame in held.frames if held is not None else ():
+            self._encode(frame.to_arrow(compat_level=pl.CompatLevel.oldest()))
 
     def write(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Append a block; gives it back in the table's own column order and types."""
@@ -112,6 +126,11 @@ class TableWriter:
         self._pending, self._pending_rows, self._pending_bytes = [], 0, 0
         if pending:
             frame = pl.concat(pending, rechunk=False) if len(pending) > 1 else pending[0]
+            if self.held is not None:
+                self.held.add(frame)
+                if self.held.bytes > HELD_BYTES:
+                    self.spill()
+                return
             self._encode(frame.to_arrow(compat_level=pl.CompatLevel.oldest()))
 
     def _encode(self, data: pa.Table) -> None:
@@ -137,7 +156,7 @@ class TableWriter:
         self._close_part()
 
     def abandon(self) -> None:
-        self._pending = []
+        self._pending, self.held = [], None
         self._close_part()
 
     @property
@@ -264,6 +283,8 @@ class TraceWriter:
             block = writer.write(block)
         if spec.time is not None and spec.time in block.columns:
             clock.see(block.get_column(spec.time), block.get_column("row_id"))
+            if not clock.sorted:
+                writer.hold()
             clock.check_span(f"{table}.{spec.time}")
 
     def resume(self, trace: Trace) -> dict[str, int]:
@@ -393,10 +414,19 @@ def _rewritten(source: TableWriter, table: Table, shift: int, *, sort: bool) -> 
     target = TableWriter(source.name, source.types, directory)
     target.filled = source.filled
     columns = [c for c in source.types if c in source.filled]
-    for data in in_time_order(source.files, table, columns, shift, sort=sort, rows=ROW_GROUP_ROWS):
+    pieces = None
+    if source.held is not None:
+        pieces = source.held.in_time_order(table, columns, shift, ROW_GROUP_ROWS)
+        if pieces is None:
+            source.spill()
+            source.close()
+    if pieces is None:
+        pieces = in_time_order(source.files, table, columns, shift, sort=sort, rows=ROW_GROUP_ROWS)
+    for data in pieces:
         target.write_arrow(data)
     target.close()
-    shutil.rmtree(source.directory)
+    if source.directory.exists():
+        shutil.rmtree(source.directory)
     directory.rename(source.directory)
     target.directory = source.directory
     return target
