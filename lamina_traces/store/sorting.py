@@ -28,56 +28,73 @@ HELD_BYTES = 512 << 20
 
 
 class Held:
-    """Rows that came out of order, in memory, not yet encoded: writing them twice would cost more than sorting."""
+    """Rows that came out of order, in memory, not yet encoded: writing them twice would cost more than sorting.
+
+    Their row_ids are consecutive, so that they need not be held and position is the tie-break.
+    """
 
     def __init__(self) -> None:
-        self.frames: list[pl.DataFrame] = []
         self.bytes = 0
-        self._repeating: set[str] | None = None
+        self._frames: list[pl.DataFrame] = []
+        self._first = self._rows = 0
+        self._repeating: set[str] = set()
 
-    def add(self, block: pl.DataFrame) -> None:
-        if self._repeating is None:
+    def add(self, block: pl.DataFrame) -> bool:
+        """Whether the block could be taken: its row_ids go on where those before ended."""
+        ids = block["row_id"]
+        if not self._frames:
+            self._first = int(ids[0])
             self._repeating = {
                 c for c, t in block.schema.items()
                 if t == pl.String and block[c].n_unique() * _REPEATS <= len(block)
             }  # fmt: skip
-        block = block.with_columns(
+        start = self._first + self._rows
+        if not ids.equals(pl.int_range(start, start + len(block), dtype=pl.Int64, eager=True)):
+            return False
+        block = block.drop("row_id").with_columns(
             pl.col(c).cast(pl.Categorical) for c in self._repeating if c in block.columns
         )
-        self.frames.append(block)
+        self._frames.append(block)
+        self._rows += len(block)
         self.bytes += int(block.estimated_size())
+        return True
+
+    def rows(self) -> Iterator[pl.DataFrame]:
+        """What is held, as it came."""
+        at = self._first
+        for frame in self._frames:
+            ids = pl.int_range(at, at + len(frame), dtype=pl.Int64, eager=True).alias("row_id")
+            at += len(frame)
+            yield frame.insert_column(0, ids)
 
     def in_time_order(
         self, table: Table, columns: Sequence[str], shift: int, rows: int
-    ) -> Iterator[pa.Table] | None:
-        """All rows in order, as ``in_time_order`` does it; None where the row_ids do not ascend, so that their
-        order is no tie-break. The rows are gone then, or still there after None."""
-        ids = pl.concat([f["row_id"] for f in self.frames])
-        if table.time is None or not ids.is_sorted():
-            return None
-        return self._pieces(table, columns, shift, rows)
-
-    def _pieces(
-        self, table: Table, columns: Sequence[str], shift: int, rows: int
     ) -> Iterator[pa.Table]:
+        """All rows in order, as the function ``in_time_order`` gives them. They are gone then."""
         whole = []
-        for name in columns:  # one at a time: what is not yet in one piece is there twice
+        for name in columns:
+            if name == "row_id":
+                continue
             chunks = []
-            for i, frame in enumerate(self.frames):
+            for i, frame in enumerate(self._frames):
                 given = name in frame.columns
                 nothing = pl.Series(name, [None], dtype=engine.POLARS_TYPES[table[name].type])
-                chunks.append(frame[name] if given else nothing.new_from_index(0, frame.height))
-                self.frames[i] = frame.drop(name) if given and frame.width > 1 else frame
+                chunks.append(frame[name] if given else nothing.new_from_index(0, len(frame)))
+                if given and frame.width > 1:  # what is not yet in one piece is there twice
+                    self._frames[i] = frame.drop(name)
             if len({c.dtype for c in chunks}) > 1:
                 chunks = [c.cast(engine.POLARS_TYPES[table[name].type]) for c in chunks]
             column = pl.concat(chunks, rechunk=True)
             whole.append(column - shift if shift and name in table.instants else column)
-        self.frames = []
+        self._frames = []
         frame = pl.DataFrame(whole)
         places = pl.Series(time_order(frame[str(table.time)]), dtype=pl.UInt32)
         for start in range(0, len(places), rows):
-            piece = frame.select(pl.all().gather(places[start : start + rows]))
-            yield piece.to_arrow(compat_level=pl.CompatLevel.oldest())
+            part = places[start : start + rows]
+            piece = frame.select(
+                (part.cast(pl.Int64) + self._first).alias("row_id"), pl.all().gather(part)
+            )
+            yield piece.select(columns).to_arrow(compat_level=pl.CompatLevel.oldest())
 
 
 def time_order(time: pl.Series) -> npt.NDArray[np.uint32]:

@@ -62,9 +62,11 @@ class TableWriter:
             self.held = Held()
 
     def spill(self) -> None:
-        """Encode what is held, as it stands; nothing is held from now on."""
+        """Encode what is held, as it stands; then nothing is held any more."""
+        if self.held is None:
+            return
         held, self.held, self._may_hold = self.held, None, False
-        for frame in held.frames if held is not None else ():
+        for frame in held.rows():
             self._encode(frame.to_arrow(compat_level=pl.CompatLevel.oldest()))
 
     def write(self, frame: pl.DataFrame) -> pl.DataFrame:
@@ -126,11 +128,11 @@ class TableWriter:
         self._pending, self._pending_rows, self._pending_bytes = [], 0, 0
         if pending:
             frame = pl.concat(pending, rechunk=False) if len(pending) > 1 else pending[0]
-            if self.held is not None:
-                self.held.add(frame)
+            if self.held is not None and self.held.add(frame):
                 if self.held.bytes > HELD_BYTES:
                     self.spill()
                 return
+            self.spill()
             self._encode(frame.to_arrow(compat_level=pl.CompatLevel.oldest()))
 
     def _encode(self, data: pa.Table) -> None:
@@ -414,13 +416,9 @@ def _rewritten(source: TableWriter, table: Table, shift: int, *, sort: bool) -> 
     target = TableWriter(source.name, source.types, directory)
     target.filled = source.filled
     columns = [c for c in source.types if c in source.filled]
-    pieces = None
     if source.held is not None:
         pieces = source.held.in_time_order(table, columns, shift, ROW_GROUP_ROWS)
-        if pieces is None:
-            source.spill()
-            source.close()
-    if pieces is None:
+    else:
         pieces = in_time_order(source.files, table, columns, shift, sort=sort, rows=ROW_GROUP_ROWS)
     for data in pieces:
         target.write_arrow(data)
