@@ -451,3 +451,27 @@ def test_a_database_holds_every_table(tmp_path: Path) -> None:
         assert c.sql("SELECT iterations FROM batch_windows").fetchall() == [(5,)]
     assert (done.rows, done.written) == (4, 4)
     assert any("batch_windows" in n for n in done.notes)
+
+
+# --- the disk --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["mooncake", "weka", "servegen", "duckdb"])
+def test_a_disk_that_fails_is_an_error_with_a_hint(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """polars and DuckDB report a full disk by errors of their own."""
+    frame = TALK[:3].with_columns(
+        pl.Series("prefix_hashes", [[1], [2, 3], [4]], dtype=pl.List(pl.UInt64))
+    )
+
+    def full(*_args: Any, **_options: Any) -> None:
+        raise pl.exceptions.ComputeError("no space left")
+
+    monkeypatch.setattr(pl.DataFrame, "write_parquet", full)
+    if name == "duckdb":
+        monkeypatch.setattr("lamina_traces.formats.targets.plain.duckdb.connect", full)
+    with pytest.raises(DataError, match="no space left") as caught:
+        formats.export([frame], name, tmp_path / "out")
+    assert "free space" in str(caught.value.hint)
+    assert list(tmp_path.iterdir()) == []

@@ -29,6 +29,8 @@ from .text import column
 
 BLOCK_TOKENS = 512
 """tokens per prefix block in Mooncake's own traces (README); taken where a trace records none."""
+SLICE_ROWS = 1 << 15
+"""rows at a time where there are lists: they are long."""
 _UNFIT = "prefix_hashes (do not cover input_tokens)"
 _MENDED = "prefix_hashes (did not cover input_tokens: cut, or filled up with private ids)"
 _SIZE = "prefix_hashes (in blocks of another size than the file's)"
@@ -78,16 +80,16 @@ def with_blocks(
         spool = Spool(state, "blocks").take(rows)
         plan = _plan(spool, rule, state)
         state.options["block_tokens"] = plan.size
-        rows = iter(spool)
+        rows = (part for frame in spool for part in frame.iter_slices(SLICE_ROWS))
     if rule.unfit == "mend" and "prefix_hashes" not in first.columns:
         state.note(
             "no prefix blocks are recorded: every request has private block ids, so that nothing is shared"
         )
     for frame in rows:
-        if rule.unfit == "drop" and "prefix_hashes" not in frame.columns:
-            yield frame
-        else:
+        if "prefix_hashes" in frame.columns:
             yield _by_plan(frame, rule, plan, state)
+        else:
+            yield frame if rule.unfit == "drop" else _all_private(frame, plan)
 
 
 def _plan(spool: Spool, rule: BlockRule, state: Writing) -> _Plan:
@@ -102,21 +104,20 @@ def _plan(spool: Spool, rule: BlockRule, state: Writing) -> _Plan:
             FROM spool WHERE input_tokens IS NOT NULL AND prefix_hashes IS NOT NULL
         ), used AS (
             SELECT h[:m] AS h, n % {size} <> 0 AND len(h) >= m AS partial FROM given WHERE {fits}
-        ), ids AS (
-            SELECT unnest(h) AS id, partial AND generate_subscripts(h, 1) = len(h) AS tail FROM used
         )"""
-    shared = spool.table(f"{used} SELECT id FROM ids GROUP BY id HAVING bool_or(tail) AND count(*) > 1")["id"]  # fmt: skip
-    top = spool.table(f"{used} SELECT max(id) AS top FROM ids")["top"][0]
-    blocks = (
-        spool.table(f"SELECT sum((input_tokens + {size - 1}) // {size})::BIGINT AS n FROM spool")[
-            "n"
-        ][0]
-        or 0
-    )
+    shared = spool.table(f"""
+        {used}, tails AS (SELECT h[-1] AS id, count(*) AS n FROM used WHERE partial GROUP BY ALL),
+        whole AS (SELECT unnest(CASE WHEN partial THEN h[:-2] ELSE h END) AS id FROM used)
+        SELECT id FROM tails WHERE n > 1
+        UNION SELECT id FROM whole WHERE id IN (SELECT id FROM tails)""")["id"]
+    top = spool.table(f"{used} SELECT max(list_max(h)) AS top FROM used")["top"][0]
+    blocks = spool.table(f"SELECT sum((input_tokens + {size - 1}) // {size})::BIGINT AS n FROM spool")["n"][0] or 0  # fmt: skip
     top = -1 if top is None else int(top)
     ids = None
     if rule.largest < 2**64 - 1 and top + 1 + blocks > rule.largest:
-        ids = np.sort(spool.table(f"{used} SELECT DISTINCT id FROM ids")["id"].to_numpy())
+        ids = np.sort(
+            spool.table(f"{used} SELECT DISTINCT unnest(h) AS id FROM used")["id"].to_numpy()
+        )
         state.note(
             "prefix block ids are numbered anew from 0, since the tool takes only small ones"
         )
@@ -137,7 +138,7 @@ def _free(spool: Spool, used: str, top: int, n: int) -> int:
     step = 0
     while start + n >= 2**63 or (
         start <= top
-        and spool.table(f"{used} SELECT count(*) AS n FROM ids WHERE id BETWEEN {start} AND {start + n}")["n"][0]
+        and spool.table(f"{used} SELECT count(*) AS n FROM (SELECT unnest(h) AS id FROM used) WHERE id BETWEEN {start} AND {start + n}")["n"][0]
     ):  # fmt: skip
         step += 1
         start = 2**62 - step * (n + 1)
@@ -146,6 +147,15 @@ def _free(spool: Spool, used: str, top: int, n: int) -> int:
                 "no room for private block ids", "export a part of the trace: --where …"
             )
     return start
+
+
+def _all_private(frame: pl.DataFrame, plan: _Plan) -> pl.DataFrame:
+    """Rows of a trace without blocks: as many private ids as cover each prompt."""
+    wanted = -(-frame["input_tokens"].cast(pl.Int64) // plan.size)
+    end = plan.private + wanted.cum_sum()
+    plan.private = int(end[-1])
+    own = pl.DataFrame({"from": end - wanted, "to": end}).select(pl.int_ranges("from", "to"))
+    return frame.with_columns(own.to_series().alias("prefix_hashes"))
 
 
 def _by_plan(frame: pl.DataFrame, rule: BlockRule, plan: _Plan, state: Writing) -> pl.DataFrame:
@@ -184,32 +194,27 @@ def _filled_up(
 ) -> pl.DataFrame:
     """The first ``kept`` ids of each list, then private ids up to ``wanted``; no list where none is wanted
     and none was recorded."""
-    private = (wanted - kept).alias("private")
-    end = plan.private + private.cum_sum()
-    plan.private = int(end[-1])
-    parts = pl.DataFrame({"h": lists, "kept": kept, "from": end - private, "to": end})
-    own = pl.int_ranges("from", "to").cast(pl.List(pl.UInt64))
-    head = pl.col("h").fill_null([]).list.head("kept")
-    if plan.ids is None:
-        both = parts.select(pl.concat_list(head, own))
-    else:
-        flat = parts.select(head.alias("h"))["h"]
-        both = pl.DataFrame(
-            {"h": _numbered(flat, plan.ids), "from": parts["from"], "to": parts["to"]}
-        )
-        both = both.select(pl.concat_list("h", own))
-    done = both.to_series().set(lists.is_null() & (wanted == 0), None)
-    return frame.with_columns(
-        done.alias("prefix_hashes"), pl.lit(plan.size, pl.Int32).alias("prefix_block_size")
-    )
-
-
-def _numbered(lists: pl.Series, ids: npt.NDArray[np.uint64]) -> pl.Series:
-    """Each id as its place among ``ids``."""
+    none = lists.is_null() & (wanted == 0)
+    if lists.null_count():
+        lists = lists.fill_null([])
     flat = lists.explode(empty_as_null=False).to_numpy()
-    places = np.searchsorted(ids, flat).astype(np.uint64)
-    ends = np.concatenate([[0], np.cumsum(lists.list.len().to_numpy())]).astype(np.int64)
-    return pl.Series(pa.LargeListArray.from_arrays(ends, places), dtype=pl.List(pl.UInt64))
+    if plan.ids is not None:
+        flat = np.searchsorted(plan.ids, flat).astype(np.uint64)
+    given, keep, want = (x.cast(pl.Int64).to_numpy() for x in (lists.list.len(), kept, wanted))
+    private = int((want - keep).sum())
+    own = np.arange(plan.private, plan.private + private, dtype=np.uint64)
+    plan.private += private
+    ends = np.concatenate([[0], np.cumsum(want)])
+    out = np.empty(ends[-1], dtype=np.uint64)
+    is_own = np.arange(len(out)) - np.repeat(ends[:-1], want) >= np.repeat(keep, want)
+    first = np.cumsum(given) - given
+    out[~is_own] = flat[np.arange(len(flat)) - np.repeat(first, given) < np.repeat(keep, given)]
+    out[is_own] = own
+    made = pl.Series(pa.LargeListArray.from_arrays(ends, out), dtype=pl.List(pl.UInt64))
+    return frame.with_columns(
+        made.set(none, None).alias("prefix_hashes"),
+        pl.lit(plan.size, pl.Int32).alias("prefix_block_size"),
+    )
 
 
 def _least(a: pl.Series, b: pl.Series) -> pl.Series:

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from ...schema import TABLES
 from ..exporting import ANY, Intake, Target, Writing
+from .spool import disk_errors
 
 ROW_GROUP = 1_000_000
 
@@ -53,24 +54,12 @@ def _facts(state: Writing) -> dict[str, Any]:
 def _parquet(rows: Iterator[pl.DataFrame], place: Path, state: Writing) -> int:
     writer: pq.ParquetWriter | None = None
     waiting: list[pa.Table] = []
-    written = held = least = 0
+    written = held = 0
     try:
         for frame in rows:
             table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
             if writer is None:
-                integers = [f.name for f in table.schema if pa.types.is_signed_integer(f.type)]
-                others = [
-                    f.name
-                    for f in table.schema
-                    if f.name not in integers and not pa.types.is_floating(f.type)
-                ]
-                writer = pq.ParquetWriter(
-                    place, table.schema, compression="zstd", compression_level=1,
-                    column_encoding=dict.fromkeys(integers, "DELTA_BINARY_PACKED"), use_dictionary=others,
-                )  # fmt: skip
-                least = int(frame["row_id"].min() or 0) if "row_id" in frame.columns else 0  # type: ignore[arg-type]
-            if "row_id" in frame.columns:
-                least = min(least, int(frame["row_id"].min() or 0))  # type: ignore[arg-type]
+                writer = pq.ParquetWriter(place, table.schema, **_encoding(table.schema))
             waiting.append(table.cast(writer.schema))
             held += frame.height
             written += frame.height
@@ -80,28 +69,43 @@ def _parquet(rows: Iterator[pl.DataFrame], place: Path, state: Writing) -> int:
         if writer is not None:
             if waiting:
                 writer.write_table(pa.concat_tables(waiting), row_group_size=ROW_GROUP)
-            facts = _facts(state) | {"row_id_min": least}
-            writer.add_key_value_metadata({"lamina_traces": json.dumps(facts)})
+            writer.add_key_value_metadata({"lamina_traces": json.dumps(_facts(state))})
     finally:
         if writer is not None:
             writer.close()
     return written
 
 
+def _encoding(schema: pa.Schema) -> dict[str, Any]:
+    """Deltas for integers, dictionaries for text and lists."""
+    integers = [f.name for f in schema if pa.types.is_signed_integer(f.type)]
+    rest = [f.name for f in schema if f.name not in integers and not pa.types.is_floating(f.type)]
+    return {
+        "compression": "zstd",
+        "compression_level": 1,
+        "column_encoding": dict.fromkeys(integers, "DELTA_BINARY_PACKED"),
+        "use_dictionary": [p for n in rest for p in (n, f"{n}.list.element", f"{n}.list.item")],
+        "store_schema": False,  # else the facts below are not among the schema's metadata
+    }
+
+
 def _duckdb(rows: Iterator[pl.DataFrame], place: Path, state: Writing) -> int:
     """One table of each name, with the schema's types, and ``trace`` with the facts of the clock."""
     written = 0
     place.unlink(missing_ok=True)
-    connection = duckdb.connect(str(place))
+    with disk_errors():
+        connection = duckdb.connect(str(place))
     try:
         connection.execute("CREATE TABLE trace (fact VARCHAR, value VARCHAR)")
         facts = [(k, None if v is None else str(v)) for k, v in _facts(state).items()]
-        connection.executemany("INSERT INTO trace VALUES (?, ?)", facts)
+        with disk_errors():
+            connection.executemany("INSERT INTO trace VALUES (?, ?)", facts)
         written = _load(connection, state.table, rows)
         for name, frames in state.beside.items():
             n = _load(connection, name, iter(frames))
             state.note(f"the table {name} is in the file, too: {n:,} rows")
-        connection.execute("CHECKPOINT")
+        with disk_errors():
+            connection.execute("CHECKPOINT")
     finally:
         connection.close()
         place.with_name(f"{place.name}.wal").unlink(missing_ok=True)
@@ -116,7 +120,8 @@ def _load(connection: Any, name: str, frames: Iterator[pl.DataFrame]) -> int:
             types = {c.name: c.type for c in TABLES[name].columns}
             columns = ", ".join(f'"{c}" {types[c]}' for c in frame.columns)
             connection.execute(f'CREATE TABLE "{name}" ({columns})')
-        connection.execute(f'INSERT INTO "{name}" SELECT * FROM incoming')
+        with disk_errors():
+            connection.execute(f'INSERT INTO "{name}" SELECT * FROM incoming')
         connection.unregister("incoming")
         n += frame.height
     return n

@@ -6,15 +6,28 @@ The rows lie in Parquet files beside the export and are gone after it, so memory
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import polars as pl
+import pyarrow as pa
 
 from ..exporting import Writing
 
 BATCH_ROWS = 1 << 16
+MEMORY = "400MB"
+"""of DuckDB for one query; what does not fit goes to the disk."""
+
+
+@contextmanager
+def disk_errors() -> Iterator[None]:
+    """Failures of polars and DuckDB to write or to find room, as the OSError that they stand for."""
+    try:
+        yield
+    except (pl.exceptions.PolarsError, duckdb.Error, pa.ArrowException) as e:
+        raise OSError(str(e).splitlines()[0]) from e
 
 
 class Spool:
@@ -28,7 +41,8 @@ class Spool:
 
     def add(self, frame: pl.DataFrame) -> None:
         file = self.folder / f"{len(self.files):08}.parquet"
-        frame.write_parquet(file, compression="lz4", statistics=False)
+        with disk_errors():
+            frame.write_parquet(file, compression="lz4", statistics=False)
         self.files.append(file)
 
     def take(self, rows: Iterable[pl.DataFrame]) -> Spool:
@@ -42,17 +56,25 @@ class Spool:
 
     def query(self, sql: str) -> Iterator[pl.DataFrame]:
         """The result of a statement over the table ``spool``, frame by frame."""
-        reader = self._cursor().sql(sql).to_arrow_reader(BATCH_ROWS)
-        for batch in reader:
+        with disk_errors():
+            reader = self._cursor().sql(sql).to_arrow_reader(BATCH_ROWS)
+        while True:
+            with disk_errors():
+                batch = next(reader, None)
+            if batch is None:
+                return
             yield _frame(batch)
 
     def table(self, sql: str) -> pl.DataFrame:
         """A result whole, for small ones."""
-        return _frame(self._cursor().sql(sql).to_arrow_table())
+        with disk_errors():
+            return _frame(self._cursor().sql(sql).to_arrow_table())
 
     def _cursor(self) -> duckdb.DuckDBPyConnection:
         if self._connection is None:
-            self._connection = duckdb.connect(config={"temp_directory": str(self.folder / "spill")})
+            self._connection = duckdb.connect(
+                config={"temp_directory": str(self.folder / "spill"), "memory_limit": MEMORY}
+            )
             names = ", ".join("'" + str(f).replace("'", "''") + "'" for f in self.files)
             self._connection.execute(
                 f"CREATE VIEW spool AS SELECT * FROM read_parquet([{names}], union_by_name = true)"

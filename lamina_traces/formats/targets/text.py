@@ -95,7 +95,7 @@ def _decimals(ns: pl.Series, unit: int, digits: int, point: bool) -> pl.Series:
     rest = (ns % unit).cast(pl.String).str.zfill(digits).str.strip_chars_end("0")
     text = (ns // unit).cast(pl.String) + "." + rest
     if point:
-        return text + rest.is_in([""]).cast(pl.Int8).cast(pl.String).replace({"0": "", "1": "0"})
+        return text.zip_with(rest != "", text + "0")
     return text.str.strip_suffix(".")
 
 
