@@ -62,7 +62,7 @@ def _windows(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
     steps = frame["start_s"].diff().drop_nulls()
     step = steps.filter(steps > 0).min()
     file = context.state.setdefault("file", {})
-    width = file.setdefault("window_s", WINDOW_S if step is None else step / 1e9)
+    width = file.setdefault("window_s", WINDOW_S if step is None else int(step) / 1e9)  # type: ignore[arg-type]
     busy = pl.col("rate_rps") > 0
     law = pl.col("law").str.strip_chars().str.to_lowercase()
     some = busy & law.is_not_null() & (law != "")

@@ -16,6 +16,7 @@ import polars as pl
 from ..errors import Notice
 from .cells import divided
 from .format import Context, Field, Format
+from .optional import every_key
 
 _NS = 1e9
 
@@ -90,6 +91,7 @@ FORMAT = Format(
         Field("last_token_ts", "clock", "s", "last_token_ns", required=False, minimum=None),
     ),
     canonical=_canonical,
+    unfold=every_key,
     rest=_rest,
     clock="utc",
     absolute=True,

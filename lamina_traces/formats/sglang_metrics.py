@@ -1,0 +1,116 @@
+"""SGLang's request metrics export: one JSON object a finished request.
+
+Layout read from sglang 0.5.23 (srt/observability/request_metrics_exporter.py, req_time_stats.py,
+managers/tokenizer_manager.py), written with --export-metrics-to-file to
+``sglang-request-metrics-<hour>.log``. Stamps are Unix seconds, durations seconds from the reception of the
+request. ``request_parameters`` is the request as text, prompt included where the log level says so: it is
+left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import polars as pl
+
+from .format import Context, Field, Format
+
+_LEFT_OUT = ("request_parameters", "finish_reason", "hidden_states")
+_LOGPROBS = ("logprobs", "routed_experts", "indexer_topk", "output_ids")
+
+
+def _unfold(value: Any, context: Context) -> Iterator[Mapping[str, Any]]:
+    if not isinstance(value, dict):
+        raise ValueError("not a JSON object")
+    if value.get("request_parameters"):
+        context.dropped.add("request_parameters")
+    reason = value.get("finish_reason")
+    told = reason if isinstance(reason, dict) else {"type": reason}
+    yield {
+        **{k: v for k, v in value.items() if k not in _LEFT_OUT and not any(s in k for s in _LOGPROBS)},
+        "finish": told.get("type"),
+        "error": told.get("err_type") or told.get("status_code"),
+    }  # fmt: skip
+
+
+def _instant(name: str, after: pl.Expr) -> pl.Expr:
+    """A stamp as recorded, else the arrival and a duration."""
+    later = pl.col("request_received_ts") + (after * 1e9).round(0).cast(pl.Int64)
+    return pl.coalesce(name, later)
+
+
+def _canonical(frame: pl.DataFrame, _context: Context) -> pl.DataFrame:
+    more = pl.when(pl.col("completion_tokens") > 1).then(pl.col("completion_tokens") - 1)
+    ttft, e2e = pl.col("first_token_latency"), pl.col("e2e_latency")
+    aborted = pl.col("finish") == "abort"
+    return frame.select(
+        pl.col("id").alias("request_id"),
+        pl.col("request_received_ts").alias("arrival_ns"),
+        pl.col("prompt_tokens").alias("input_tokens"),
+        pl.col("completion_tokens").alias("output_tokens"),
+        pl.col("image_tokens"),
+        pl.col("audio_tokens"),
+        pl.col("video_tokens"),
+        pl.col("reasoning_tokens"),
+        pl.col("cached_tokens").alias("cached_input_tokens"),
+        pl.when(aborted & pl.col("error").is_not_null())
+        .then(pl.lit("error"))
+        .when(aborted)
+        .then(pl.lit("cancelled"))
+        .when(pl.col("finish").is_null())
+        .then(pl.lit("unknown"))
+        .otherwise(pl.lit("ok"))
+        .alias("status"),
+        pl.col("error").alias("error_code"),
+        pl.col("finish").alias("finish_reason"),
+        pl.col("forward_entry_time").alias("scheduled_ns"),
+        (pl.col("request_received_ts") + (ttft * 1e9).round(0).cast(pl.Int64)).alias(
+            "first_token_ns"
+        ),
+        _instant("request_finished_ts", e2e).alias("last_token_ns"),
+        pl.col("queue_time").alias("queue_s"),
+        ttft.alias("ttft_s"),
+        ((e2e - ttft) / more).alias("tpot_s"),
+        e2e.alias("e2e_s"),
+        pl.col("num_retractions").alias("preemptions"),
+    )
+
+
+FORMAT = Format(
+    name="sglang_metrics",
+    title="SGLang request metrics export",
+    table="llm_requests",
+    syntax=("jsonl",),
+    fields=(
+        Field("id", "text", "", "request_id"),
+        Field("request_received_ts", "clock", "s", "arrival_ns", required=False),
+        Field("request_finished_ts", "clock", "s", "last_token_ns", required=False),
+        Field("forward_entry_time", "clock", "s", "scheduled_ns", required=False),
+        Field("prompt_tokens", "tokens", "tokens", "input_tokens"),
+        Field("completion_tokens", "tokens", "tokens", "output_tokens"),
+        Field("image_tokens", "tokens", "tokens", "image_tokens", required=False),
+        Field("audio_tokens", "tokens", "tokens", "audio_tokens", required=False),
+        Field("video_tokens", "tokens", "tokens", "video_tokens", required=False),
+        Field("reasoning_tokens", "tokens", "tokens", "reasoning_tokens", required=False),
+        Field("cached_tokens", "tokens", "tokens", "cached_input_tokens", required=False),
+        Field("finish", "text", "", "finish_reason", required=False),
+        Field("error", "text", "", "error_code", required=False),
+        Field("queue_time", "seconds", "s", "queue_s", required=False, minimum=None),
+        Field("first_token_latency", "seconds", "s", "ttft_s", required=False, minimum=None),
+        Field("e2e_latency", "seconds", "s", "e2e_s", required=False, minimum=None),
+        Field("num_retractions", "tokens", "", "preemptions", required=False),
+    ),
+    canonical=_canonical,
+    unfold=_unfold,
+    matches=lambda head: {"request_parameters", "prompt_tokens", "e2e_latency"} <= set(head.names),
+    clock="utc",
+    absolute=True,
+    source="sglang 0.5.23 (Apache-2.0), srt/observability/request_metrics_exporter.py",
+    evidence="importer's loader",
+    quirks=(
+        "stamps are there with --enable-metrics only; else the rows have lengths and no arrivals",
+        "lines are in the order in which requests finished",
+        "a finish_reason of abort is an error where it names one, else cancelled",
+    ),
+)
