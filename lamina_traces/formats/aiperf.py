@@ -15,6 +15,7 @@ from typing import Any
 import polars as pl
 
 from .format import Context, Field, Format, Head
+from .optional import as_ns
 
 _PER_SECOND = {"ns": 10**9, "us": 10**6, "ms": 10**3, "sec": 1, "s": 1}
 _TIMES = {"ttft": "time_to_first_token", "e2e": "request_latency"}
@@ -88,7 +89,7 @@ def _canonical(frame: pl.DataFrame, _context: Context) -> pl.DataFrame:
         .otherwise(pl.lit("ok"))
         .alias("status"),
         pl.col("code").alias("error_code"),
-        (pl.col("start") + (pl.col("ttft") * 1e9).round(0).cast(pl.Int64)).alias("first_token_ns"),
+        (pl.col("start") + as_ns(pl.col("ttft"))).alias("first_token_ns"),
         pl.col("end").alias("last_token_ns"),
         pl.col("ttft").alias("ttft_s"),
         ((pl.col("e2e") - pl.col("ttft")) / more).alias("tpot_s"),

@@ -101,7 +101,7 @@ FORMAT = Format(
     canonical=_canonical,
     clock="relative",
     source="inference-sim/inference-sim (Apache-2.0), sim/workload/tracev2.go",
-    evidence="documentation",
+    evidence="importer's loader",
     matches=lambda head: (
         {"slo_class", "round_index", "arrival_time_us", "last_chunk_time_us", "input_tokens"}
         <= set(head.names)

@@ -15,6 +15,7 @@ from typing import Any
 import polars as pl
 
 from .format import Context, Field, Format, Head
+from .optional import as_ns
 
 _SCHEMAS = ("dynamo.request.trace.v1", "dynamo.agent.trace.v1")
 _MEASURES = ("prefill_time_ms", "kv_hit_rate", "kv_transfer_estimated_latency_ms", "queue_depth", "avg_itl_ms")  # fmt: skip
@@ -24,7 +25,8 @@ _STATUS = {"error": "error", "cancelled": "cancelled", "canceled": "cancelled"}
 def _unfold(value: Any, _context: Context) -> Iterator[Mapping[str, Any]]:
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")
-    event = value.get("event") if isinstance(value.get("event"), dict) else value
+    inner = value.get("event")
+    event: Mapping[str, Any] = inner if isinstance(inner, dict) else value
     if event.get("schema") not in _SCHEMAS:
         raise ValueError("no record of a known Dynamo schema")
     if event.get("event_type") != "request_end":
@@ -60,7 +62,7 @@ def _unfold(value: Any, _context: Context) -> Iterator[Mapping[str, Any]]:
 
 
 def _canonical(frame: pl.DataFrame, _context: Context) -> pl.DataFrame:
-    lasted = (pl.col("total") * 1e9).round(0).cast(pl.Int64)
+    lasted = as_ns(pl.col("total"))
     arrival = pl.coalesce("received", pl.col("ended") - lasted)
     ttft, e2e = pl.col("ttft"), pl.col("total")
     more = pl.when(pl.col("output") > 1).then(pl.col("output") - 1)
@@ -83,7 +85,7 @@ def _canonical(frame: pl.DataFrame, _context: Context) -> pl.DataFrame:
         .otherwise(reason.replace_strict(_STATUS, default="ok"))
         .alias("status"),
         pl.col("reason").alias("finish_reason"),
-        (arrival + (ttft * 1e9).round(0).cast(pl.Int64)).alias("first_token_ns"),
+        (arrival + as_ns(ttft)).alias("first_token_ns"),
         (arrival + lasted).alias("last_token_ns"),
         pl.col("queue").alias("queue_s"),
         ttft.alias("ttft_s"),

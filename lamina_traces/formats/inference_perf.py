@@ -111,7 +111,7 @@ FORMAT = Format(
     clock="relative",
     nature="measured",
     source="inference-perf 0.7.0 (Apache-2.0), inference_perf/reportgen/base.py and apis/base.py",
-    evidence="importer's loader",
+    evidence="documentation",
     quirks=(
         "a monotonic clock: arrivals count from the first request of each file",
         "measured by the client; a scheduled time is not in the report",

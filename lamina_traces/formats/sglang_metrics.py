@@ -15,6 +15,7 @@ from typing import Any
 import polars as pl
 
 from .format import Context, Field, Format
+from .optional import as_ns
 
 _LEFT_OUT = ("request_parameters", "finish_reason", "hidden_states")
 _LOGPROBS = ("logprobs", "routed_experts", "indexer_topk", "output_ids")
@@ -36,7 +37,7 @@ def _unfold(value: Any, context: Context) -> Iterator[Mapping[str, Any]]:
 
 def _instant(name: str, after: pl.Expr) -> pl.Expr:
     """A stamp as recorded, else the arrival and a duration."""
-    later = pl.col("request_received_ts") + (after * 1e9).round(0).cast(pl.Int64)
+    later = pl.col("request_received_ts") + as_ns(after)
     return pl.coalesce(name, later)
 
 
@@ -65,9 +66,7 @@ def _canonical(frame: pl.DataFrame, _context: Context) -> pl.DataFrame:
         pl.col("error").alias("error_code"),
         pl.col("finish").alias("finish_reason"),
         pl.col("forward_entry_time").alias("scheduled_ns"),
-        (pl.col("request_received_ts") + (ttft * 1e9).round(0).cast(pl.Int64)).alias(
-            "first_token_ns"
-        ),
+        (pl.col("request_received_ts") + as_ns(ttft)).alias("first_token_ns"),
         _instant("request_finished_ts", e2e).alias("last_token_ns"),
         pl.col("queue_time").alias("queue_s"),
         ttft.alias("ttft_s"),
@@ -107,7 +106,7 @@ FORMAT = Format(
     clock="utc",
     absolute=True,
     source="sglang 0.5.23 (Apache-2.0), srt/observability/request_metrics_exporter.py",
-    evidence="importer's loader",
+    evidence="documentation",
     quirks=(
         "stamps are there with --enable-metrics only; else the rows have lengths and no arrivals",
         "lines are in the order in which requests finished",

@@ -25,6 +25,7 @@ import polars as pl
 from ..errors import Notice
 from .clocks import skew_notices
 from .format import Context, Field
+from .optional import as_ns
 from .redaction import is_private, looks_private
 from .summary import many
 
@@ -263,8 +264,8 @@ def _merge(table: pl.DataFrame) -> pl.DataFrame:
     empty = pl.col("outer_failed") & (pl.col("input") == 0) & (pl.col("output") == 0)
     counted = ~empty.fill_null(False)
     one = one.with_columns(e2e=pl.coalesce("e2e", lasted)).with_columns(
-        first=pl.col("start") + (pl.col("ttft") * 1e9).round(0).cast(pl.Int64),
-        last=pl.when(pl.col("engine")).then(pl.col("start") + (pl.col("e2e") * 1e9).round(0).cast(pl.Int64)).otherwise("end"),
+        first=pl.col("start") + as_ns(pl.col("ttft")),
+        last=pl.when(pl.col("engine")).then(pl.col("start") + as_ns(pl.col("e2e"))).otherwise("end"),
     )  # fmt: skip
     more = pl.when(pl.col("output") > 1).then(pl.col("output") - 1)
     return one.select(

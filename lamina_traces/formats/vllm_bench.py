@@ -16,6 +16,7 @@ from typing import Any
 import polars as pl
 
 from .format import Binding, Context, Field, Format, Head, Request, bind_by_name
+from .optional import as_ns
 
 _LISTS = ("input_lens", "output_lens", "ttfts", "itls", "latencies", "start_times", "queue_times", "errors")  # fmt: skip
 _TEXTS = ("generated_texts", "errors")
@@ -69,8 +70,8 @@ def _canonical(frame: pl.DataFrame, _context: Context) -> pl.DataFrame:
         .then(pl.lit("ok"))
         .otherwise(pl.lit("unknown"))
         .alias("status"),
-        (pl.col("start") + (ttft * 1e9).round(0).cast(pl.Int64)).alias("first_token_ns"),
-        (pl.col("start") + (e2e * 1e9).round(0).cast(pl.Int64)).alias("last_token_ns"),
+        (pl.col("start") + as_ns(ttft)).alias("first_token_ns"),
+        (pl.col("start") + as_ns(e2e)).alias("last_token_ns"),
         ttft.alias("ttft_s"),
         ((e2e - ttft) / more).alias("tpot_s"),
         e2e.alias("e2e_s"),
@@ -105,7 +106,7 @@ FORMAT = Format(
     clock="relative",
     nature="measured",
     source="vllm-project/vllm (Apache-2.0), vllm/benchmarks/serve.py",
-    evidence="importer's loader",
+    evidence="documentation",
     quirks=(
         "start_times are a monotonic clock: arrivals count from the first request of each run",
         "ttft_s and e2e_s are the client's, from sending; waiting in the client is client_queue in extra",
