@@ -14,8 +14,8 @@ from typing import Any
 
 import polars as pl
 
+from .durations import as_ns
 from .format import Context, Field, Format, Head
-from .optional import as_ns
 
 _PER_SECOND = {"ns": 10**9, "us": 10**6, "ms": 10**3, "sec": 1, "s": 1}
 _TIMES = {"ttft": "time_to_first_token", "e2e": "request_latency"}
@@ -51,7 +51,7 @@ def _unfold(value: Any, context: Context) -> Iterator[Mapping[str, Any]]:
         k: (metrics.get(m) or {}).get("value") if isinstance(metrics.get(m), dict) else None
         for k, m in _COUNTS.items()
     }
-    yield {
+    row = {
         **counts,
         **{k: _seconds(metrics.get(m)) for k, m in _TIMES.items()},
         "request": meta.get("x_request_id"),
@@ -66,6 +66,7 @@ def _unfold(value: Any, context: Context) -> Iterator[Mapping[str, Any]]:
         "issued_ns": meta.get("credit_issued_ns"),
         "agent_depth": meta.get("agent_depth") or None,
     }
+    yield {k: v for k, v in row.items() if v is not None}
 
 
 def _canonical(frame: pl.DataFrame, _context: Context) -> pl.DataFrame:

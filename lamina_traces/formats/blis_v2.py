@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import polars as pl
 
+from .durations import as_seconds
 from .format import Context, Field, Format
 from .optional import with_absent
 
@@ -34,7 +35,7 @@ def _canonical(frame: pl.DataFrame, _context: Context) -> pl.DataFrame:
 
     def since(name: str) -> pl.Expr:
         later = some(name) - pl.col("arrival_time_us")
-        return pl.when(later >= 0).then(later / 1e9)
+        return pl.when(later >= 0).then(as_seconds(later))
 
     status = pl.col("status").str.to_lowercase()
     first, last = since("first_chunk_time_us"), since("last_chunk_time_us")

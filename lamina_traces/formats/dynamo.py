@@ -14,8 +14,8 @@ from typing import Any
 
 import polars as pl
 
+from .durations import as_ns
 from .format import Context, Field, Format, Head
-from .optional import as_ns
 
 _SCHEMAS = ("dynamo.request.trace.v1", "dynamo.agent.trace.v1")
 _MEASURES = ("prefill_time_ms", "kv_hit_rate", "kv_transfer_estimated_latency_ms", "queue_depth", "avg_itl_ms")  # fmt: skip
@@ -37,7 +37,7 @@ def _unfold(value: Any, _context: Context) -> Iterator[Mapping[str, Any]]:
     chain = who.get("trajectory_id") or who.get("program_id")
     run = who.get("session_id") if chain else None
     worker = request.get("worker") or {}
-    yield {
+    row = {
         **{k: request.get(k) for k in _MEASURES if request.get(k) is not None},
         **{f"worker.{k}": v for k, v in worker.items()},
         "request_id": request.get("request_id"),
@@ -59,6 +59,7 @@ def _unfold(value: Any, _context: Context) -> Iterator[Mapping[str, Any]]:
         "ttft": request.get("ttft_ms"),
         "total": request.get("total_time_ms"),
     }  # fmt: skip
+    yield {k: v for k, v in row.items() if v is not None}
 
 
 def _canonical(frame: pl.DataFrame, _context: Context) -> pl.DataFrame:

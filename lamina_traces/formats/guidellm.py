@@ -13,6 +13,7 @@ from typing import Any
 
 import polars as pl
 
+from .durations import as_seconds
 from .format import Context, Field, Format
 
 _STATUS = {"successful": "ok", "errored": "error", "incomplete": "incomplete"}
@@ -73,9 +74,9 @@ def _canonical(frame: pl.DataFrame, _context: Context) -> pl.DataFrame:
         pl.col("status"),
         first.alias("first_token_ns"),
         last.alias("last_token_ns"),
-        ((first - start) / 1e9).alias("ttft_s"),
-        ((last - first) / 1e9 / more).alias("tpot_s"),
-        ((last - start) / 1e9).alias("e2e_s"),
+        as_seconds(first - start).alias("ttft_s"),
+        (as_seconds(last - first) / more).alias("tpot_s"),
+        as_seconds(last - start).alias("e2e_s"),
     )
 
 

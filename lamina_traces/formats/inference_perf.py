@@ -13,6 +13,7 @@ from typing import Any
 
 import polars as pl
 
+from .durations import as_seconds
 from .format import Context, Field, Format, Head
 
 _TEXT = ("request", "response")
@@ -76,9 +77,9 @@ def _requests(frame: pl.DataFrame) -> pl.DataFrame:
         pl.col("code").alias("error_code"),
         (first - zero).alias("first_token_ns"),
         (last - zero).alias("last_token_ns"),
-        ((first - start) / 1e9).alias("ttft_s"),
-        ((last - first) / 1e9 / more).alias("tpot_s"),
-        pl.when(good).then((last - start) / 1e9).alias("e2e_s"),
+        as_seconds(first - start).alias("ttft_s"),
+        (as_seconds(last - first) / more).alias("tpot_s"),
+        pl.when(good).then(as_seconds(last - start)).alias("e2e_s"),
     )
 
 

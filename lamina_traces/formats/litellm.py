@@ -13,6 +13,7 @@ from dataclasses import replace
 import polars as pl
 
 from ..errors import Notice
+from .durations import as_seconds
 from .format import Binding, Context, Field, Format, Head, Request, bind_by_name
 from .optional import with_absent, without_addresses
 
@@ -44,9 +45,9 @@ def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
     )
     start, first, end = (pl.col(c) for c in ("startTime", "completionStartTime", "endTime"))
     context.tally["ends before it starts"] += int((frame["endTime"] < frame["startTime"]).sum())
-    lasted = pl.when(end >= start).then((end - start) / 1e9)
+    lasted = pl.when(end >= start).then(as_seconds(end - start))
     streamed = (first > start) & (first < end)
-    ttft = pl.when(streamed).then((first - start) / 1e9)
+    ttft = pl.when(streamed).then(as_seconds(first - start))
     failed = pl.col("status").str.to_lowercase() == "failure"
     nothing = (failed & (pl.col("prompt_tokens") == 0) & (pl.col("completion_tokens") == 0)).fill_null(False)  # fmt: skip
     more = pl.when(pl.col("completion_tokens") > 1).then(pl.col("completion_tokens") - 1)

@@ -47,12 +47,3 @@ def without_addresses(frame: pl.DataFrame, names: Sequence[str], context: Contex
             context.dropped.add(name)
             out = out.with_columns(frame[name].set(bad, None))
     return out
-
-
-_LONGEST_S = 4e9
-"""126 years: a longer duration is no measurement, and its stamp would leave int64 nanoseconds."""
-
-
-def as_ns(seconds: pl.Expr) -> pl.Expr:
-    """A reported duration as whole ns, to be added to a stamp; null beyond what can be one."""
-    return pl.when(seconds.abs() <= _LONGEST_S).then((seconds * 1e9).round(0)).cast(pl.Int64)

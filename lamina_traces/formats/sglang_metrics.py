@@ -14,8 +14,8 @@ from typing import Any
 
 import polars as pl
 
+from .durations import as_ns
 from .format import Context, Field, Format
-from .optional import as_ns
 
 _LEFT_OUT = ("request_parameters", "finish_reason", "hidden_states")
 _LOGPROBS = ("logprobs", "routed_experts", "indexer_topk", "output_ids")

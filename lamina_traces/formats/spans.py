@@ -24,8 +24,8 @@ import polars as pl
 
 from ..errors import Notice
 from .clocks import skew_notices
+from .durations import as_ns, as_seconds
 from .format import Context, Field
-from .optional import as_ns
 from .redaction import is_private, looks_private
 from .summary import many
 
@@ -157,7 +157,8 @@ def _calls(
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
     """Which spans are requests, and the nearest request around each.
 
-    A request that holds several successful ones is a step of a workflow and no request itself.
+    A request that holds several successful ones is a step of a workflow and no request itself, unless
+    all of them are engine spans and it counted its own output (retries, prefill and decode apart).
     """
     told = pl.any_horizontal(
         pl.col(c).is_not_null() for c in ("model", "response_model", "input", "output", *_SECONDS)
@@ -165,15 +166,24 @@ def _calls(
     agent = pl.col("op").is_in(_NO_REQUEST).fill_null(False)
     calls = spans.select((told & ~agent).alias("x"))["x"].to_numpy().copy()
     good = ~_failed(spans)
+    engine = _engine(spans)
+    counted = spans["output"].is_not_null().to_numpy()
     for _ in range(_DEEPEST):
         above = _nearest(parents, calls)
         inner = calls & good & (above >= 0)
         within = np.bincount(above[inner], minlength=len(calls))
-        several = calls & (within > 1)
+        by_engine = np.bincount(above[inner & engine], minlength=len(calls))
+        several = calls & (within > 1) & ~((by_engine == within) & counted & ~engine)
         if not several.any():
             break
         calls &= ~several
     return calls, above
+
+
+def _engine(spans: pl.DataFrame) -> npt.NDArray[np.bool_]:
+    """Which spans are an engine's: it reports latencies."""
+    told = pl.any_horizontal(pl.col(c).is_not_null() for c in _SECONDS)
+    return spans.select(told.alias("x"))["x"].to_numpy()
 
 
 def _failed(spans: pl.DataFrame) -> npt.NDArray[np.bool_]:
@@ -187,8 +197,12 @@ def _requests(spans: pl.DataFrame, context: Context, first_row: int) -> pl.DataF
     parents = _parents(spans)
     calls, above = _calls(spans, parents)
     start, end = (spans[c].to_numpy() for c in ("start", "end"))
+    engine = _engine(spans)
     inside = calls & (above >= 0)
-    inside[inside] = start[inside] < end[above[inside]]
+    # an engine serves the request around it whatever the clocks say
+    inside[inside] = (start[inside] < end[above[inside]]) | (
+        engine[inside] & ~engine[above[inside]]
+    )
     outer = np.arange(len(calls))
     for _ in range(_DEEPEST):
         move = inside[outer]
@@ -201,7 +215,7 @@ def _requests(spans: pl.DataFrame, context: Context, first_row: int) -> pl.DataF
         pl.Series("outer", outer),
         pl.Series("failed", _failed(spans)),
         pl.Series("above", after[outer] if len(outer) else after),
-        pl.any_horizontal(pl.col(c).is_not_null() for c in _SECONDS).alias("engine"),
+        pl.Series("engine", engine),
         pl.Series("agents", _agents(spans, parents), dtype=pl.String),
     ).filter(pl.Series(calls))
     out = _merge(table)
@@ -247,7 +261,9 @@ def _merge(table: pl.DataFrame) -> pl.DataFrame:
         (pl.col("engine") & ~is_outer).sum().alias("attempts"),
         pl.len().alias("spans"),
     )  # fmt: skip
-    lasted = pl.when(pl.col("end") >= pl.col("start")).then((pl.col("end") - pl.col("start")) / 1e9)
+    lasted = pl.when(pl.col("end") >= pl.col("start")).then(
+        as_seconds(pl.col("end") - pl.col("start"))
+    )
     merged = pl.col("engine") & (pl.col("spans") > 1)
     kind = pl.col("outer_error").str.to_lowercase()
     status = (
@@ -263,6 +279,7 @@ def _merge(table: pl.DataFrame) -> pl.DataFrame:
     )
     empty = pl.col("outer_failed") & (pl.col("input") == 0) & (pl.col("output") == 0)
     counted = ~empty.fill_null(False)
+    lasted = pl.when(~(pl.col("outer_failed") & (pl.col("end") == pl.col("start")))).then(lasted)
     one = one.with_columns(e2e=pl.coalesce("e2e", lasted)).with_columns(
         first=pl.col("start") + as_ns(pl.col("ttft")),
         last=pl.when(pl.col("engine")).then(pl.col("start") + as_ns(pl.col("e2e"))).otherwise("end"),
@@ -298,7 +315,7 @@ def _merge(table: pl.DataFrame) -> pl.DataFrame:
         pl.col("e2e").alias("e2e_s"),
         pl.struct(
             pl.when(pl.col("spans") > 1).then("spans").alias("spans"),
-            pl.when(merged).then((pl.col("outer_end") - pl.col("outer_start")) / 1e9).alias("client_e2e_s"),
+            pl.when(merged).then(as_seconds(pl.col("outer_end") - pl.col("outer_start"))).alias("client_e2e_s"),
             pl.col("sequences"),
             pl.col("sampled").cast(pl.Float64, strict=False).alias("sampling_probability"),
         ).struct.json_encode().str.replace_all(r'"\w+":null,?', "").str.replace(",}", "}", literal=True).replace("{}", None).alias("extra"),
@@ -323,6 +340,12 @@ def _say(
     if back := int((spans["end"] < spans["start"]).sum()):
         notices.append(Notice("negative-durations", f"{many(back, 'span ends', 'spans end')} before it starts: its stamps were kept, and it has no duration", "e2e_s"))  # fmt: skip
     child = np.flatnonzero(parents >= 0)
+    served = spans["kind"].str.to_uppercase().is_in(["2", "SPAN_KIND_SERVER", "SERVER"])
+    # what begins after its parent has ended was not called by it, unless it is a server's answer
+    called = (spans["start"].gather(child) < spans["end"].gather(parents[child])) | served.gather(
+        child
+    )
+    child = child[(called.fill_null(False) | pl.Series(_engine(spans)).gather(child)).to_numpy()]
     inner, around = spans[child], spans[parents[child]]
     notices += skew_notices(
         pl.DataFrame(

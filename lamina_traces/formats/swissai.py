@@ -13,6 +13,7 @@ from typing import Any
 import polars as pl
 
 from ..errors import Notice
+from .durations import as_seconds
 from .format import Context, Field, Format
 
 BUCKET_TOKENS = 16
@@ -57,7 +58,7 @@ def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
         .otherwise(pl.lit("unknown"))
         .alias("status"),
         pl.col("finished_at").alias("last_token_ns"),
-        pl.when(lasted >= 0).then(lasted / 1e9).alias("e2e_s"),
+        pl.when(lasted >= 0).then(as_seconds(lasted)).alias("e2e_s"),
     )
 
 

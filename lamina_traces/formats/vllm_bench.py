@@ -15,8 +15,8 @@ from typing import Any
 
 import polars as pl
 
+from .durations import as_ns
 from .format import Binding, Context, Field, Format, Head, Request, bind_by_name
-from .optional import as_ns
 
 _LISTS = ("input_lens", "output_lens", "ttfts", "itls", "latencies", "start_times", "queue_times", "errors")  # fmt: skip
 _TEXTS = ("generated_texts", "errors")
