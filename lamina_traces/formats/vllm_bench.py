@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import polars as pl
@@ -30,27 +30,47 @@ def _unfold(value: Any, context: Context) -> Iterator[Mapping[str, Any]]:
     if "output_lens" not in lists or any(len(v) != n for v in lists.values()):
         raise ValueError("its lists have different lengths")
     context.dropped.update(k for k in _TEXTS if value.get(k) and any(value[k]))
-    starts = [Decimal(str(s)) for s in lists.get("start_times", [])]
-    origin = min(starts, default=Decimal(0))
+    starts = [_exact(s) for s in lists.get("start_times", [])]
+    origin = min((s for s in starts if s is not None), default=Decimal(0))
     run = context.state["runs"] = context.state.get("runs", 0) + 1
     for i in range(n):
         one = {k: v[i] for k, v in lists.items()}
         itl = one.get("itls")
-        gaps = [Decimal(str(g)) for g in itl] if isinstance(itl, list) else None
+        gaps = [_exact(g) for g in itl] if isinstance(itl, list) else []
         failed = bool(one.get("errors"))
         yield {
             "run": run,
-            "start": str(starts[i] - origin) if starts else None,
+            "start": _since(starts[i], origin, one["start_times"]) if starts else None,
             "model": value.get("model_id"),
             "input": one["input_lens"],
             "output": None if failed else one["output_lens"],
             "ttft": None if failed else one.get("ttfts"),
             "latency": None if failed else one.get("latencies"),
-            "gaps": str(sum(gaps)) if gaps and not failed else None,
+            "gaps": _total(gaps) if gaps and not failed else None,
             "client_queue": one.get("queue_times"),
             "failed": failed,
             "errors": "errors" in one,
         }
+
+
+def _exact(value: Any) -> Decimal | None:
+    """A JSON number without rounding; None for anything else."""
+    if isinstance(value, bool):
+        return None
+    try:
+        number = Decimal(str(value))
+    except InvalidOperation:
+        return None
+    return number if number.is_finite() else None
+
+
+def _since(start: Decimal | None, origin: Decimal, raw: Any) -> Any:
+    return raw if start is None else str(start - origin)
+
+
+def _total(gaps: list[Decimal | None]) -> str | None:
+    known = [g for g in gaps if g is not None]
+    return str(sum(known)) if len(known) == len(gaps) else "not numbers"
 
 
 def _canonical(frame: pl.DataFrame, _context: Context) -> pl.DataFrame:

@@ -62,12 +62,12 @@ def test_spans_come_in_any_order(tmp_path: Path, together: bool, reverse: bool) 
 
 
 def test_both_generations_of_names(tmp_path: Path) -> None:
-    old = {
+    old: dict[str, Any] = {
         "gen_ai__request__model": "m",
         "gen_ai__usage__prompt_tokens": 7,
         "gen_ai__usage__completion_tokens": 3,
     }
-    new = {
+    new: dict[str, Any] = {
         "gen_ai__request__model": "m",
         "gen_ai__usage__input_tokens": 7,
         "gen_ai__usage__output_tokens": 3,
@@ -102,7 +102,7 @@ def test_a_retry_is_one_request(tmp_path: Path) -> None:
 
 
 def test_an_agent_with_several_calls_is_no_request(tmp_path: Path) -> None:
-    agent = {
+    agent: dict[str, Any] = {
         "gen_ai__request__model": "m",
         "gen_ai__agent__name": "planner",
         "gen_ai__usage__input_tokens": 999,
