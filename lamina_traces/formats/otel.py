@@ -4,7 +4,8 @@ OTLP/JSON: opentelemetry-proto (trace/v1/trace.proto and the JSON mapping of the
 camelCase keys, 64-bit numbers as strings, attributes as lists of key and value; the collector's file
 exporter writes one ``resourceSpans`` object a line. Plain lists: kubernetes-sigs/inference-perf
 (examples/otel/test_traces) and Exgentic/agent-llm-traces: ``spans`` with attributes as an object and ISO
-stamps, naive ones taken for UTC. What spans mean is in spans.py.
+stamps, naive ones taken for UTC. What spans mean is in spans.py
+and calls.py.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from typing import Any
 
 import polars as pl
 
+from .calls import held, merged
 from .format import Context, Field, Format, Head
-from .spans import fields, flat_rows, held, merged, sampling_probability, span_row
+from .spans import fields, flat_rows, sampling_probability, span_row
 
 _VALUES = ("stringValue", "intValue", "doubleValue", "boolValue")
 _GROUPS = ("scopeSpans", "instrumentationLibrarySpans")

@@ -14,6 +14,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from .format import Context, Field, Format
@@ -31,13 +32,11 @@ def scoped(ids: Any, session: str) -> Any:
     if not isinstance(ids, list) or not all(type(i) is int and 0 <= i <= _MASK for i in ids):
         return ids
     key = int.from_bytes(hashlib.blake2b(session.encode(), digest_size=8).digest(), "little")
-    out = []
-    for i in ids:
-        x = ((i ^ key) + 0x9E3779B97F4A7C15) & _MASK
-        x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-        x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & _MASK
-        out.append(x ^ (x >> 31))
-    return out
+    with np.errstate(over="ignore"):
+        x = (np.array(ids, dtype=np.uint64) ^ np.uint64(key)) + np.uint64(0x9E3779B97F4A7C15)
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return (x ^ (x >> np.uint64(31))).tolist()
 
 
 def _unfold(value: Any, _context: Context) -> Iterator[Mapping[str, Any]]:

@@ -247,6 +247,7 @@ FIXTURES: dict[str, bytes] = {
     "aiperf": lines(*AIPERF),
     "guidellm": document(GUIDELLM),
     "inference_perf": document(INFERENCE_PERF),
+    "openai_usage": document({"object": "page", "data": [{"object": "bucket", "start_time": 1730419200, "end_time": 1730505600, "results": [{"object": "organization.usage.completions.result", "input_tokens": 141201, "output_tokens": 9756, "input_cached_tokens": 0, "num_model_requests": 470, "project_id": "p", "user_id": None, "api_key_id": "key_1", "model": "m", "batch": False}]}, {"object": "bucket", "start_time": 1730505600, "end_time": 1730592000, "results": []}], "has_more": False, "next_page": None}),
 }  # fmt: skip
 
 _MESSAGES = json.dumps([{"role": "user", "content": SECRET}])

@@ -178,3 +178,15 @@ def test_inference_perf(tmp_path: Path) -> None:
     assert got.column("tpot_s")[0] == 0.75
     assert got.column("status") == ["ok", "timeout"]
     assert (got.column("input_tokens"), got.column("cached_input_tokens")) == ([591, 7], [64, None])
+
+
+def test_openai_usage_is_a_series_and_no_requests(tmp_path: Path) -> None:
+    got = fixture(tmp_path, "openai_usage")
+    assert (got.summary.table, got.summary.kind) == ("metric_series", "metrics")
+    assert dict(zip(got.column("metric"), got.column("value"), strict=True)) == {
+        "openai_usage_num_model_requests": 470, "openai_usage_input_tokens": 141201,
+        "openai_usage_input_cached_tokens": 0, "openai_usage_output_tokens": 9756,
+    }  # fmt: skip
+    assert json.loads(got.column("labels")[0]) == {"batch": "False", "model": "m", "project_id": "p", "window_s": "86400"}  # fmt: skip
+    assert got.summary.origin_ns == 1_730_419_200_000_000_000
+    assert "key_1" not in repr(got.frame.to_dicts())
