@@ -33,17 +33,28 @@ def _bind(fmt: Format, head: Head, request: Request) -> Binding:
     return bound if timed else replace(bound, clock="none", version="lengths")
 
 
+def _matches(head: Head) -> bool:
+    """Lengths under these names stand in other tools' files, too, so a name of Vidur's own is wanted."""
+    names = set(head.names)
+    own = {f.name for f in _FIELDS}
+    return {"num_prefill_tokens", "num_decode_tokens"} <= names and (
+        bool({"arrived_at", "pd_ratio"} & names) or names <= own
+    )
+
+
+_FIELDS = (
+    Field("arrived_at", "clock", "s", "arrival_ns", required=False),
+    Field("num_prefill_tokens", "tokens", "tokens", "input_tokens"),
+    Field("num_decode_tokens", "tokens", "tokens", "output_tokens"),
+    Field("num_total_tokens", "tokens", "tokens", "total_tokens", required=False),
+)
+
 FORMAT = Format(
     name="vidur",
     title="Vidur processed trace, timed or lengths only",
     table="llm_requests",
     syntax=("csv",),
-    fields=(
-        Field("arrived_at", "clock", "s", "arrival_ns", required=False),
-        Field("num_prefill_tokens", "tokens", "tokens", "input_tokens"),
-        Field("num_decode_tokens", "tokens", "tokens", "output_tokens"),
-        Field("num_total_tokens", "tokens", "tokens", "total_tokens", required=False),
-    ),
+    fields=_FIELDS,
     canonical=_canonical,
     clock="relative",
     source="microsoft/vidur (MIT), data/processed_traces and trace_replay_request_generator.py",
@@ -54,5 +65,6 @@ FORMAT = Format(
         "no status recorded: failures are unknown, not absent",
     ),
     bind=_bind,
+    matches=_matches,
     version=lambda _head: "timed",
 )
