@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any
 
@@ -210,3 +211,57 @@ def test_stored_with_its_origin(tmp_path: Path) -> None:
     trace = Store(tmp_path / "s").ingest(write(tmp_path / "o.jsonl", FIXTURES["otlp"]), "o")
     assert trace.manifest.origin_ns == T0 + 100_000_000
     assert trace.scan().collect()["arrival_ns"].to_list() == [0, 2_900_000_000]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_requests_built_of_random_layers_come_back(seed: int, tmp_path: Path) -> None:
+    """200 requests, each recorded by some of client, gateway, router and engine (and retries), shuffled."""
+    rnd = random.Random(seed)
+    groups: list[dict[str, Any]] = []
+    expected: dict[str, tuple[int, str, float | None, int]] = {}
+    for i in range(200):
+        start, length = rnd.randrange(1_000_000), rnd.randrange(500, 5000)
+        layers = rnd.randrange(4)
+        has_engine = layers == 0 or rnd.random() < 0.7
+        parent, at, end = "", start, start + length
+        trace, failed = f"t{rnd.randrange(150)}", rnd.random() < 0.2
+        name = f"r{i}"
+        for depth in range(layers):
+            attributes = CLIENT if depth in (0, 2) else {}
+            code = 2 if failed and depth == 0 else 0
+            me = f"{name}-{depth}"
+            groups.append(resource(f"h{depth}", "s", span(trace, me, parent, at, end, code=code, **attributes)))  # fmt: skip
+            parent, at, end = me, at + 10, end - 10
+        if has_engine:
+            if layers and rnd.random() < 0.3:
+                groups.append(resource("e", "v", span(trace, f"{name}-try", parent, at + 1, at + 5, code=2, **engine())))  # fmt: skip
+            more = engine(gen_ai__request__id=name, gen_ai__usage__prompt_tokens=i)
+            code = 2 if failed and not layers else 0
+            groups.append(resource("e", "v", span(trace, f"{name}-e", parent, at + 20, end - 20, code=code, **more)))  # fmt: skip
+        status = "error" if failed else "ok"
+        expected[name if has_engine else f"{name}-0"] = (
+            (at + 20 if has_engine else start) * 10**6,
+            status,
+            0.25 if has_engine else None,
+            i if has_engine else 98,
+        )
+    rnd.shuffle(groups)
+    got = otlp(tmp_path, *groups, together=False)
+    origin = (got.summary.origin_ns or 0) - T0
+    found = {
+        r["request_id"]: (r["arrival_ns"] + origin, r["status"], r["ttft_s"], r["input_tokens"])
+        for r in got.frame.iter_rows(named=True)
+    }
+    assert found == expected
+    assert got.frame["arrival_ns"].is_sorted()
+    assert set(got.column("depends_on")) == {None}
+
+
+def test_a_clock_that_drifts_is_said_to(tmp_path: Path) -> None:
+    calls = []
+    for i, ahead in enumerate((-400, 500)):
+        at = 10_000 * i
+        calls.append(resource("app", "shop", span(f"t{i}", "a", "", at, at + 1000, **CLIENT)))
+        calls.append(resource("gpu", "v", span(f"t{i}", "b", "a", at + 50 + ahead, at + 950 + ahead, kind=2, **engine())))  # fmt: skip
+    text = next(n.text for n in otlp(tmp_path, *calls).summary.notices if n.code == "clock-skew")
+    assert "about 50.000 ms, and not constant" in text
