@@ -3,7 +3,7 @@
 Layout read from inference-perf 0.7.0 (inference_perf/reportgen/base.py: build_per_request_lifecycle_entry,
 inference_perf/apis/base.py), and older reports that keep counts and token times in ``info`` itself. Stamps
 are a monotonic clock: they are moved so that the first request of the file starts at 0. ``request`` and
-``response`` are text and left out.
+``response`` are text and left out. ttft_s and tpot_s equal the report's own computed_metrics.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ FORMAT = Format(
     clock="relative",
     nature="measured",
     source="inference-perf 0.7.0 (Apache-2.0), inference_perf/reportgen/base.py and apis/base.py",
-    evidence="documentation",
+    evidence="importer's loader",
     quirks=(
         "a monotonic clock: arrivals count from the first request of each file",
         "measured by the client; a scheduled time is not in the report",

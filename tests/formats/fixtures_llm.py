@@ -138,7 +138,7 @@ AIPERF: Any = [
         "error": None,
     },
     {
-        "metadata": {"session_num": 1, "x_request_id": "r1", "request_start_ns": T0 + 5, "request_end_ns": T0 + 10**9, "record_processor_id": "p", "benchmark_phase": "profiling"},
+        "metadata": {"session_num": 1, "x_request_id": "r1", "request_start_ns": T0 + 5, "request_end_ns": T0 + 10**9, "worker_id": "w", "record_processor_id": "p", "benchmark_phase": "profiling"},
         "metrics": {}, "error": {"code": 504, "type": "RequestTimeoutError", "message": "took too long"},
     },
 ]  # fmt: skip
@@ -157,7 +157,7 @@ GUIDELLM: Any = {
     "config": {},
     "benchmarks": [
         {"requests": {"successful": [guide_request(0)], "incomplete": [], "errored": [], "total": None}},
-        {"requests": {"successful": [], "incomplete": [guide_request(3)], "errored": [guide_request(1, output_metrics={}, info={"status": "errored", "error": "boom", "timings": {"resolve_start": 7.5}})]}},
+        {"requests": {"successful": [], "incomplete": [guide_request(3)], "errored": [guide_request(1, output_metrics={}, info={"status": "errored", "error": "boom", "timings": {"resolve_start": 7.5, "resolve_end": 8.0}})]}},
     ],
 }  # fmt: skip
 
