@@ -269,6 +269,10 @@ def _say(
         )
     )  # fmt: skip
     share = spans["sampled"].drop_nulls().unique().sort()
+    if len(share) == 1:
+        context.state["sampled"] = float(
+            share[0]
+        )  # the reading's, for rates that are corrected by it
     if len(share):
         shown = ", ".join(share.head(3).to_list()) + (", …" if len(share) > 3 else "")
         notices.append(Notice("sampled", f"spans were sampled with probability {shown} (tracestate): rates are that much lower than the service's", "arrival_ns"))  # fmt: skip

@@ -81,10 +81,11 @@ def test_litellm_as_json_with_mail_addresses(tmp_path: Path) -> None:
 
 
 def test_litellm_naive_stamps_in_a_zone(tmp_path: Path) -> None:
-    row = "r,acompletion,k,0,2,1,1,2026-03-29 02:30:00,2026-03-29 03:30:00,,m,u,{},,,,{},{},,success\n"
-    got = read(write(tmp_path / "z.csv", LITELLM_HEADER + row + row.replace("02:30", "01:30")), tz="Europe/Berlin")  # fmt: skip
-    assert got.summary.rejected == 1  # 02:30 does not exist on that night
+    """The clocks went forward between the two stamps: it took an hour, not two."""
+    row = "r,acompletion,k,0,2,1,1,2026-03-29 01:30:00,2026-03-29 03:30:00,,m,u,{},,,,{},{},,success\n"
+    got = read(write(tmp_path / "z.csv", LITELLM_HEADER + row), tz="Europe/Berlin")
     assert got.column("e2e_s") == [3600.0]
+    assert got.summary.origin_ns == 1_774_744_200_000_000_000
 
 
 def test_sglang_metrics(tmp_path: Path) -> None:

@@ -198,6 +198,7 @@ def test_sampling(state: str | None, probability: float | None, tmp_path: Path) 
     assert (None if text is None else float(text)) == probability
     got = otlp(tmp_path, resource("h", "s", span("t", "a", "", 0, 9, state=state or "", **CLIENT)))
     assert ("sampled" in codes(got)) == (probability is not None)
+    assert ("sampling_probability" in str(got.column("extra"))) == (probability is not None)
 
 
 def test_other_signals_in_a_collectors_file(tmp_path: Path) -> None:
