@@ -17,22 +17,32 @@ import polars as pl
 from .durations import as_ns
 from .format import Context, Field, Format
 
-_LEFT_OUT = ("request_parameters", "finish_reason", "hidden_states")
-_LOGPROBS = ("logprobs", "routed_experts", "indexer_topk", "output_ids")
+_FIELD_KEYS = (
+    "id", "request_received_ts", "request_finished_ts", "forward_entry_time", "prompt_tokens",
+    "completion_tokens", "image_tokens", "audio_tokens", "video_tokens", "reasoning_tokens",
+    "cached_tokens", "queue_time", "first_token_latency", "e2e_latency", "num_retractions",
+)  # fmt: skip
+_EXTRA = (
+    "weight_version", "dp_rank", "decode_throughput", "cached_tokens_details", "prefill_finished_time",
+    "response_sent_to_client_ts", "api_server_dispatch_finish_ts", "spec_accept_rate",
+    "spec_accept_length", "spec_num_correct_drafts", "spec_num_proposed_drafts", "spec_verify_ct",
+)  # fmt: skip
+"""other keys may hold anything that a deployment adds, and are left out"""
 
 
 def _unfold(value: Any, context: Context) -> Iterator[Mapping[str, Any]]:
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")
-    if value.get("request_parameters"):
-        context.dropped.add("request_parameters")
+    context.dropped.update(
+        k for k in value if k not in _FIELD_KEYS and k not in _EXTRA and k != "finish_reason"
+    )
     reason = value.get("finish_reason")
     told = reason if isinstance(reason, dict) else {"type": reason}
     yield {
-        **{k: v for k, v in value.items() if k not in _LEFT_OUT and not any(s in k for s in _LOGPROBS)},
+        **{k: value[k] for k in (*_FIELD_KEYS, *_EXTRA) if value.get(k) is not None},
         "finish": told.get("type"),
         "error": told.get("err_type") or told.get("status_code"),
-    }  # fmt: skip
+    }
 
 
 def _instant(name: str, after: pl.Expr) -> pl.Expr:

@@ -266,3 +266,18 @@ def test_a_clock_that_drifts_is_said_to(tmp_path: Path) -> None:
         calls.append(resource("gpu", "v", span(f"t{i}", "b", "a", at + 50 + ahead, at + 950 + ahead, kind=2, **engine())))  # fmt: skip
     text = next(n.text for n in otlp(tmp_path, *calls).summary.notices if n.code == "clock-skew")
     assert "about 50.000 ms, and not constant" in text
+
+
+def test_older_and_odder_spellings(tmp_path: Path) -> None:
+    """OTLP before 0.15, enumerations by name, values that are objects, spans without attributes."""
+    one = span("t", "a", "", 0, 5, **CLIENT)
+    one["status"], one["kind"] = {"code": "STATUS_CODE_ERROR", "message": "x"}, "SPAN_KIND_CLIENT"
+    one["attributes"].append({"key": "session.id", "value": {"kvlistValue": {"values": []}}})
+    one["attributes"].append({"key": "user.id", "value": {}})
+    bare = {k: v for k, v in span("t", "b", "a", 1, 2).items() if k not in ("attributes", "status")}
+    group = resource("h", "s", one, bare)
+    group["instrumentationLibrarySpans"] = group.pop("scopeSpans")
+    got = otlp(tmp_path, group, {"scopeSpans": [{}]})
+    assert got.column("status") == ["error"]
+    assert got.column("session_id") == got.column("user_id") == [None]
+    assert got.summary.kept == 2
