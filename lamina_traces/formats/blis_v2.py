@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from .durations import as_seconds
+from .durations import as_seconds, counted, told
 from .format import Context, Field, Format
 from .optional import with_absent
 
@@ -27,15 +27,14 @@ _ZERO_IS_NULL = {
 }
 
 
-def _canonical(frame: pl.DataFrame, _context: Context) -> pl.DataFrame:
+def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
     frame = with_absent(frame, _FIELDS)
 
     def some(name: str) -> pl.Expr:
         return pl.when(pl.col(name) != 0).then(pl.col(name))
 
     def since(name: str) -> pl.Expr:
-        later = some(name) - pl.col("arrival_time_us")
-        return pl.when(later >= 0).then(as_seconds(later))
+        return as_seconds(some(name) - pl.col("arrival_time_us"))
 
     status = pl.col("status").str.to_lowercase()
     first, last = since("first_chunk_time_us"), since("last_chunk_time_us")
@@ -44,7 +43,7 @@ def _canonical(frame: pl.DataFrame, _context: Context) -> pl.DataFrame:
         "client_id": "client_id", "tenant_id": "tenant_id", "slo_class": "slo_class",
         "session_id": "session_id", "finish_reason": "finish_reason",
     }  # fmt: skip
-    return frame.select(
+    out = frame.select(
         pl.col("request_id"),
         pl.col("arrival_time_us").alias("arrival_ns"),
         pl.col("model"),
@@ -64,6 +63,7 @@ def _canonical(frame: pl.DataFrame, _context: Context) -> pl.DataFrame:
         pl.col("vllm_priority").alias("priority"),
         pl.col("adapter"),
     )  # fmt: skip
+    return counted(out, context)
 
 
 _FIELDS = (
@@ -100,6 +100,7 @@ FORMAT = Format(
     syntax=("csv",),
     fields=_FIELDS,
     canonical=_canonical,
+    rest=told,
     clock="relative",
     source="inference-sim/inference-sim (Apache-2.0), sim/workload/tracev2.go",
     evidence="importer's loader",

@@ -15,7 +15,7 @@ import polars as pl
 
 from ..errors import Notice
 from .clocks import skew_notices
-from .durations import as_ns, as_seconds
+from .durations import as_ns, as_seconds, counted, told
 from .format import Context
 from .spans import COUNTS, SECONDS
 from .summary import many
@@ -37,7 +37,9 @@ def merged(context: Context) -> pl.DataFrame:
     blocks = context.state.pop("spans", [])
     if not blocks:
         return pl.DataFrame()
-    return _requests(pl.concat(blocks), context, context.state.get("rows", 0))
+    out = counted(_requests(pl.concat(blocks), context, context.state.get("rows", 0)), context)
+    told(context)
+    return out
 
 
 def _parents(spans: pl.DataFrame) -> npt.NDArray[np.int64]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import polars as pl
 
-from .durations import as_seconds
+from .durations import as_seconds, counted, told
 from .format import Context, Field, Format, Head
 
 _TEXT = ("request", "response")
@@ -52,7 +52,11 @@ def _held(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
 
 def _rest(context: Context) -> pl.DataFrame:
     files = context.state.pop("measured files", {})
-    return pl.concat([_requests(pl.concat(f)) for f in files.values()]) if files else pl.DataFrame()
+    if not files:
+        return pl.DataFrame()
+    out = counted(pl.concat([_requests(pl.concat(f)) for f in files.values()]), context)
+    told(context)
+    return out
 
 
 def _requests(frame: pl.DataFrame) -> pl.DataFrame:

@@ -12,8 +12,7 @@ from dataclasses import replace
 
 import polars as pl
 
-from ..errors import Notice
-from .durations import as_seconds
+from .durations import as_seconds, counted, told
 from .format import Binding, Context, Field, Format, Head, Request, bind_by_name
 from .optional import with_absent, without_addresses
 
@@ -44,8 +43,7 @@ def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
         frame, ("user", "end_user", "team_id", "organization_id", "session_id"), context
     )
     start, first, end = (pl.col(c) for c in ("startTime", "completionStartTime", "endTime"))
-    context.tally["ends before it starts"] += int((frame["endTime"] < frame["startTime"]).sum())
-    lasted = pl.when(end >= start).then(as_seconds(end - start))
+    lasted = as_seconds(end - start)
     streamed = (first > start) & (first < end)
     ttft = pl.when(streamed).then(as_seconds(first - start))
     failed = pl.col("status").str.to_lowercase() == "failure"
@@ -55,7 +53,7 @@ def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
     def some(name: str) -> pl.Expr:
         return pl.when(pl.col(name) != "").then(pl.col(name))
 
-    return frame.select(
+    out = frame.select(
         pl.col("request_id"),
         start.alias("arrival_ns"),
         some("model").alias("model"),
@@ -78,13 +76,7 @@ def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
         ((lasted - ttft) / more).alias("tpot_s"),
         lasted.alias("e2e_s"),
     )
-
-
-def _rest(context: Context) -> pl.DataFrame:
-    if n := context.tally["ends before it starts"]:
-        text = f"{n:,} calls end before they start: their stamps were kept, and they have no e2e_s"
-        context.state.setdefault("notices", []).append(Notice("negative-durations", text, "e2e_s"))
-    return pl.DataFrame()
+    return counted(out, context)
 
 
 def _bind(fmt: Format, head: Head, request: Request) -> Binding:
@@ -99,7 +91,7 @@ FORMAT = Format(
     syntax=("csv", "jsonl", "json"),
     fields=_FIELDS,
     canonical=_canonical,
-    rest=_rest,
+    rest=told,
     bind=_bind,
     matches=lambda head: (
         {"request_id", "startTime", "endTime", "prompt_tokens", "completion_tokens"}

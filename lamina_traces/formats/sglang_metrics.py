@@ -14,7 +14,7 @@ from typing import Any
 
 import polars as pl
 
-from .durations import as_ns
+from .durations import as_ns, counted, told
 from .format import Context, Field, Format
 
 _FIELD_KEYS = (
@@ -51,11 +51,11 @@ def _instant(name: str, after: pl.Expr) -> pl.Expr:
     return pl.coalesce(name, later)
 
 
-def _canonical(frame: pl.DataFrame, _context: Context) -> pl.DataFrame:
+def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
     more = pl.when(pl.col("completion_tokens") > 1).then(pl.col("completion_tokens") - 1)
     ttft, e2e = pl.col("first_token_latency"), pl.col("e2e_latency")
     aborted = pl.col("finish") == "abort"
-    return frame.select(
+    out = frame.select(
         pl.col("id").alias("request_id"),
         pl.col("request_received_ts").alias("arrival_ns"),
         pl.col("prompt_tokens").alias("input_tokens"),
@@ -84,6 +84,7 @@ def _canonical(frame: pl.DataFrame, _context: Context) -> pl.DataFrame:
         e2e.alias("e2e_s"),
         pl.col("num_retractions").alias("preemptions"),
     )
+    return counted(out, context)
 
 
 FORMAT = Format(
@@ -111,6 +112,7 @@ FORMAT = Format(
         Field("num_retractions", "tokens", "", "preemptions", required=False),
     ),
     canonical=_canonical,
+    rest=told,
     unfold=_unfold,
     matches=lambda head: {"request_parameters", "prompt_tokens", "e2e_latency"} <= set(head.names),
     clock="utc",

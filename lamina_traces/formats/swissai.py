@@ -12,8 +12,7 @@ from typing import Any
 
 import polars as pl
 
-from ..errors import Notice
-from .durations import as_seconds
+from .durations import as_seconds, counted, told
 from .format import Context, Field, Format
 
 BUCKET_TOKENS = 16
@@ -31,12 +30,9 @@ def _unfold(value: Any, _context: Context) -> Iterator[Mapping[str, Any]]:
 
 def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
     lasted = pl.col("finished_at") - pl.col("created_at")
-    context.tally["finished before created"] += int(
-        (frame["finished_at"] < frame["created_at"]).sum()
-    )
     total = pl.when(pl.col("reported_token_input") >= 0).then("reported_token_input")
     limit = pl.when(pl.col("limit").is_between(1, 2**31 - 1)).then("limit")
-    return frame.select(
+    out = frame.select(
         pl.col("id").alias("request_id"),
         pl.col("created_at").alias("arrival_ns"),
         pl.col("model"),
@@ -58,17 +54,9 @@ def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
         .otherwise(pl.lit("unknown"))
         .alias("status"),
         pl.col("finished_at").alias("last_token_ns"),
-        pl.when(lasted >= 0).then(as_seconds(lasted)).alias("e2e_s"),
+        as_seconds(lasted).alias("e2e_s"),
     )
-
-
-def _rest(context: Context) -> pl.DataFrame:
-    if n := context.tally["finished before created"]:
-        text = (
-            f"{n:,} requests end before they begin: their stamps were kept, and they have no e2e_s"
-        )
-        context.state.setdefault("notices", []).append(Notice("negative-durations", text, "e2e_s"))
-    return pl.DataFrame()
+    return counted(out, context)
 
 
 FORMAT = Format(
@@ -89,7 +77,7 @@ FORMAT = Format(
         Field("bucket_ids", "ids", "", "prefix_hashes", required=False),
     ),
     canonical=_canonical,
-    rest=_rest,
+    rest=told,
     unfold=_unfold,
     matches=lambda head: (
         {"created_at", "finished_at", "reported_token_input", "reported_token_output"}

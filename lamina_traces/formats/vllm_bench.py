@@ -15,7 +15,7 @@ from typing import Any
 
 import polars as pl
 
-from .durations import as_ns
+from .durations import as_ns, counted, told
 from .format import Binding, Context, Field, Format, Head, Request, bind_by_name
 
 _LISTS = ("input_lens", "output_lens", "ttfts", "itls", "latencies", "start_times", "queue_times", "errors")  # fmt: skip
@@ -73,12 +73,12 @@ def _total(gaps: list[Decimal | None]) -> str | None:
     return str(sum(known)) if len(known) == len(gaps) else "not numbers"
 
 
-def _canonical(frame: pl.DataFrame, _context: Context) -> pl.DataFrame:
+def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
     # a request that never streamed has a ttft of 0
     ttft = pl.when(pl.col("ttft") > 0).then(pl.col("ttft"))
     e2e = pl.coalesce("latency", ttft + pl.col("gaps").fill_null(0.0))
     more = pl.when(pl.col("output") > 1).then(pl.col("output") - 1)
-    return frame.select(
+    out = frame.select(
         pl.col("start").alias("arrival_ns"),
         pl.col("model"),
         pl.col("model").alias("model_raw"),
@@ -96,6 +96,7 @@ def _canonical(frame: pl.DataFrame, _context: Context) -> pl.DataFrame:
         ((e2e - ttft) / more).alias("tpot_s"),
         e2e.alias("e2e_s"),
     )
+    return counted(out, context)
 
 
 def _bind(fmt: Format, head: Head, request: Request) -> Binding:
@@ -120,6 +121,7 @@ FORMAT = Format(
         Field("errors", "flag", "", ""),
     ),
     canonical=_canonical,
+    rest=told,
     unfold=_unfold,
     bind=_bind,
     matches=lambda head: {"input_lens", "output_lens", "ttfts", "itls"} <= head.keys,

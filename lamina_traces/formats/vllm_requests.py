@@ -9,12 +9,11 @@ not depend on the offset: ttft_s = first - queued, e2e_s = last - queued, as the
 
 from __future__ import annotations
 
-import itertools
-
 import polars as pl
 
 from ..errors import Notice
 from .cells import divided
+from .durations import counted, told
 from .format import Context, Field, Format
 from .optional import every_key
 
@@ -32,10 +31,7 @@ def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
     decode = _seconds(frame, "last_token_ts", "first_token_ts")
     more = (frame["output_toks"] - 1).cast(pl.Float64)
     stamps = ("queued", "scheduled", "first_token", "last_token")
-    for earlier, later in itertools.pairwise(stamps):
-        backwards = (frame[f"{later}_ts"] < frame[f"{earlier}_ts"]).fill_null(False)
-        context.tally["stamps in reverse"] += int(backwards.sum())
-    return frame.select(
+    out = frame.select(
         pl.col("request_id"),
         pl.col("arrival_time").alias("arrival_ns"),
         pl.col("input_toks").alias("input_tokens"),
@@ -50,6 +46,7 @@ def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
         (decode / more.set(more <= 0, None)).alias("tpot_s"),
         last.alias("e2e_s"),
     )
+    return counted(out, context)
 
 
 def _offset(ahead: pl.Series, context: Context) -> int:
@@ -70,9 +67,7 @@ def _rest(context: Context) -> pl.DataFrame:
     notices = context.state.setdefault("notices", [])
     for offset, least, most in context.state.get("clock offsets", {}).values():
         notices.append(Notice("two-clocks", f"engine stamps are on a monotonic clock: {-offset / _NS:.6f} s were added to them; queued - arrival varies by {(most - least) / 1e6:.0f} ms over the file", "queued_ns"))  # fmt: skip
-    if n := context.tally["stamps in reverse"]:
-        notices.append(Notice("negative-durations", f"{n:,} engine stamps lie before the stamp they follow; they were kept", "ttft_s"))  # fmt: skip
-    return pl.DataFrame()
+    return told(context)
 
 
 FORMAT = Format(

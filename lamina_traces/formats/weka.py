@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from .durations import counted, told
 from .format import Context, Field, Format
 from .links import joined, resolved
 from .optional import with_absent
@@ -96,7 +97,7 @@ def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
         pl.col("session").alias("group"), "key", pl.col("after").fill_null("").alias("after")
     )
     more = pl.when(pl.col("out") > 1).then(pl.col("out") - 1)
-    return frame.select(
+    out = frame.select(
         pl.col("t").alias("arrival_ns"),
         pl.col("model"),
         pl.col("model").alias("model_raw"),
@@ -117,14 +118,15 @@ def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
         pl.col("api_time").alias("e2e_s"),
         pl.col("stream").alias("streaming"),
     )  # fmt: skip
+    return counted(out, context)
 
 
-def _flat(frame: pl.DataFrame, _context: Context) -> pl.DataFrame:
+def _flat(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
     frame = with_absent(frame, _FLAT)
     more = pl.when(pl.col("output_tokens") > 1).then(pl.col("output_tokens") - 1)
     kind = pl.col("request_type")
     thought = pl.col("think_time_s").is_not_null()
-    return frame.select(
+    out = frame.select(
         pl.col("request_arrival_delta_s").alias("arrival_ns"),
         pl.col("model_id").alias("model"),
         pl.col("model_id").alias("model_raw"),
@@ -140,6 +142,7 @@ def _flat(frame: pl.DataFrame, _context: Context) -> pl.DataFrame:
         pl.col("api_time_s").alias("e2e_s"),
         pl.when(kind.is_in(_KINDS)).then(kind == "s").alias("streaming"),
     )
+    return counted(out, context)
 
 
 _FLAT = (
@@ -183,6 +186,7 @@ FORMATS = (
             Field("stop", "text", "", "finish_reason", required=False),
         ),
         canonical=_canonical,
+        rest=told,
         unfold=_unfold,
         matches=lambda head: {"id", "block_size", "requests.t", "requests.type"} <= head.keys,
         clock="session",
@@ -202,6 +206,7 @@ FORMATS = (
         syntax=("csv", "jsonl", "parquet"),
         fields=_FLAT,
         canonical=_flat,
+        rest=told,
         clock="session",
         source="normalised cc-traces-weka tables (column list of a public ingestion script)",
         evidence="documentation",

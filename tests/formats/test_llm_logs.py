@@ -42,7 +42,8 @@ def test_vllm_requests_stamps_in_reverse_are_counted(tmp_path: Path) -> None:
     row = {**json.loads(FIXTURES["vllm_requests"].splitlines()[0]), "first_token_ts": 479894.5}
     got = read(write(tmp_path / "r.jsonl", lines(row)))
     assert "negative-durations" in [n.code for n in got.summary.notices]
-    assert got.column("ttft_s")[0] < 0
+    assert got.column("ttft_s") == [None]
+    assert got.column("first_token_ns")[0] < got.column("queued_ns")[0]
 
 
 def test_vllm_requests_each_file_has_its_own_clock(tmp_path: Path) -> None:
@@ -191,3 +192,29 @@ def test_openai_usage_is_a_series_and_no_requests(tmp_path: Path) -> None:
     assert json.loads(got.column("labels")[0]) == {"batch": "False", "model": "m", "project_id": "p", "window_s": "86400"}  # fmt: skip
     assert got.summary.origin_ns == 1_730_419_200_000_000_000
     assert "key_1" not in repr(got.frame.to_dicts())
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "column", "stamp"),
+    [
+        ("blis_v2", b"501000,901000", b"501000,500", "e2e_s", "last_token_ns"),
+        ("litellm", b"00:00:01Z,2026-01-01T00:00:02Z", b"00:00:01Z,2026-01-01T00:00:00Z", "e2e_s", "last_token_ns"),
+        ("sglang_metrics", b'"e2e_latency": 0.25', b'"e2e_latency": -0.25', "e2e_s", "last_token_ns"),
+        ("guidellm", b'"first_token_iteration": 100.625', b'"first_token_iteration": 99.5', "ttft_s", "first_token_ns"),
+        ("inference_perf", b"1394.0,", b"1393.0,", "ttft_s", "first_token_ns"),
+        ("swissai", b"13:56:50.527", b"13:56:40.527", "e2e_s", "last_token_ns"),
+        ("weka", b'"ttft": 1.0', b'"ttft": 3.0', "tpot_s", "arrival_ns"),
+    ],
+)  # fmt: skip
+def test_negative_durations_are_counted_and_stamps_kept(
+    name: str, old: bytes, new: bytes, column: str, stamp: str, tmp_path: Path
+) -> None:
+    assert old in FIXTURES[name]
+    before = fixture(tmp_path, name)
+    got = read(write(tmp_path / "changed.dat", FIXTURES[name].replace(old, new)))
+    assert got.frame.height == before.frame.height
+    assert got.frame[column].null_count() >= before.frame[column].null_count()
+    assert (got.frame[column].drop_nulls() >= 0).all()
+    assert got.frame[stamp].null_count() == before.frame[stamp].null_count()
+    assert "negative-durations" in [n.code for n in got.summary.notices]
+    assert "negative-durations" not in [n.code for n in before.summary.notices]
