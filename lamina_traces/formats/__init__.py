@@ -11,7 +11,37 @@ from pathlib import Path
 
 import polars as pl
 
-from . import azure, burstgpt, columns, huawei_cold_start, lamina, mooncake, nvidia_smi
+from . import (
+    aibrix,
+    aiperf,
+    azure,
+    azure_lmm,
+    bailian,
+    blis_v2,
+    burstgpt,
+    columns,
+    dynamo,
+    guidellm,
+    hexgen,
+    huawei_cold_start,
+    inference_perf,
+    lamina,
+    litellm,
+    llmservingsim,
+    mooncake,
+    nvidia_smi,
+    openai_usage,
+    otel,
+    ragpulse,
+    servegen,
+    sglang_metrics,
+    splitwise_sim,
+    swissai,
+    vidur,
+    vllm_bench,
+    vllm_requests,
+    weka,
+)
 from .detection import head_of, read_head, recognised
 from .exporting import ExportSummary, Target
 from .exporting import export as _export
@@ -24,8 +54,38 @@ from .summary import Block, Input, Preview, Summary
 from .targets import TARGETS
 
 FORMATS: dict[str, Format] = {
-    m.FORMAT.name: m.FORMAT
-    for m in (burstgpt, azure, mooncake, huawei_cold_start, nvidia_smi, lamina, columns)
+    f.name: f
+    for f in (
+        burstgpt.FORMAT,
+        azure.FORMAT,
+        azure_lmm.FORMAT,
+        mooncake.FORMAT,
+        bailian.FORMAT,
+        *ragpulse.FORMATS,
+        *weka.FORMATS,
+        vidur.FORMAT,
+        llmservingsim.FORMAT,
+        hexgen.FORMAT,
+        splitwise_sim.FORMAT,
+        blis_v2.FORMAT,
+        swissai.FORMAT,
+        aibrix.FORMAT,
+        vllm_requests.FORMAT,
+        *servegen.FORMATS,
+        *otel.FORMATS,
+        litellm.FORMAT,
+        sglang_metrics.FORMAT,
+        dynamo.FORMAT,
+        openai_usage.FORMAT,
+        vllm_bench.FORMAT,
+        aiperf.FORMAT,
+        guidellm.FORMAT,
+        inference_perf.FORMAT,
+        huawei_cold_start.FORMAT,
+        nvidia_smi.FORMAT,
+        lamina.FORMAT,
+        columns.FORMAT,
+    )
 }
 """formats by name, in the order in which catalogues list them."""
 

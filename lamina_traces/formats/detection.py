@@ -322,7 +322,7 @@ def _fits(fmt: Format, head: Head, fold: bool) -> bool:
         return name.casefold() if fold else name
 
     names = {key(n) for n in head.names}
-    if names & {key(n) for n in fmt.excludes}:
+    if names & {key(n) for n in fmt.excludes} or head.keys & fmt.excludes:
         return False
     wanted = [{key(n) for n in (f.name, *f.unless)} for f in fmt.fields if f.required]
     return all(w & names for w in wanted) and (

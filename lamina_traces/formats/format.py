@@ -200,7 +200,7 @@ class Format:
     evidence: Evidence
     closed: bool = False
     excludes: frozenset[str] = frozenset()
-    """names that mark another format which has this one's names, too."""
+    """names, or paths of keys, that mark another format which has this one's names, too."""
     quirks: tuple[str, ...] = ()
     bind: Callable[[Format, Head, Request], Binding] | None = None
     matches: Callable[[Head], bool] | None = None

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lamina_traces import formats
-from lamina_traces.errors import DataError, UnknownFormat, UsageError
+from lamina_traces.errors import DataError, UsageError
 from lamina_traces.store import Store
 from tests.formats.reads import read, write
 
@@ -431,8 +431,7 @@ def test_bailian_is_not_taken_for_mooncake(tmp_path: Path) -> None:
     """It has Mooncake's keys, but seconds, 16-token blocks and unchained hashes."""
     line = '{"chat_id": 1, "parent_chat_id": -1, "timestamp": 0.5, "input_length": 33, "output_length": 2, "type": "text", "turn": 1, "hash_ids": [1, 2, 3]}\n'
     path = write(tmp_path / "b.jsonl", line)
-    with pytest.raises(UnknownFormat):
-        read(path)
+    assert read(path).summary.format == "bailian"
     got = read(
         path,
         mapping="arrival=timestamp:s,input=input_length,output=output_length,turn=turn,prefix_hashes=hash_ids,prefix_block_size='16'",

@@ -1,0 +1,49 @@
+"""Columns and keys that a source may lack: read where they appear, null where they do not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import polars as pl
+
+from .format import Context, Field
+from .redaction import SECRET_PATTERN
+
+_TYPES: dict[str, Any] = {
+    "tokens": pl.Int32,
+    "integer": pl.Int64,
+    "clock": pl.Int64,
+    "instant": pl.Int64,
+    "text": pl.String,
+    "ids": pl.List(pl.UInt64),
+    "flag": pl.Boolean,
+}
+
+
+def with_absent(frame: pl.DataFrame, fields: Sequence[Field]) -> pl.DataFrame:
+    """A typed block with a null column for each field that its source does not have."""
+    have = set(frame.columns)
+    return frame.with_columns(
+        pl.lit(None, _TYPES.get(f.cell, pl.Float64)).alias(f.name)
+        for f in fields
+        if f.name not in have
+    )
+
+
+def every_key(value: Any, _context: Context) -> Iterator[Mapping[str, Any]]:
+    """An object a line as it is, so that keys count that only later lines have."""
+    if not isinstance(value, dict):
+        raise ValueError("not a JSON object")
+    yield value
+
+
+def without_addresses(frame: pl.DataFrame, names: Sequence[str], context: Context) -> pl.DataFrame:
+    """Identifiers that are mail or network addresses, or keys, are left out."""
+    out = frame
+    for name in names:
+        bad = frame[name].str.contains(SECRET_PATTERN).fill_null(False)
+        if bad.any():
+            context.dropped.add(name)
+            out = out.with_columns(frame[name].set(bad, None))
+    return out
