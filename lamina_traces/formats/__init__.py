@@ -11,7 +11,22 @@ from pathlib import Path
 
 import polars as pl
 
-from . import azure, burstgpt, columns, huawei_cold_start, lamina, mooncake, nvidia_smi
+from . import (
+    acme_power,
+    azure,
+    burstgpt,
+    cdf_curves,
+    codecarbon,
+    columns,
+    huawei_cold_start,
+    lamina,
+    mooncake,
+    nvidia_dmon,
+    nvidia_smi,
+    operating_points,
+    ptdaemon,
+    zeus,
+)
 from .detection import head_of, read_head, recognised
 from .exporting import ExportSummary, Target
 from .exporting import export as _export
@@ -23,8 +38,23 @@ from .reading import open_reading as _open_reading
 from .summary import Block, Input, Preview, Summary
 
 FORMATS: dict[str, Format] = {
-    m.FORMAT.name: m.FORMAT
-    for m in (burstgpt, azure, mooncake, huawei_cold_start, nvidia_smi, lamina, columns)
+    f.name: f
+    for f in (
+        burstgpt.FORMAT,
+        azure.FORMAT,
+        mooncake.FORMAT,
+        huawei_cold_start.FORMAT,
+        nvidia_smi.FORMAT,
+        nvidia_dmon.FORMAT,
+        *ptdaemon.FORMATS,
+        *zeus.FORMATS,
+        codecarbon.FORMAT,
+        *acme_power.FORMATS,
+        *operating_points.FORMATS,
+        *cdf_curves.FORMATS,
+        lamina.FORMAT,
+        columns.FORMAT,
+    )
 }
 """formats by name, in the order in which catalogues list them."""
 TARGETS: dict[str, Target] = {m.TARGET.name: m.TARGET for m in (mooncake, burstgpt, azure)}

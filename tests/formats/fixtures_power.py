@@ -1,0 +1,112 @@
+"""Small invented sources of every power format, true to their layouts.
+
+``PATHS`` names the file of a source whose path says what it holds; the others may have any name.
+"""
+
+from __future__ import annotations
+
+FIXTURES: dict[str, bytes] = {
+    "nvidia_smi": b"""\
+timestamp, index, uuid, name, power.draw [W], power.draw.average [W], power.draw.instant [W], power.limit [W], enforced.power.limit [W], clocks.current.sm [MHz], clocks.current.memory [MHz], utilization.gpu [%], utilization.memory [%], memory.used [MiB], temperature.gpu, fan.speed [%], pstate
+2026/03/04 10:00:00.250, 0, GPU-11111111-2222-3333-4444-555555555555, NVIDIA H100 80GB HBM3, 300.10, 300.10, 310.20, 700.00, 650.00, 1410, 2619, 57, 31, 100, 40, [N/A], P0
+2026/03/04 10:00:00.251, 1, GPU-66666666-7777-8888-9999-000000000000, NVIDIA H100 80GB HBM3, 71.50, 71.50, [N/A], 700.00, 650.00, 345, 2619, 0, 0, 0, 35, [N/A], P8
+""",
+    "nvidia_dmon": b"""\
+#Date        Time         gpu    pwr  gtemp  mtemp     sm    mem    enc    dec   mclk   pclk     fb   bar1
+#YYYYMMDD    HH:MM:SS     Idx      W      C      C      %      %      %      %    MHz    MHz     MB     MB
+ 20260304    10:00:00       0    310     40     43     57     31      0      0   2619   1410    100      1
+ 20260304    10:00:00       1      -     35      -      0      0      0      0   2619    345      0      1
+ 20260304    10:00:01       0    412     41     44     99     40      0      0   2619   1395    100      1
+""",
+    "ptdaemon": b"""\
+Time,03-04-2021 10:00:00.100,Watts,500.000000,Volts,-1.000000,Amps,-1.000000,PF,-1.000000,Mark,run_testing,Ch1,Watts,300.000000,Volts,206.130000,Amps,1.714300,PF,0.968400,Ch2,Watts,200.000000,Volts,206.280000,Amps,1.360200,PF,0.957800
+Time,03-04-2021 10:00:01.100,Watts,600.500000,Volts,-1.000000,Amps,-1.000000,PF,-1.000000,Mark,run_testing,Ch1,Watts,350.500000,Volts,206.130000,Amps,1.714300,PF,0.968400,Ch2,Watts,250.000000,Volts,206.280000,Amps,1.360200,PF,0.957800
+Time,03-04-2021 10:00:02.100,Watts,-1.000000,Volts,-1.000000,Amps,-1.000000,PF,-1.000000,Mark,run_testing,Ch1,Watts,-1.000000,Volts,-1.000000,Amps,-1.000000,PF,-1.000000,Ch2,Watts,-1.000000,Volts,-1.000000,Amps,-1.000000,PF,-1.000000
+Time,03-04-2021 10:00:03.100,Watts,700.000000,Volts,-1.000000,Amps,-1.000000,PF,-1.000000,Mark,run_testing,Ch1,Watts,400.000000,Volts,206.130000,Amps,1.714300,PF,0.968400,Ch2,Watts,300.000000,Volts,206.280000,Amps,1.360200,PF,0.957800
+""",
+    "mlperf_detail": b"""\
+:::MLLOG {"key": "effective_scenario", "value": "Server", "time_ms": 0.02, "namespace": "mlperf::logging", "event_type": "POINT_IN_TIME", "metadata": {"is_error": false, "file": "settings.cc", "line_no": 1}}
+:::MLLOG {"key": "effective_target_qps", "value": 17500, "time_ms": 0.02, "namespace": "mlperf::logging", "event_type": "POINT_IN_TIME", "metadata": {}}
+:::MLLOG {"key": "power_begin", "value": "03-04-2021 10:00:00.100", "time_ms": 6.0, "namespace": "mlperf::logging", "event_type": "POINT_IN_TIME", "metadata": {}}
+:::MLLOG {"key": "power_end", "value": "03-04-2021 10:00:03.600", "time_ms": 6.0, "namespace": "mlperf::logging", "event_type": "POINT_IN_TIME", "metadata": {}}
+:::MLLOG {"key": "result_completed_samples_per_sec", "value": 17497.7, "time_ms": 6.0, "namespace": "mlperf::logging", "event_type": "POINT_IN_TIME", "metadata": {}}
+""",
+    "zeus_log": b"""\
+start_time,window_name,elapsed_time,gpu0_energy,gpu1_energy
+13586410.284991832,warm up,8.0,1000.0,1080.0
+13586420.690541402,epoch,4.5,900.0,
+""",
+    "zeus_sweep": b"""\
+dataset,network,batch_size,optimizer,power_limit,time_per_epoch,average_power
+cifar100,shufflenetv2,1024,adam,100,12.5,88.0
+cifar100,shufflenetv2,1024,adam,250,10.0,160.0
+""",
+    "codecarbon": b"""\
+timestamp,project_name,run_id,duration,emissions,emissions_rate,cpu_power,gpu_power,ram_power,cpu_energy,gpu_energy,ram_energy,energy_consumed,country_name,country_iso_code,region,os,python_version,cpu_count,cpu_model,gpu_count,gpu_model,longitude,latitude,ram_total_size,on_cloud,pue
+2026-03-04T10:00:10,train,run-1,10.0,0.002,0.0002,40.0,100.0,3.0,0.001,0.002,0.0005,0.0035,France,FRA,bretagne,Linux,3.11,8,CPU X,1,GPU Y,2.792,48.399,8.0,N,1.0
+2026-03-04T10:00:30,train,run-1,30.0,0.005,0.0002,42.0,110.0,3.0,0.004,0.005,0.0010,0.0100,France,FRA,bretagne,Linux,3.11,8,CPU X,1,GPU Y,2.792,48.399,8.0,N,1.0
+2026-03-04T10:01:00,train,,20.0,0.001,0.0002,,110.0,3.0,,0.001,0.0010,,France,FRA,bretagne,Linux,3.11,8,CPU X,1,GPU Y,2.792,48.399,8.0,N,1.0
+""",
+    "acme_ipmi": b"""\
+Time,node,Sys_Total_Power,CPU_Power,Memory_Power,PSU1_PIN,PSU2_PIN,PSU_IN_SUM
+2023-07-01 08:00:00+08:00,10.140.7.7,2520.0,400.0,60.0,1300.0,1300.0,2600.0
+2023-07-01 08:05:00+08:00,10.140.7.7,1512.0,300.0,,800.0,800.0,1600.0
+""",
+    "dcgm_wide": b"""\
+Time,10.140.7.7-0,10.140.7.7-1,10.140.8.8-0
+2023-07-01 08:00:00+08:00,96.5,395.0,
+2023-07-01 08:00:15+08:00,97.0,401.2,60.1
+""",
+    "dcgm_wide_metrics": b"""\
+Time,10.140.7.7,10.140.8.8
+2023-07-01 08:00:00+08:00,8.101,NaN
+2023-07-01 08:00:15+08:00,8.034,0.437
+""",
+    "mlenergy": b"""\
+{"model_id": "org/model-8b", "task": "gpqa", "architecture": "Dense", "total_params_billions": 8.0, "weight_precision": "bfloat16",
+ "configurations": [
+  {"avg_batch_size": 15.9, "avg_output_len": 200.0, "avg_power_watts": 500.0, "energy_per_request_joules": 100.0,
+   "energy_per_token_joules": 0.5, "gpu_model": "H100", "max_num_batched_tokens": null, "max_num_seqs": 16,
+   "median_itl_ms": 8.0, "num_gpus": 2, "output_length_distribution": {"bins": [1.0, 2.0], "counts": [3]},
+   "output_throughput_tokens_per_sec": 1000.0, "p90_itl_ms": 9.0, "p95_itl_ms": 9.5, "p99_itl_ms": 12.0,
+   "parallelization": {"data_parallel": 1, "expert_parallel": 1, "notes": "", "tensor_parallel": 2}},
+  {"avg_batch_size": 60.0, "avg_output_len": 200.0, "avg_power_watts": 600.0, "energy_per_request_joules": 40.0,
+   "energy_per_token_joules": 0.2, "gpu_model": "H100", "max_num_seqs": 64, "median_itl_ms": 10.0, "num_gpus": 2,
+   "output_throughput_tokens_per_sec": 3000.0, "parallelization": {"tensor_parallel": 2}}]}
+""",
+    "mlenergy_csv": b"""\
+model_id,task,weight_precision,gpu_model,num_gpus,tensor_parallel,max_num_seqs,avg_batch_size,avg_output_len,avg_power_watts,energy_per_token_joules,energy_per_request_joules,output_throughput_tokens_per_sec,median_itl_ms
+org/model-8b,gpqa,bfloat16,H100,2,2,16,15.9,200.0,500.0,0.5,100.0,1000.0,8.0
+org/model-8b,gpqa,bfloat16,H100,2,2,64,60.0,200.0,600.0,0.2,40.0,3000.0,10.0
+""",
+    "splitwise_perf": b"""\
+model,hardware,prompt_size,batch_size,token_size,peak_power,average_power,prompt_time,token_time,e2e_time,tensor_parallel
+llama2-70b,a100-80gb,512,1,128,1.0000125,0.73599375,196.25,54.875,7168.75,2
+llama2-70b,h100-80gb,512,1,128,0,0,90.5,30.25,3932.25,2
+""",
+    "cdf_figures": b"""\
+figure,metric,label,x,cdf
+10a,cold_start_time_s by region,R1,0.010093,0.0032
+10a,cold_start_time_s by region,R1,0.041714,0.0037
+""",
+    "cdf_curve": b"gpu_power_w,cdf_pct\n15.4,0.0\n58.2,0.1\n600,100\n",
+}
+PATHS: dict[str, str] = {
+    "ptdaemon": "run_1/spl.txt",
+    "mlperf_detail": "run_1/mlperf_log_detail.txt",
+    "dcgm_wide": "seren/POWER_USAGE.csv",
+    "dcgm_wide_metrics": "seren/NODE_CPU_UTILIZATION.csv",
+    "zeus_sweep": "summary_power_v100.csv",
+    "cdf_curve": "gpu_power_seren_cdf.csv",
+}
+SECRETS: dict[str, bytes] = {
+    "codecarbon": FIXTURES["codecarbon"]
+    .replace(b"Linux", b"sk-abcdefgh12345 PLANTED-SECRET")
+    .replace(b"2.792", b"PLANTED-SECRET"),
+    "mlenergy": FIXTURES["mlenergy"].replace(
+        b'"notes": ""', b'"notes": "PLANTED-SECRET", "prompt": "PLANTED-SECRET"'
+    ),
+    "mlperf_detail": FIXTURES["mlperf_detail"].replace(
+        b"settings.cc", b"/home/PLANTED-SECRET/settings.cc"
+    ),
+}
