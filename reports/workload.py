@@ -119,7 +119,7 @@ def tiles(profile: Profile) -> list[Tile]:
     if isinstance(f, Failures):
         out.append(Tile("failed", percent(f.rate, 2), f"{f.failed:,} of {f.requests:,}"))
     if isinstance(c, ColdStarts):
-        total = c.components["total"]
+        total = c.components[c.main]
         out.append(
             Tile(
                 "median cold start",

@@ -192,6 +192,7 @@ def _wide(name: str, title: str, table: str, power: bool) -> Format:
         bind=_bind_wide,
         matches=lambda head: _is_wide(head) and (_metric(head.path) == POWER) == power,
         family="acme_wide",
+        rank=0 if power else 1,
     )
 
 

@@ -9,21 +9,20 @@ table; its pool name includes the limits.
 
 from __future__ import annotations
 
-import re
-
 import polars as pl
 
 from .format import Context, Field, Format
+from .huawei_runtime import region_of, with_functions
 
-_REGION = re.compile(r"(?:^|[/\\])(R[1-5])(?=[/\\])")
-_POD = r"^((pool\d+)-(\d+)-(\d+))-\d+$"
+POD = r"^((pool\d+)-(\d+)-(\d+))-\d+$"
+"""name of the pool with its limits, pool, millicores and MB in a pod's id."""
 _PARTS = ("podAllocationCost", "deployCodeCost", "deployDependencyCost", "schedulingCost")
 
 
 def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
-    pod = pl.col("podID").str.extract_groups(_POD).struct
+    pod = pl.col("podID").str.extract_groups(POD).struct
     function = pl.format("{}---{}---{}", "funcName", "userID", pod.field("1"))
-    region = _REGION.search(context.path)
+    region = region_of(context.path)
     out = [
         pl.col("time").alias("arrival_ns"),
         pl.col("requestID").alias("request_id"),
@@ -45,8 +44,8 @@ def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
         ),
     ]
     if region is not None:
-        out.append(pl.lit(region[1]).alias("region"))
-    return frame.select(out)
+        out.append(pl.lit(region).alias("region"))
+    return with_functions(frame.select(out), context)
 
 
 FORMAT = Format(
@@ -75,6 +74,8 @@ FORMAT = Format(
     quirks=(
         "the region is a folder R1 to R5 of the path, never a column",
         "costs are seconds; a dependency cost of 0 means that the function has no layers",
+        "read with the table of functions, cold starts of R2 get their runtime and trigger",
         "day is not kept: it is the whole days of time",
     ),
+    family="huawei_2025",
 )
