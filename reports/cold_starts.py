@@ -42,7 +42,8 @@ def section(c: ColdStarts, id_: str, subtitle: str) -> Section:
     )
     total = c.components[c.main]
     if total.families:
-        blocks.append(laws("Laws of the whole cold start, in seconds", total.families))
+        what = "the whole cold start" if c.main == "total" else f"the {c.main.replace('_', ' ')}"
+        blocks.append(laws(f"Laws of {what}, in seconds", total.families))
     blocks.append(Table(columns, rows, "l" + "r" * 8, "Time by step", notes, wide=True))
     return Section(id_, "Cold starts", (), tuple(blocks), subtitle)
 
