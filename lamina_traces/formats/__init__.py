@@ -34,7 +34,10 @@ from . import (
     nvidia_smi,
     openwhisk,
     operating_points,
+    pai,
+    philly,
     ptdaemon,
+    slurm_jobs,
     zeus,
 )
 from .detection import head_of, read_head, recognised
@@ -72,6 +75,9 @@ FORMATS: dict[str, Format] = {
         *acme_power.FORMATS,
         *operating_points.FORMATS,
         *cdf_curves.FORMATS,
+        *philly.FORMATS,
+        *slurm_jobs.FORMATS,
+        *pai.FORMATS,
         lamina.FORMAT,
         columns.FORMAT,
     )

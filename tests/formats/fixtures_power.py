@@ -110,3 +110,39 @@ SECRETS: dict[str, bytes] = {
         b"settings.cc", b"/home/PLANTED-SECRET/settings.cc"
     ),
 }
+
+JOBS: dict[str, bytes] = {
+    "philly": b"""\
+[{"status": "Pass", "vc": "ee9e8c", "jobid": "application_1_1", "user": "u1", "submitted_time": "2017-10-07 01:11:39",
+  "attempts": [
+   {"start_time": "2017-10-07 01:12:09", "end_time": "2017-10-07 01:13:23", "detail": [{"ip": "m47", "gpus": ["gpu0", "gpu1"]}]},
+   {"start_time": "2017-10-07 01:13:30", "end_time": "2017-10-07 03:13:30", "detail": [{"ip": "m41", "gpus": ["gpu0", "gpu1"]}, {"ip": "m42", "gpus": ["gpu0"]}]}]},
+ {"status": "Failed", "vc": "ee9e8c", "jobid": "application_1_2", "user": "u2", "submitted_time": "2017-10-07 02:00:00",
+  "attempts": [{"start_time": "2017-10-07 02:00:10", "end_time": "2017-10-07 02:01:10", "detail": [{"ip": "m47", "gpus": ["gpu3"]}]}]},
+ {"status": "Killed", "vc": "ee9e8c", "jobid": "application_1_3", "user": "u2", "submitted_time": "2017-10-07 02:30:00", "attempts": []},
+ {"status": "Killed", "vc": "ee9e8c", "jobid": "application_1_4", "user": "u2", "submitted_time": "None",
+  "attempts": [{"start_time": "2017-10-07 02:40:00", "end_time": "None", "detail": []}]}]
+""",
+    "philly_csv": b"timestamp,duration,num_gpus,gpu_time,cluster\n2017-10-09 06:13:03,2951.0,1,2951.0,6214e9\n2017-09-29 07:58:32,10.5,2,21.0,6c71a0\n",
+    "acme_jobs": b"""\
+job_id,user,node_num,gpu_num,cpu_num,mem_per_pod_GB,shared_mem_per_pod,type,state,submit_time,start_time,end_time,fail_time,stop_time,duration,queue,gpu_time
+dlc1,uf794,8,64,960,1000,100.0,Other,FAILED,2023-05-17 11:00:58+00:00,2023-05-17 11:01:08+00:00,2023-05-17 11:01:16+00:00,2023-05-17 11:01:15+00:00,,18,10.0,1152.0
+dlc2,uf794,8,64,960,1000,100.0,Other,CANCELLED,2023-05-17 19:28:42+08:00,2023-05-17 19:28:54+08:00,2023-05-17 19:30:04+08:00,,2023-05-17 11:30:04+00:00,70,12.0,5248.0
+dlc3,uf795,1,0,8,,,CPU,RUNNING,2023-05-17 11:30:00+00:00,2023-05-17 11:31:00+00:00,,,,,60,
+dlc4,uf795,1,8,8,,,Other,NODE_FAIL,2023-05-17 11:30:00+00:00,2023-05-17 11:31:00+00:00,2023-05-17 11:41:00+00:00,,,600,60,4800
+""",
+    "helios": b"""\
+job_id,user,vc,gpu_num,cpu_num,node_num,state,submit_time,start_time,end_time,duration,queue
+1425511,uXBbc,vcJkd,1,1,1,COMPLETED,2020-06-09 18:41:01,2020-06-09 18:41:01,2020-06-10 04:55:09,36848,0
+1425512,uVMrF,vchbv,4,16,1,TIMEOUT,2020-06-09 18:41:27,2020-06-09 18:41:37,2020-06-09 18:45:36,239,10
+""",
+    "pai_jobs": b"4b3f04b66a525d2df903eb16,8cb3bec2,58540f191766,Terminated,4550879.0,4551416.0\n4b3f04b66a525d2df903eb17,8cb3bec3,58540f191766,Failed,4550880.0,4551000.0\n4b3f04b66a525d2df903eb17,8cb3bec4,58540f191766,Waiting,4550990.0,\n",
+    "pai_tasks": b"4f057009a5d481acec67b088,tensorflow,2.0,Terminated,1739162.0,1739200.0,600.0,29.296875,50.0,MISC\n4f057009a5d481acec67b089,ps,1.0,Failed,1739162.0,1739172.0,600.0,29.25,,\n",
+    "pai_jobs_header": b"job_name,inst_id,user,status,start_time,end_time\n",
+}
+JOB_PATHS: dict[str, str] = {"acme_jobs": "trace_kalos.csv", "helios": "Venus/cluster_log.csv"}
+JOB_SECRETS: dict[str, bytes] = {
+    "philly": JOBS["philly"]
+    .replace(b'"ip": "m47"', b'"ip": "PLANTED-SECRET"')
+    .replace(b'"status": "Pass"', b'"status": "Pass", "prompt": "PLANTED-SECRET"'),
+}
