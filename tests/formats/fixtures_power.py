@@ -146,3 +146,58 @@ JOB_SECRETS: dict[str, bytes] = {
     .replace(b'"ip": "m47"', b'"ip": "PLANTED-SECRET"')
     .replace(b'"status": "Pass"', b'"status": "Pass", "prompt": "PLANTED-SECRET"'),
 }
+
+METRICS: dict[str, bytes] = {
+    "openmetrics": b"""\
+# HELP vllm:num_requests_running Number of requests in model execution batches.
+# TYPE vllm:num_requests_running gauge
+vllm:num_requests_running{engine="0",model_name="org/model-8b"} 8.0
+# HELP vllm:time_to_first_token_seconds Histogram of time to first token in seconds.
+# TYPE vllm:time_to_first_token_seconds histogram
+vllm:time_to_first_token_seconds_bucket{engine="0",le="0.001",model_name="org/model-8b"} 0.0
+vllm:time_to_first_token_seconds_bucket{engine="0",le="+Inf",model_name="org/model-8b"} 12.0
+vllm:time_to_first_token_seconds_sum{engine="0",model_name="org/model-8b"} 3.25
+# TYPE vllm:request_success counter
+vllm:request_success_total{engine="0",finished_reason="stop",model_name="org/model-8b"} 1.2e+01
+process_start_time_seconds 1.7e9
+go_gc_duration_seconds{quantile="0.5"} NaN
+""",
+    "dcgm": b"""\
+# HELP DCGM_FI_DEV_SM_CLOCK SM clock frequency (in MHz).
+# TYPE DCGM_FI_DEV_SM_CLOCK gauge
+DCGM_FI_DEV_SM_CLOCK{gpu="0",UUID="GPU-1",device="nvidia0",modelName="NVIDIA H100 80GB HBM3",Hostname="node-1"} 1410 1772618400000
+DCGM_FI_DEV_SM_CLOCK{gpu="1",UUID="GPU-2",device="nvidia1",modelName="NVIDIA H100 80GB HBM3",Hostname="node-1"} 345 1772618400000
+# TYPE DCGM_FI_DEV_POWER_USAGE gauge
+DCGM_FI_DEV_POWER_USAGE{gpu="0",UUID="GPU-1",device="nvidia0",modelName="NVIDIA H100 80GB HBM3",Hostname="node-1"} 310.5 1772618400000
+DCGM_FI_DEV_POWER_USAGE{gpu="1",UUID="GPU-2",device="nvidia1",modelName="NVIDIA H100 80GB HBM3",Hostname="node-1"} 71.5 1772618400000
+# TYPE DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION counter
+DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION{gpu="0",UUID="GPU-1",device="nvidia0",modelName="NVIDIA H100 80GB HBM3",Hostname="node-1"} 9223372036854775794 1772618400000
+DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION{gpu="1",UUID="GPU-2",device="nvidia1",modelName="NVIDIA H100 80GB HBM3",Hostname="node-1"} 123456 1772618400000
+# TYPE DCGM_FI_DEV_GPU_UTIL gauge
+DCGM_FI_DEV_GPU_UTIL{gpu="0",UUID="GPU-1",device="nvidia0",modelName="NVIDIA H100 80GB HBM3",Hostname="node-1"} 57 1772618400000
+# TYPE DCGM_FI_DEV_FB_USED gauge
+DCGM_FI_DEV_FB_USED{gpu="0",UUID="GPU-1",device="nvidia0",modelName="NVIDIA H100 80GB HBM3",Hostname="node-1"} 100 1772618400000
+# TYPE DCGM_FI_PROF_SM_ACTIVE gauge
+DCGM_FI_PROF_SM_ACTIVE{gpu="0",UUID="GPU-1",device="nvidia0",modelName="NVIDIA H100 80GB HBM3",Hostname="node-1"} 0.5 1772618400000
+DCGM_FI_DEV_POWER_USAGE{gpu="0",UUID="GPU-1",device="nvidia0",modelName="NVIDIA H100 80GB HBM3",Hostname="node-1"} 320.5 1772618401000
+""",
+    "prometheus": b"""\
+{"status": "success", "data": {"resultType": "matrix", "result": [
+ {"metric": {"__name__": "vllm:num_requests_running", "instance": "10.1.2.3:8000", "job": "vllm", "model_name": "org/model-8b"},
+  "values": [[1772618400.781, "8"], [1772618415.781, "NaN"]]},
+ {"metric": {"__name__": "vllm:e2e_request_latency_seconds_bucket", "instance": "10.1.2.4:8000", "le": "+Inf"},
+  "values": [[1772618400.781, "12"], [1772618415.781, "+Inf"]]},
+ {"metric": {}, "values": [[1772618400, "0.25"]]}]}}
+""",
+}
+METRIC_SECRETS: dict[str, bytes] = {
+    "openmetrics": METRICS["openmetrics"].replace(b"Number of requests", b"PLANTED-SECRET")
+    + b'x_total{prompt="PLANTED-SECRET",err_msg="PLANTED-SECRET",mail="PLANTED-SECRET",to="PLANTED-SECRET@example.org"} 1 # {trace_id="PLANTED-SECRET"} 0.5\n'
+    + b'x_total{a="PLANTED-SECRET\n',
+    "dcgm": METRICS["dcgm"].replace(
+        b'Hostname="node-1"', b'Hostname="10.9.8.7",err_msg="PLANTED-SECRET"'
+    ),
+    "prometheus": METRICS["prometheus"].replace(
+        b'"job": "vllm"', b'"prompt": "PLANTED-SECRET", "to": "PLANTED-SECRET@example.org"'
+    ),
+}
