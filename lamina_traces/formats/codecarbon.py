@@ -74,7 +74,7 @@ def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
         parts.append(
             width.select(
                 "line",
-                (pl.col("timestamp") - (pl.col("duration") * 1e9).round(0).cast(pl.Int64)).alias("arrival_ns"),
+                (pl.col("timestamp") - (pl.col("duration") * 1e9).round(0).cast(pl.Int64, strict=False)).alias("arrival_ns"),
                 pl.col("project_name").alias("label"),
                 pl.lit(device).alias("device"),
                 pl.col("gpu_model" if name == "gpu_energy" else "cpu_model").alias("device_name")

@@ -13,6 +13,7 @@ import polars as pl
 
 from .format import Context, Field, Format
 from .huawei_runtime import region_of, with_functions
+from .telemetry import completed
 
 POD = r"^((pool\d+)-(\d+)-(\d+))-\d+$"
 """name of the pool with its limits, pool, millicores and MB in a pod's id."""
@@ -20,6 +21,7 @@ _PARTS = ("podAllocationCost", "deployCodeCost", "deployDependencyCost", "schedu
 
 
 def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
+    frame = completed(frame, FIELDS)
     pod = pl.col("podID").str.extract_groups(POD).struct
     function = pl.format("{}---{}---{}", "funcName", "userID", pod.field("1"))
     region = region_of(context.path)
@@ -48,25 +50,27 @@ def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
     return with_functions(frame.select(out), context)
 
 
+FIELDS = (
+    Field("day", "integer", "d", required=False),
+    Field("time", "clock", "s", "arrival_ns"),
+    Field("clusterName", "text", "", "cluster", required=False),
+    Field("funcName", "text", "", "func_id"),
+    Field("userID", "text", "", "owner_id"),
+    Field("requestID", "text", "", "request_id", required=False),
+    Field("totalCost_cold_start", "seconds", "s", "total_s"),
+    Field("podAllocationCost", "seconds", "s", "pod_alloc_s", required=False),
+    Field("deployCodeCost", "seconds", "s", "deploy_code_s", required=False),
+    Field("deployDependencyCost", "seconds", "s", "deploy_dep_s", required=False),
+    Field("schedulingCost", "seconds", "s", "scheduling_s", required=False),
+    Field("podID", "text", "", "pod_id"),
+)
+
 FORMAT = Format(
     name="huawei_cold_start",
     title="Huawei serverless cold starts (2025)",
     table="cold_starts",
     syntax=("csv",),
-    fields=(
-        Field("day", "integer", "d", required=False),
-        Field("time", "clock", "s", "arrival_ns"),
-        Field("clusterName", "text", "", "cluster", required=False),
-        Field("funcName", "text", "", "func_id"),
-        Field("userID", "text", "", "owner_id"),
-        Field("requestID", "text", "", "request_id", required=False),
-        Field("totalCost_cold_start", "seconds", "s", "total_s"),
-        Field("podAllocationCost", "seconds", "s", "pod_alloc_s", required=False),
-        Field("deployCodeCost", "seconds", "s", "deploy_code_s", required=False),
-        Field("deployDependencyCost", "seconds", "s", "deploy_dep_s", required=False),
-        Field("schedulingCost", "seconds", "s", "scheduling_s", required=False),
-        Field("podID", "text", "", "pod_id"),
-    ),
+    fields=FIELDS,
     canonical=_canonical,
     clock="relative",
     source="sir-lab/data-release (CC-BY-4.0), src/demo_cold_start.ipynb; EuroSys 2025, section 3",

@@ -12,6 +12,7 @@ import re
 import polars as pl
 
 from .format import Context, Field, Format
+from .telemetry import completed
 
 REGION = re.compile(r"(?:^|[/\\])(R[1-5])(?=[/\\])")
 """the region in the path of a file of the release."""
@@ -27,6 +28,7 @@ def region_of(path: str) -> str | None:
 
 
 def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
+    frame = completed(frame, FIELDS)
     pool = pl.col("funcID").str.extract_groups(FUNCTION).struct
     triggers = pl.col("triggerType-invocationType").str.strip_chars().str.split(" ")
     out = frame.select(
@@ -74,17 +76,19 @@ def _synchronous() -> pl.Expr:
     )
 
 
+FIELDS = (
+    Field("funcID", "text", "", "func_id"),
+    Field("cpu_request", "integer", "mcore", "cpu_request_mcore", required=False),
+    Field("runtime", "text", "", "runtime", required=False),
+    Field("triggerType-invocationType", "text", "", "triggers", required=False),
+)
+
 FORMAT = Format(
     name="huawei_runtime",
     title="Huawei serverless functions: runtime and triggers (2025)",
     table="functions",
     syntax=("csv",),
-    fields=(
-        Field("funcID", "text", "", "func_id"),
-        Field("cpu_request", "integer", "mcore", "cpu_request_mcore", required=False),
-        Field("runtime", "text", "", "runtime", required=False),
-        Field("triggerType-invocationType", "text", "", "triggers", required=False),
-    ),
+    fields=FIELDS,
     canonical=_canonical,
     clock="none",
     source="sir-lab/data-release (CC-BY-4.0), README_data_release_2025.md",

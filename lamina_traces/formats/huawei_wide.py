@@ -51,6 +51,12 @@ def _metric(path: str, year: str) -> tuple[str, float] | None:
 
 def _bind(fmt: Format, head: Head, request: Request) -> Binding:
     year = "2023" if fmt.name.startswith("huawei_2023") else "2025"
+    if not _is(head, year):
+        raise DataError(
+            f"{fmt.name} needs the columns day, time and one for each function",
+            f"columns here: {', '.join(head.names)[:300]}",
+            path=head.path,
+        )
     found = _metric(head.path, year)
     if found is None:
         raise DataError(

@@ -10,12 +10,13 @@ from __future__ import annotations
 import polars as pl
 
 from .format import Context, Field, Format
-from .telemetry import json_object
+from .telemetry import completed, json_object
 
 _DAY_NS = 86_400 * 10**9
 
 
 def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
+    frame = completed(frame, FIELDS)
     renamed = frame.rename({"AppContainerRequestMemory": "memory_asked_gb"})
     return frame.select(
         pl.col("AppHash").alias("func_id"),
@@ -32,20 +33,22 @@ def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
     )
 
 
+FIELDS = (
+    Field("NamespaceHash", "text", "", "owner_id"),
+    Field("AppHash", "text", "", "func_id"),
+    Field("day", "integer", "d", "arrival_ns"),
+    Field("AppContainerRequestCpu", "number", "vCPU", "cpu_request_mcore", required=False),
+    Field("AppContainerRequestMemory", "number", "GB", required=False),
+    Field("AppContainerConcurrency", "tokens", "", "concurrency", required=False),
+    Field("AppMinScale", "tokens", "", "min_scale", required=False),
+)
+
 FORMAT = Format(
     name="ibm_code_engine",
     title="IBM Code Engine: configurations of applications",
     table="functions",
     syntax=("csv",),
-    fields=(
-        Field("NamespaceHash", "text", "", "owner_id"),
-        Field("AppHash", "text", "", "func_id"),
-        Field("day", "integer", "d", "arrival_ns"),
-        Field("AppContainerRequestCpu", "number", "vCPU", "cpu_request_mcore", required=False),
-        Field("AppContainerRequestMemory", "number", "GB", required=False),
-        Field("AppContainerConcurrency", "tokens", "", "concurrency", required=False),
-        Field("AppMinScale", "tokens", "", "min_scale", required=False),
-    ),
+    fields=FIELDS,
     canonical=_canonical,
     clock="relative",
     source="ubc-cirrus-lab/ibm-cloud-code-engine-traces (MIT), compressed_data/app_configs",

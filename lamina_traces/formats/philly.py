@@ -19,6 +19,7 @@ import polars as pl
 from .cells import parsed
 from .format import Binding, Context, Field, Format, Frames, Head, Request, bind_by_name
 from .job_states import counted_times, seconds_between, state_of, with_incidents
+from .telemetry import completed
 
 _INSTANT = Field("attempt", "instant", "local", required=False, minimum=None)
 _ATTEMPT = pl.List(
@@ -153,6 +154,7 @@ LOG = Format(
 
 
 def _table(frame: pl.DataFrame, _context: Context) -> pl.DataFrame:
+    frame = completed(frame, TABLE_FIELDS)
     return frame.select(
         pl.col("timestamp").alias("arrival_ns"),
         pl.col("cluster").alias("group_id"),
@@ -163,18 +165,20 @@ def _table(frame: pl.DataFrame, _context: Context) -> pl.DataFrame:
     )
 
 
+TABLE_FIELDS = (
+    Field("timestamp", "instant", "local", "arrival_ns", minimum=None),
+    Field("duration", "seconds", "s", "duration_s"),
+    Field("num_gpus", "number", "", "gpus"),
+    Field("gpu_time", "seconds", "s", "gpu_s"),
+    Field("cluster", "text", "", "group_id", required=False),
+)
+
 TABLE = Format(
     name="philly_csv",
     title="Philly jobs (flat table)",
     table="jobs",
     syntax=("csv",),
-    fields=(
-        Field("timestamp", "instant", "local", "arrival_ns", minimum=None),
-        Field("duration", "seconds", "s", "duration_s"),
-        Field("num_gpus", "number", "", "gpus"),
-        Field("gpu_time", "seconds", "s", "gpu_s"),
-        Field("cluster", "text", "", "group_id", required=False),
-    ),
+    fields=TABLE_FIELDS,
     canonical=_table,
     clock="local",
     source="petuum/adaptdl (Apache-2.0), simulator/traces/philly.csv; data: msr-fiddle/philly-traces (CC-BY-4.0)",

@@ -63,8 +63,11 @@ def json_object(frame: pl.DataFrame, names: Iterable[str], context: Context) -> 
 
     Text that looks like a secret is left out, as it is of every extra.
     """
+    there = [n for n in names if n in frame.columns]
+    if not there:
+        return constant(None, frame.height, pl.String).alias("extra")
     out = []
-    for row in frame.select(n for n in names if n in frame.columns).iter_rows(named=True):
+    for row in frame.select(there).iter_rows(named=True):
         kept = {k: v for k, v in row.items() if v is not None}
         if not context.request.keep_text:
             kept = without_private(kept, context.dropped)

@@ -14,6 +14,7 @@ from dataclasses import replace
 
 import polars as pl
 
+from ..errors import DataError
 from .format import Binding, Context, Field, Format, Head, Request, bind_by_name
 from .telemetry import json_object
 
@@ -28,6 +29,12 @@ def _counters(head: Head) -> dict[str, re.Match[str]]:
 
 def _bind(fmt: Format, head: Head, request: Request) -> Binding:
     counters = _counters(head)
+    if not counters:
+        raise DataError(
+            "zeus_log needs a column such as gpu0_energy",
+            f"columns here: {', '.join(head.names)}",
+            path=head.path,
+        )
 
     def canonical(frame: pl.DataFrame, _context: Context) -> pl.DataFrame:
         rows = frame.with_row_index("line")
