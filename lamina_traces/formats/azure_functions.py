@@ -19,6 +19,7 @@ import re
 
 import polars as pl
 
+from ..errors import DataError
 from .cells import divided
 from .format import Binding, Context, Field, Format, Head, Request, bind_by_name
 from .telemetry import completed, noted
@@ -45,6 +46,12 @@ def _minutes(head: Head) -> list[str]:
 
 def _bind_counts(fmt: Format, head: Head, request: Request) -> Binding:
     minutes = _minutes(head)
+    if not minutes:
+        raise DataError(
+            "azure_functions_2019 needs a column a minute, named 1 to 1440",
+            f"columns here: {', '.join(head.names)[:300]}",
+            path=head.path,
+        )
     first, last = min(map(int, minutes)), max(map(int, minutes))
 
     def canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
@@ -53,7 +60,7 @@ def _bind_counts(fmt: Format, head: Head, request: Request) -> Binding:
             context, "observed",
             f"minutes {first} to {last} of a day were observed; a minute without a row held no invocation", "invocations",
         )  # fmt: skip
-        rows = frame.with_row_index("line")
+        rows = completed(frame, fmt.fields).with_row_index("line")
         long = rows.unpivot(
             minutes, index=["line", "HashOwner", "HashApp", "HashFunction", "Trigger"]
         )
@@ -126,7 +133,7 @@ def _stats(
     frame: pl.DataFrame, context: Context, found: dict[str, tuple[str, str]], samples: str
 ) -> pl.DataFrame:
     """One row a statistic. Durations come in seconds already: their cells are read so."""
-    frame = completed(frame, (Field("HashFunction", "text"),))
+    frame = completed(frame, (Field("HashFunction", "text"), Field(samples, "integer")))
     keys = ["line", "HashOwner", "HashApp", "HashFunction", samples]
     there = [n for n in found if n in frame.columns]
     long = frame.with_row_index("line").unpivot(there, index=keys).drop_nulls("value")

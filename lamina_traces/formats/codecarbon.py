@@ -15,7 +15,7 @@ from dataclasses import replace
 import polars as pl
 
 from .format import Binding, Context, Field, Format, Head, Request, bind_by_name
-from .telemetry import completed, constant, json_object, noted
+from .telemetry import bounded, completed, constant, json_object, noted
 
 J_PER_KWH = 3.6e6
 _DOMAINS = {"energy_consumed": ("all", "server"), "cpu_energy": ("cpu", "cpu"), "gpu_energy": ("gpu", "gpu"), "ram_energy": ("dram", "dram")}  # fmt: skip
@@ -88,7 +88,7 @@ def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
                 (extra if whole else nothing).alias("extra"),
             ).filter(pl.col("energy_j").is_not_null() | whole)
         )  # fmt: skip
-    return pl.concat(parts).sort("line", maintain_order=True).drop("line")
+    return bounded(pl.concat(parts).sort("line", maintain_order=True).drop("line"))
 
 
 def _bind(fmt: Format, head: Head, request: Request) -> Binding:

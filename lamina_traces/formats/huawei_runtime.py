@@ -38,7 +38,7 @@ def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
         pool.field("2").alias("pool"),
         pl.col("runtime"),
         triggers.list.eval(pl.element().filter(pl.element() != "")).alias("triggers"),
-        pl.col("cpu_request").cast(pl.Int32).alias("cpu_request_mcore"),
+        pl.col("cpu_request").alias("cpu_request_mcore"),
         pool.field("3").cast(pl.Int32, strict=False).alias("cpu_limit_mcore"),
         pool.field("4").cast(pl.Int32, strict=False).alias("memory_limit_mb"),
     )
@@ -78,7 +78,7 @@ def _synchronous() -> pl.Expr:
 
 FIELDS = (
     Field("funcID", "text", "", "func_id"),
-    Field("cpu_request", "integer", "mcore", "cpu_request_mcore", required=False),
+    Field("cpu_request", "tokens", "mcore", "cpu_request_mcore", required=False),
     Field("runtime", "text", "", "runtime", required=False),
     Field("triggerType-invocationType", "text", "", "triggers", required=False),
 )

@@ -91,7 +91,7 @@ def _bind(fmt: Format, head: Head, request: Request) -> Binding:
                 .alias("labels"),
                 pl.col("value"),
             )
-        whole = (long["value"] >= 0) & (long["value"] == long["value"].round(0))
+        whole = long["value"].is_between(0, 2**53) & (long["value"] == long["value"].round(0))
         if not whole.all():
             noted(
                 context,

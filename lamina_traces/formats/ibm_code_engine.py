@@ -13,6 +13,7 @@ from .format import Context, Field, Format
 from .telemetry import completed, json_object
 
 _DAY_NS = 86_400 * 10**9
+_DAYS = 2**63 // _DAY_NS
 
 
 def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
@@ -22,10 +23,10 @@ def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
         pl.col("AppHash").alias("func_id"),
         pl.col("AppHash").alias("app_id"),
         pl.col("NamespaceHash").alias("owner_id"),
-        (pl.col("day") * _DAY_NS).alias("arrival_ns"),
+        pl.when(pl.col("day") < _DAYS).then(pl.col("day") * _DAY_NS).alias("arrival_ns"),
         (pl.col("AppContainerRequestCpu") * 1000)
         .round(0)
-        .cast(pl.Int32)
+        .cast(pl.Int32, strict=False)
         .alias("cpu_request_mcore"),
         pl.col("AppMinScale").cast(pl.Int32).alias("min_scale"),
         pl.col("AppContainerConcurrency").cast(pl.Int32).alias("concurrency"),

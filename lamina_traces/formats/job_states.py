@@ -6,7 +6,7 @@ import polars as pl
 
 from .cells import divided
 from .format import Context
-from .telemetry import noted
+from .telemetry import bounded, noted
 
 STATES: dict[str, str] = {
     "completed": "completed", "pass": "completed", "terminated": "completed", "succeeded": "completed", "succeed": "completed",
@@ -56,6 +56,7 @@ def with_incidents(
     jobs: pl.DataFrame, failed_at: pl.Series | None = None
 ) -> dict[str, pl.DataFrame]:
     """Jobs, and an incident for each that failed: at ``failed_at`` where that is recorded, else at its end."""
+    jobs = bounded(jobs)
     names = jobs.columns
     nothing = {
         "gpus": pl.Float64,
@@ -81,4 +82,4 @@ def with_incidents(
         (pl.col("gpus") * pl.col("duration_s")).alias("lost_gpu_s"),
         pl.lit(False).alias("censored"),
     )
-    return {"jobs": jobs, "incidents": incidents}
+    return {"jobs": jobs, "incidents": bounded(incidents)}

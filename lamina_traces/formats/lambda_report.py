@@ -65,7 +65,11 @@ def _unfold(value: Any, context: Context) -> Iterator[Mapping[str, Any]]:
 
 def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
     name = PurePath(context.path).name.split(".")[0] or "unknown"
-    spent = ((pl.col("duration") + pl.col("init").fill_null(0)) * 1e9).round(0).cast(pl.Int64)
+    spent = (
+        ((pl.col("duration") + pl.col("init").fill_null(0)) * 1e9)
+        .round(0)
+        .cast(pl.Int64, strict=False)
+    )
     if frame["begun"].null_count() and frame["logged"].count():
         noted(context, "derived-arrival", "no START line carries a stamp: arrival is the stamp of the report less its durations", "arrival_ns")  # fmt: skip
     return frame.select(
@@ -100,7 +104,7 @@ FORMAT = Format(
         Field("duration", "seconds", "ms", "duration_s"),
         Field("init", "seconds", "ms", "init_s", required=False),
         Field("used", "number", "MB", "memory_mb", required=False),
-        Field("memory", "integer", "MB", "memory_limit_mb", required=False),
+        Field("memory", "tokens", "MB", "memory_limit_mb", required=False),
         Field("status", "text", "", "status"),
         Field("error", "text", "", "error_code", required=False),
     ),

@@ -90,6 +90,12 @@ def completed(frame: pl.DataFrame, fields: Iterable[Field]) -> pl.DataFrame:
     )
 
 
+def bounded(frame: pl.DataFrame) -> pl.DataFrame:
+    """With nulls where a product or a quotient of what was recorded is beyond all numbers."""
+    floats = pl.col(pl.Float64)
+    return frame.with_columns(pl.when(floats.is_finite()).then(floats).name.keep())
+
+
 def constant(value: str | float | bool | None, rows: int, dtype: type[pl.DataType]) -> pl.Series:
     """A column of one value."""
     return pl.Series([value], dtype=dtype).new_from_index(0, rows)
