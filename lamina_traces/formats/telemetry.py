@@ -12,7 +12,7 @@ import polars as pl
 
 from ..errors import Notice
 from .format import Context, Field
-from .redaction import looks_private, without_private
+from .redaction import LONGEST_STRING, SECRET_PATTERN, cleaned, is_private, looks_private
 
 _KEY = secrets.token_bytes(32)
 _IPV6 = re.compile(r"\[?(?:[0-9a-f]{0,4}:){3,}[0-9a-f.]*", re.IGNORECASE)
@@ -61,19 +61,40 @@ def label_text(labels: Mapping[str, str]) -> str | None:
 def json_object(frame: pl.DataFrame, names: Iterable[str], context: Context) -> pl.Series:
     """Some columns of a frame as JSON objects without their nulls; null where all are null.
 
-    Text that looks like a secret is left out, as it is of every extra.
+    Names that hold text or secrets are left out, and strings that look like them, as they are of every extra.
     """
-    there = [n for n in names if n in frame.columns]
-    if not there:
+    keep_text = context.request.keep_text
+    parts: list[pl.Series] = []
+    for name in names:
+        if name not in frame.columns:
+            continue
+        if not keep_text and is_private(name):
+            context.dropped.add(name)
+            continue
+        column = frame[name]
+        if column.dtype == pl.String and not keep_text:
+            column = without_secrets(column, context)
+        pair = column.to_frame().select(pl.struct(name).struct.json_encode().alias(name))[name]
+        parts.append(
+            pair.str.slice(1).str.head(-1).set(column.is_null(), None).alias(f"{len(parts)}")
+        )
+    if not parts:
         return constant(None, frame.height, pl.String).alias("extra")
-    out = []
-    for row in frame.select(there).iter_rows(named=True):
-        kept = {k: v for k, v in row.items() if v is not None}
-        if not context.request.keep_text:
-            kept = without_private(kept, context.dropped)
-        text = json.dumps(kept, ensure_ascii=False, separators=(",", ":"))
-        out.append(text if kept else None)
-    return pl.Series("extra", out, dtype=pl.String)
+    joined = pl.DataFrame(parts).select(
+        pl.concat_str(pl.all(), separator=",", ignore_nulls=True).alias("extra")
+    )["extra"]
+    return ("{" + joined + "}").set(joined == "", None).alias("extra")
+
+
+def without_secrets(column: pl.Series, context: Context) -> pl.Series:
+    """A column of strings less those that are text or secrets by their looks."""
+    look = column.str.len_chars() > LONGEST_STRING
+    look = look | column.str.contains(SECRET_PATTERN) | column.str.contains(r"^\s*[\[{]")
+    rows = look.fill_null(False).arg_true()
+    if not len(rows):
+        return column
+    new = [cleaned(t, context.dropped, column.name) for t in column.gather(rows)]
+    return column.scatter(rows, pl.Series(new, dtype=pl.String))
 
 
 _TYPES: dict[str, type[pl.DataType]] = {
