@@ -248,8 +248,8 @@ FORMAT = Format(
     fields=FIELDS,
     canonical=_metrics,
     clock="utc",
-    source="prometheus/docs, exposition formats; prometheus/OpenMetrics 1.0",
-    evidence="documentation",
+    source="prometheus/docs, exposition formats; OpenMetrics 1.0; what prometheus_client 0.26 writes, and its parsers read",
+    evidence="importer's loader",
     quirks=(
         "stamps are ms (Prometheus) or s (OpenMetrics), told apart by size; without them there is no clock",
         "NaN and infinite values are null; le of +Inf is null",
@@ -265,6 +265,7 @@ DCGM_TEXT = replace(
     title="DCGM exporter metrics (DCGM_FI_*)",
     table="power_samples",
     canonical=_dcgm,
+    evidence="documentation",
     source="NVIDIA/dcgm-exporter (Apache-2.0), etc/default-counters.csv; prometheus/docs, exposition formats",
     quirks=(
         "energy is mJ since boot and may start again",
