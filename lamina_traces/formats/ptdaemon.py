@@ -87,7 +87,6 @@ def _samples(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
         constant("server", frame.height, pl.String).alias("device"),
         constant("server", frame.height, pl.String).alias("domain"),
         pl.col("Watts").alias("power_w"),
-        constant(False, frame.height, pl.Boolean).alias("is_average"),
         json_object(frame, ("Volts", "Amps", "PF", "Mark"), context).alias("extra"),
     )
     if not frame["channels"].count():
@@ -103,7 +102,6 @@ def _samples(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
             pl.format("ch{}", "channel").alias("device"),
             pl.lit("psu").alias("domain"),
             pl.col("watts").cast(pl.Float64, strict=False).alias("power_w"),
-            pl.lit(False).alias("is_average"),
             pl.lit(None, pl.String).alias("extra"),
         )
     )

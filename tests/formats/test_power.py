@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from scipy import stats
 
 from lamina_traces import formats
 from lamina_traces.errors import DataError, UnknownFormat
@@ -183,6 +184,9 @@ def test_mlperf_figures(real_data: Path) -> None:
     assert len(w) == 704
     assert w.mean() == pytest.approx(2095.95, abs=5e-3)
     assert np.trapezoid(w, t) == pytest.approx(1_474_921, abs=1)
+    assert w.mean() / w.max() == pytest.approx(0.863, abs=5e-4)
+    assert np.abs(np.diff(w) / np.diff(t)).max() == pytest.approx(1252, abs=0.5)
+    assert _acf1(got) == pytest.approx(0.20, abs=5e-3)
     begin = window["arrival_ns"] / 1e9
     outside = w[(t <= begin) | (t >= begin + window["duration_s"])]
     assert outside.mean() == pytest.approx(867.6, abs=0.05)
@@ -193,7 +197,25 @@ def test_mlperf_figures(real_data: Path) -> None:
     )
     both = server.join(sums, on="arrival_ns")
     assert (both["power_w"] - both["power_w_right"]).abs().max() < 1e-9  # type: ignore[operator]
-    assert run(OFFLINE)["power_windows"]["mean_power_w"][0] == pytest.approx(2289.98, abs=5e-3)
+    offline = run(OFFLINE)
+    assert offline["power_windows"]["mean_power_w"][0] == pytest.approx(2289.98, abs=5e-3)
+    assert _acf1(offline) == pytest.approx(0.84, abs=5e-3)
+    single = read_tables(
+        real_data / MLPERF / "nvidia__agx_xavier_trt_maxq__bert-99__offline/spl.txt"
+    )
+    assert single["power_samples"].schema == samples.schema, "one channel or three: one table"
+
+
+def _acf1(run: Tables) -> float:
+    """Autocorrelation of successive readings in the window, biased, around their mean."""
+    window = run["power_windows"].row(0, named=True)
+    end = window["arrival_ns"] + int(window["duration_s"] * 1e9)
+    inside = pl.col("arrival_ns").is_between(window["arrival_ns"], end, closed="none")
+    watts = (
+        run["power_samples"].filter((pl.col("domain") == "server") & inside)["power_w"].to_numpy()
+    )
+    off = watts - watts.mean()
+    return float((off[1:] * off[:-1]).sum() / (off**2).sum())
 
 
 @pytest.mark.real_data
@@ -297,6 +319,7 @@ def test_codecarbon_figures(real_data: Path) -> None:
         parts = wide["cpu"] + wide["gpu"] + wide["dram"]
         assert (parts - wide["server"]).abs().max() < 1e-9  # type: ignore[operator]
     v2 = read_tables(real_data / "power/codecarbon/emissions_v2.csv")["power_windows"]
+    assert v2.schema == got["power_windows"].schema
     whole = v2.filter(pl.col("domain") == "server")
     assert whole.height == 14
     assert whole["duration_s"].min() > 0  # type: ignore[operator]
@@ -383,7 +406,10 @@ def test_splitwise_figures(real_data: Path) -> None:
     )
     median = dict(ratio.group_by("output_tokens").agg(pl.col("r").median()).iter_rows())
     assert [median[n] for n in (128, 256, 512)] == pytest.approx([1.0] * 3, abs=1e-3)
-    assert median[1024] < 0.6
+    assert 1 / median[1024] == pytest.approx(1.75, abs=0.03)
+    assert 1 / median[8192] == pytest.approx(14, abs=0.1)
+    odd = ratio.filter((pl.col("tensor_parallel") == 2) & (pl.col("batch_size") == 64))
+    assert odd["e2e_s"].to_list() == pytest.approx([160.0] * 5, abs=0.6)
 
 
 def test_ml_energy_document_and_table_agree(tmp_path: Path) -> None:
@@ -411,6 +437,13 @@ def test_ml_energy_figures(real_data: Path) -> None:
     assert (rows["mean_power_w"] / rows["devices"]).median() == pytest.approx(496, abs=0.5)
     least = rows.group_by("model", "workload").agg(pl.col("energy_per_token_j").min())
     by = {(m, w): e for m, w, e in least.iter_rows()}
+    groups = rows.group_by("model", "workload", "devices", "tensor_parallel")
+    falls = [
+        stats.spearmanr(g["batch_size"], g["energy_per_token_j"]).statistic
+        for _, g in groups
+        if g.height > 2
+    ]
+    assert np.median(falls) == -1.0
     assert by["openai/gpt-oss-20b", "gpqa"] == pytest.approx(0.0442, abs=5e-5)
     assert by["meta-llama/Llama-3.1-8B-Instruct", "lm-arena-chat"] == pytest.approx(
         0.0702, abs=5e-5
@@ -425,6 +458,9 @@ def test_curves_of_acme(real_data: Path) -> None:
         return [float(np.interp(s, rows["cdf"], rows["x"])) for s in shares]
 
     assert at("gpu_power_seren_cdf.csv", 0.5, 0.9, 0.99) == pytest.approx([96.5, 395, 437], abs=0.5)
+    rows = read_tables(real_data / "power/acmetrace/gpu_power_seren_cdf.csv")["cdf_points"]
+    assert float(np.trapezoid(rows["x"], rows["cdf"])) == pytest.approx(169, abs=0.6)
+    assert 1 - float(np.interp(400, rows["x"], rows["cdf"])) == pytest.approx(0.080, abs=5e-4)
     assert at("server_power_seren_gpu_node_cdf.csv", 0.05, 0.5, 0.99, 1.0) == pytest.approx(
         [1512, 2520, 5418, 6554], abs=0.5
     )

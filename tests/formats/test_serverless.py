@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from scipy import stats
 
 from lamina_traces import formats
 from lamina_traces.errors import DataError
@@ -198,15 +199,15 @@ def test_azure_statistics(tmp_path: Path) -> None:
         "azure_functions_2019",
     )
     assert got.summary.format == "azure_functions_2019"
-    stats = got["function_stats"]
-    f1 = {(r["metric"], r["stat"]): r for r in stats.filter(func_id="f1").iter_rows(named=True)}
+    table = got["function_stats"]
+    f1 = {(r["metric"], r["stat"]): r for r in table.filter(func_id="f1").iter_rows(named=True)}
     assert f1["duration_s", "mean"]["value"] == 0.071
     assert f1["duration_s", "max"]["value"] == 1.458
     assert f1["duration_30s_mean_s", "p99"]["value"] == 1.265
     assert f1["duration_s", "min"]["samples"] == 288
-    f2 = stats.filter(func_id="f2", metric="duration_s")
+    f2 = table.filter(func_id="f2", metric="duration_s")
     assert f2["stat"].to_list() == ["mean"], "a minimum that is missing is no row"
-    memory = stats.filter(pl.col("func_id").is_null())
+    memory = table.filter(pl.col("func_id").is_null())
     assert memory.filter(stat="p50")["value"].to_list() == [9.75]
     assert set(memory["app_id"]) == {"a1"}
 
@@ -268,6 +269,30 @@ def test_azure_2021_figures(real_data: Path) -> None:
     assert gaps.mean() == pytest.approx(5.41, abs=5e-3)
     assert np.median(gaps) == pytest.approx(0.0287, abs=5e-5)
     assert gaps.std(ddof=1) / gaps.mean() == pytest.approx(2.00, abs=5e-3)
+    shape, _, scale = stats.weibull_min.fit(gaps, floc=0)
+    assert (shape, scale) == pytest.approx((0.2533, 0.4667), rel=5e-4)
+    assert stats.kstest(gaps, stats.weibull_min(shape, 0, scale).cdf).statistic == pytest.approx(
+        0.117, abs=6e-4
+    )
+    assert stats.kstest(gaps, stats.expon(0, gaps.mean()).cdf).statistic == pytest.approx(
+        0.557, abs=6e-4
+    )
+    begins = got["arrival_ns"].to_list()
+    calls = list(zip(begins, ends.to_list(), strict=True))
+    steps = sorted([(t, 1) for t, _ in calls] + [(t, -1) for _, t in calls])
+    assert max(np.cumsum([step for _, step in steps])) == 23
+    for key, cold in (("app_id", [99, 20, 18]), ("func_id", [234, 50, 47])):
+        assert [_cold_starts(got[key].to_list(), calls, t) for t in (60, 600, 1200)] == cold
+
+
+def _cold_starts(keys: list[str], calls: list[tuple[int, int]], keep_alive_s: int) -> int:
+    """Cold starts of one instance a key that is kept for a while after its last end."""
+    until: dict[str, int] = {}
+    cold = 0
+    for key, (begin, end) in zip(keys, calls, strict=True):
+        cold += key not in until or begin > until[key]
+        until[key] = max(until.get(key, 0), end + keep_alive_s * S)
+    return cold
 
 
 # AWS Lambda
@@ -311,6 +336,8 @@ def test_lambda_perf_figures(real_data: Path) -> None:
     assert np.quantile(x, [0.5, 0.9, 0.99]) == pytest.approx([120.9, 312.8, 515.2], abs=0.06)
     logs = np.log(x)
     assert (logs.mean(), logs.std()) == pytest.approx((4.724, 0.857), abs=6e-4)
+    law = stats.lognorm(logs.std(), 0, math.exp(logs.mean()))
+    assert stats.kstest(x, law.cdf).statistic == pytest.approx(0.056, abs=6e-4)
     means = got.with_columns(
         pl.col("extra")
         .str.json_path_match("$.averageColdStartDuration")
