@@ -25,6 +25,7 @@ from .telemetry import constant, json_object, noted
 
 _STAMP = re.compile(r"(\d\d)-(\d\d)-(\d{4}) (\d\d:\d\d:\d\d(?:\.\d{1,9})?)")
 _PREFIX = ":::MLLOG "
+_GENERIC = re.compile(r"run_\d+|performance|accuracy|ranging|testing|power")
 _QUANTITIES = ("Watts", "Volts", "Amps", "PF")
 _KEPT = ("effective_scenario", "effective_test_mode", "result_validity")
 _RATES = ("result_completed_samples_per_sec", "result_samples_per_second")
@@ -78,12 +79,27 @@ def _run(path: str) -> str:
     return str(PurePath(path).parent)
 
 
+def _named(run: str, context: Context) -> str | None:
+    """A run by its folder, without the folders that every run has; ``#2`` and so on for others of its name."""
+    names: dict[str, str | None] = context.state.setdefault("mlperf names", {})
+    if run not in names:
+        parts = [
+            p for p in PurePath(run).parts if p not in (".", "/") and not _GENERIC.fullmatch(p)
+        ]
+        same = [n for n in names.values() if parts and n and n.split("#")[0] == parts[-1]]
+        names[run] = None if not parts else parts[-1] + (f"#{len(same) + 1}" if same else "")
+    return names[run]
+
+
 def _samples(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
     run = context.state.get("mlperf", {}).get(_run(context.path))
     if run is not None and "begin" in run and "end" in run:
         _count(run, frame)
+    name = _named(_run(context.path), context) if context.path else None
+    host = constant(name, frame.height, pl.String)
     total = frame.select(
         pl.col("Time").alias("arrival_ns"),
+        host.alias("host"),
         constant("server", frame.height, pl.String).alias("device"),
         constant("server", frame.height, pl.String).alias("domain"),
         pl.col("Watts").alias("power_w"),
@@ -99,6 +115,7 @@ def _samples(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
         .filter(pl.col("watts").is_not_null())
         .select(
             pl.col("Time").alias("arrival_ns"),
+            pl.lit(name, pl.String).alias("host"),
             pl.format("ch{}", "channel").alias("device"),
             pl.lit("psu").alias("domain"),
             pl.col("watts").cast(pl.Float64, strict=False).alias("power_w"),
@@ -155,7 +172,7 @@ def _rest(context: Context) -> Frames:
         }
         rows.append(
             {
-                "arrival_ns": run["begin"], "label": PurePath(folder).name or None, "device": "server", "domain": "server",
+                "arrival_ns": run["begin"], "label": _named(folder, context), "host": _named(folder, context), "device": "server", "domain": "server",
                 "duration_s": width, "mean_power_w": mean, "peak_power_w": run.get("peak"),
                 "energy_j": None if mean is None else mean * width, "samples": run.get("n", 0),
                 "extra": json.dumps(extra, separators=(",", ":")) if extra else None,
@@ -190,6 +207,7 @@ FORMAT = Format(
     quirks=(
         "dates are MM-DD-YYYY, local time without a zone",
         "-1 means not measured",
+        "host is the folder of the run: several runs can be read together",
         "channels are rows of their own (ch1, ch2…, domain psu); the server's power is their sum",
         "with mlperf_log_detail.txt of the same folder, the official average of the run is a power window",
     ),

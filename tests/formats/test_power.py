@@ -146,9 +146,18 @@ def test_the_official_average_is_strictly_inside_the_window(tmp_path: Path) -> N
     window = got["power_windows"].row(0, named=True)
     assert (window["samples"], window["mean_power_w"]) == (2, (600.5 + 700.0) / 2)
     assert (window["arrival_ns"], window["duration_s"]) == (36_000_100_000_000, 3.5)
-    assert (window["label"], window["peak_power_w"]) == ("run_1", 700.0)
+    assert window["peak_power_w"] == 700.0
     assert window["energy_j"] == pytest.approx(3.5 * 650.25)
     assert json.loads(window["extra"])["samples_per_s"] == "17497.7"
+
+
+def test_runs_that_are_read_together_stay_apart(tmp_path: Path) -> None:
+    paths = [
+        write(tmp_path / f"{n}/bert/Server/performance/run_1/spl.txt", FIXTURES["ptdaemon"])
+        for n in "ab"
+    ]
+    rows = read_tables(paths)["power_samples"].filter(device="server")
+    assert rows["host"].to_list() == ["Server"] * 4 + ["Server#2"] * 4
 
 
 def test_a_detail_log_alone_gives_its_window(tmp_path: Path) -> None:
