@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from ..errors import DataError, Notice, UnknownName, UsageError
+from ..errors import DataError, Notice, UnknownFormat, UnknownName, UsageError
 from ..schema import KINDS, TABLES, Kind
 from .delimited import REJECTS_SCHEMA, Counted, Rejects, read_careful, read_fast
 from .detection import read_head, recognised
@@ -57,6 +57,7 @@ class Reading:
         hashed: bool,
         progress: Callable[[int, int | None], None] | None,
         resume: Resume,
+        passed_over: Sequence[str] = (),
     ) -> None:
         self._sources = sorted(sources, key=lambda s: s.format.rank)
         main = next((s for s in self._sources if s.format.rank >= 0), self._sources[0])
@@ -77,6 +78,7 @@ class Reading:
         self._given = 0
         self._origin: int | None = resume.origin_ns
         self._done = False
+        self._passed_over = passed_over
         self._first_reject: tuple[str, int, str | None, str] | None = None
 
     @property
@@ -226,6 +228,7 @@ class Reading:
         self._rows[name] = first + n
         self._given += n
         planned = set(self._columns.get(name, ())) | (set(out.columns) & set(table.names))
+        out = self._finite(out)
         return out.select(
             pl.col(c).cast(polars_type(table[c]))
             if c in out.columns
@@ -233,6 +236,15 @@ class Reading:
             for c in table.names
             if c in planned
         )
+
+    def _finite(self, out: pl.DataFrame) -> pl.DataFrame:
+        """Values beyond all numbers, which a mapping may come to (1e400 W, 1 / 0), are null, and counted."""
+        for column in out.get_columns():
+            if column.dtype.is_float() and not column.is_finite().all():
+                beyond = (~column.is_finite()).fill_null(False)
+                self._context.tally["not finite"] += int(beyond.sum())
+                out = out.with_columns(column.set(beyond, None))
+        return out
 
     def preview(self, rows: int = 5) -> Preview:
         """Read the first block and say what the rest would become. The reading is used up by it."""
@@ -283,6 +295,16 @@ class Reading:
             notices.append(Notice("dst-gap", f"{many(skipped, 'stamp falls', 'stamps fall')} into an hour that a clock change skips; the offset before it was taken", "arrival_ns"))  # fmt: skip
         if self._request.tz and not naive:
             notices.append(Notice("tz-unused", "--tz had nothing to act on: no stamp is without a zone", "arrival_ns"))  # fmt: skip
+        if self._passed_over:
+            names = ", ".join(Path(p).name for p in self._passed_over[:_NAMED])
+            more = (
+                f" and {len(self._passed_over) - _NAMED:,} more"
+                if len(self._passed_over) > _NAMED
+                else ""
+            )
+            notices.append(Notice("passed-over", f"{many(len(self._passed_over), 'file of the folder was', 'files of the folder were')} passed over, no known format: {names}{more}"))  # fmt: skip
+        if beyond := tally["not finite"]:
+            notices.append(Notice("not-finite", f"{many(beyond, 'value', 'values')} beyond all numbers became null"))  # fmt: skip
         rejected = sum(i.rejected for i in self._inputs)
         if rejected:
             notices.append(Notice("rejected", _rejected_text(rejected, self._reasons)))
@@ -403,6 +425,8 @@ def open_reading(
     if isinstance(paths, (str, Path)):
         paths = [paths]
     listed = [f for p in paths for f in files_of(p)]
+    named = {str(p) for p in paths}
+    passed_over: list[str] = []
     if not listed:
         raise UsageError("no input", "name at least one file, or - for standard input")
     if [str(p) for p in listed].count(STDIN) > 1:
@@ -433,12 +457,20 @@ def open_reading(
             if head.headless:
                 header, skip = b"", 0
             binding = fmt.binds(head, request)
-        except BaseException:
+        except BaseException as e:
             stream.close()
+            if isinstance(e, UnknownFormat) and str(path) not in named and asked is None:
+                passed_over.append(str(path))  # what lies beside traces in a folder
+                continue
             raise
         if not keep:
             stream.close()
         sources.append(_Source(path, fmt, head, header, skip, binding, stream if keep else None))
+    if not sources:
+        raise UnknownFormat(
+            f"none of {many(len(passed_over), 'file')} has a known format, {passed_over[0]} among them",
+            "name one of them to see why",
+        )
     _agree(sources)
     first = sources[0]
     if kind is not None and TABLES[first.binding.table].kind != kind:
@@ -446,7 +478,7 @@ def open_reading(
             f"{first.format.name} is a trace of kind {TABLES[first.binding.table].kind}, not {kind}",
             "leave out --kind",
         )
-    return Reading(sources, request, limits, hashed, progress, resume or Resume())
+    return Reading(sources, request, limits, hashed, progress, resume or Resume(), passed_over)
 
 
 def _family(asked: Format, formats: Mapping[str, Format]) -> dict[str, Format]:

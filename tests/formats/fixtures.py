@@ -1,16 +1,25 @@
-"""One small, format-true source for each format that reads text: what fuzzing and the sweep for secrets start from."""
+"""One small, format-true source for each format that reads text: what fuzzing starts from; and where it must lie
+for formats whose path says something."""
 
 from __future__ import annotations
 
+from tests.formats import fixtures_llm, fixtures_power, fixtures_serverless
 from tests.formats.test_damage import SOURCES
 
-HUAWEI = (
-    "day,time,clusterName,funcName,userID,requestID,totalCost_cold_start,podAllocationCost,"
-    "deployCodeCost,deployDependencyCost,schedulingCost,podID\n"
-    "0,12.5,1,33,7,ab12,1.5,0.5,0.25,0,0.75,pool22-300-128-0000618412\n"
-    "0,13.125,2,34,7,ab12,0.75,0.25,0.25,0.125,0.125,pool3-600-512-0000000001\n"
-)
 FIXTURES: dict[str, bytes] = {
     **{name: text.encode() for name, text in SOURCES.items() if name != "columns"},
-    "huawei_cold_start": HUAWEI.encode(),
+    **fixtures_llm.FIXTURES,
+    **fixtures_serverless.FIXTURES,
+    **fixtures_power.FIXTURES,
+    **fixtures_power.JOBS,
+    **fixtures_power.METRICS,
 }
+PATHS: dict[str, str] = {
+    "servegen": "chunk-7-trace.csv",
+    "servegen_dataset": "chunk-7-dataset.json",
+    **fixtures_serverless.PATHS,
+    **fixtures_power.PATHS,
+    **fixtures_power.JOB_PATHS,
+}
+SIDE = {"ragpulse_parts", "pai_jobs_header", "pai_tasks_header"}
+"""sources that are read beside others and hold no row of their own."""

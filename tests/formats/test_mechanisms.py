@@ -233,3 +233,30 @@ def test_keys_inside_keys_can_be_mapped(tmp_path: Path) -> None:
     assert got["output_tokens"].to_list() == [3, None]
     assert got["arrival_ns"].to_list() == [0, 500_000_000]
     assert got["extra"].to_list() == ['{"tag":"a"}', None]
+
+
+def test_what_lies_beside_traces_in_a_folder_is_passed_over_and_named(tmp_path: Path) -> None:
+    write(tmp_path / "in" / "a.json", json.dumps(DOCUMENT))
+    write(tmp_path / "in" / "meta.json", '{"by": "me"}')
+    frames, _, reading = read([tmp_path / "in"], nested())
+    assert sum(f.height for f in frames["llm_requests"]) == 2
+    said = [n.text for n in reading.finish().notices if n.code == "passed-over"]
+    assert said == ["1 file of the folder was passed over, no known format: meta.json"]
+    with pytest.raises(UnknownFormat):  # a file that was named is never passed over
+        read([tmp_path / "in" / "a.json", tmp_path / "in" / "meta.json"], nested())
+    write(tmp_path / "none" / "meta.json", '{"by": "me"}')
+    with pytest.raises(UnknownFormat, match="none of 1 file"):
+        read([tmp_path / "none"], nested())
+
+
+def test_values_beyond_all_numbers_are_null_and_counted(tmp_path: Path) -> None:
+    def canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
+        return lengths(frame, context).with_columns(
+            (1 / (pl.col("input_tokens") - 3)).alias("e2e_s")
+        )
+
+    frames, _, reading = read(
+        [write(tmp_path / "d.json", json.dumps(DOCUMENT))], nested(canonical=canonical)
+    )
+    assert frames["llm_requests"][0]["e2e_s"].to_list() == [None, 0.5]
+    assert [n.code for n in reading.finish().notices if n.code == "not-finite"] == ["not-finite"]
