@@ -103,6 +103,7 @@ def ingest(
 
     Example: lamina-traces ingest AzureLLMInferenceTrace_code.csv --name azure
     """
+    from lamina_traces.schema import FITTED_TABLES
     from lamina_traces.store import Store
 
     options: dict[str, Any] = {
@@ -140,7 +141,8 @@ def ingest(
         emit_object(trace.manifest.to_dict(), fmt)
     else:
         write(clean(f"{trace.name}: {_size(trace)}; {trace.manifest.summary_line()}") + "\n")
-    say(f"next: lamina-traces fit {reference(trace.name)}")
+    verb = "fit" if trace.main_table in FITTED_TABLES else "show"
+    say(f"next: lamina-traces {verb} {reference(trace.name)}")
 
 
 def _print_preview(p: Preview, fmt: str) -> None:
@@ -245,6 +247,8 @@ def _print_trace(trace: Trace, rows: int, fmt: str) -> None:
 
     m = trace.manifest
     origin = f", origin {m.origin_ns} unix ns" if m.origin_ns is not None else ""
+    if m.origin_local:
+        origin = f", origin {m.origin_local} local time"
     facts = [
         ("trace", clean(trace.name)),
         ("kind", f"{m.kind}, {m.nature}, format {m.format or '–'}"),

@@ -20,12 +20,12 @@ import re
 import polars as pl
 
 from ..errors import DataError
+from ..units import DAY_NS
 from .cells import divided
 from .format import Binding, Context, Field, Format, Head, Request, bind_by_name
 from .telemetry import completed, noted
 
 _DAY = re.compile(r"\.d(\d{2})(?:\.csv|$|\.)")
-_DAY_NS = 86_400 * 10**9
 _MINUTE_NS = 60 * 10**9
 _MINUTE = re.compile(r"[1-9]\d{0,3}")
 _KEYS = (
@@ -37,7 +37,7 @@ _SOURCE = "Azure/AzurePublicDataset (CC-BY-4.0), AzureFunctionsDataset2019.md; v
 
 def _day_ns(path: str) -> int:
     m = _DAY.search(path)
-    return (int(m[1]) - 1) * _DAY_NS if m and int(m[1]) > 0 else 0
+    return (int(m[1]) - 1) * DAY_NS if m and int(m[1]) > 0 else 0
 
 
 def _minutes(head: Head) -> list[str]:

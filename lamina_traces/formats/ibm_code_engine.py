@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import polars as pl
 
+from ..units import DAY_NS
 from .format import Context, Field, Format
 from .telemetry import completed, json_object
 
-_DAY_NS = 86_400 * 10**9
-_DAYS = 2**63 // _DAY_NS
+_DAYS = 2**63 // DAY_NS
 
 
 def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
@@ -23,7 +23,7 @@ def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
         pl.col("AppHash").alias("func_id"),
         pl.col("AppHash").alias("app_id"),
         pl.col("NamespaceHash").alias("owner_id"),
-        pl.when(pl.col("day") < _DAYS).then(pl.col("day") * _DAY_NS).alias("arrival_ns"),
+        pl.when(pl.col("day") < _DAYS).then(pl.col("day") * DAY_NS).alias("arrival_ns"),
         (pl.col("AppContainerRequestCpu") * 1000)
         .round(0)
         .cast(pl.Int32, strict=False)

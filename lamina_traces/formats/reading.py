@@ -12,6 +12,7 @@ import polars as pl
 
 from ..errors import DataError, Notice, UnknownFormat, UnknownName, UsageError
 from ..schema import KINDS, TABLES, Kind
+from ..units import DAY_NS
 from .delimited import REJECTS_SCHEMA, Counted, Rejects, read_careful, read_fast
 from .detection import read_head, recognised
 from .format import ROW_EXTRA, Before, Binding, Context, Format, Frames, Head, Request, polars_type
@@ -20,7 +21,6 @@ from .jsonlines import read_documents, read_json, read_text
 from .parquet import parquet_head, read_parquet
 from .summary import Block, Input, Preview, Summary, many
 
-_DAY_NS = 86_400_000_000_000
 _HOPELESS = 100_000
 """so many rejected lines and not one good row: the file is not what it was taken for."""
 
@@ -276,7 +276,7 @@ class Reading:
             first = frame[time].drop_nulls()
             if len(first):
                 instant = int(first[0])
-                self._origin = instant - instant % _DAY_NS if binding.clock == "local" else instant
+                self._origin = instant - instant % DAY_NS if binding.clock == "local" else instant
 
     def finish(self) -> Summary:
         """The account of the whole reading. Call it after the last block."""
@@ -337,7 +337,7 @@ class Reading:
 
 
 def _date_text(ns: int | None) -> str:
-    day = datetime.date(1970, 1, 1) + datetime.timedelta(days=(ns or 0) // _DAY_NS)
+    day = datetime.date(1970, 1, 1) + datetime.timedelta(days=(ns or 0) // DAY_NS)
     return f"{day.isoformat()}T00:00:00"
 
 

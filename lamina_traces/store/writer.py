@@ -10,6 +10,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -21,6 +22,7 @@ import pyarrow.parquet as pq
 
 from ..errors import DataError, LaminaError, Notice, StoreError, UnknownName
 from ..schema import TABLES, Table
+from ..units import DAY_NS
 from . import engine
 from .clockwork import Clockwork, too_far
 from .generations import Layout, Lock, disk_errors, replace_text, sync_tree
@@ -368,7 +370,11 @@ class TraceWriter:
             Manifest(self.name, self.kind, self.nature, created=created_now()), **fields
         )
         starts = [c.first for _, c in self._tables.values() if c.first is not None]
-        shift = min(starts, default=0) if manifest.origin_ns is not None else 0
+        shift = min(starts, default=0)
+        if (
+            manifest.origin_ns is None
+        ):  # a local clock begins at a midnight, others where the source says
+            shift = min(shift, 0) // DAY_NS * DAY_NS if manifest.origin_local else 0
         notices = list(manifest.notices)
         was_sorted = True
         for name, (writer, clock) in list(self._tables.items()):
@@ -404,6 +410,7 @@ class TraceWriter:
         return replace(
             manifest,
             origin_ns=None if manifest.origin_ns is None else manifest.origin_ns + shift,
+            origin_local=_later(manifest.origin_local, shift),
             arrival_first_ns=None if clock.first is None else clock.first - shift,
             arrival_last_ns=None if clock.last is None else clock.last - shift,
             tick_ns=clock.tick or None,
@@ -428,6 +435,14 @@ def _rewritten(source: TableWriter, table: Table, shift: int, *, sort: bool) -> 
     directory.rename(source.directory)
     target.directory = source.directory
     return target
+
+
+def _later(local: str | None, by_ns: int) -> str | None:
+    """A local time moved by whole days."""
+    if local is None or not by_ns:
+        return local
+    moved = datetime.fromisoformat(local) + timedelta(days=by_ns // DAY_NS)
+    return moved.isoformat()
 
 
 def _columns_of(file: Path, names: list[str]) -> Iterable[pl.DataFrame]:

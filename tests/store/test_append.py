@@ -190,3 +190,15 @@ def test_the_three_lines_of_the_readme(tmp_path: Path) -> None:
     t = Public(tmp_path / "s").ingest(path)
     assert isinstance(t.scan(), pl.LazyFrame)
     assert sum(b.num_rows for b in t.batches()) == 1
+
+
+def test_a_local_clock_begins_at_its_first_midnight(tmp_path: Path) -> None:
+    """Also where the first line is not of the first day."""
+    path = tmp_path / "smi.csv"
+    head = "timestamp, index, power.draw [W]\n"
+    days = ["2026/03/04 10:00:00.000", "2026/03/02 09:00:00.000", "2026/03/05 11:00:00.000"]
+    path.write_text(head + "".join(f"{d}, 0, 100.0 W\n" for d in days))
+    trace = Store(tmp_path / "s").ingest(path, "t")
+    assert trace.manifest.origin_local == "2026-03-02T00:00:00"
+    hours = [t / 3.6e12 for t in trace.scan().collect()["arrival_ns"]]
+    assert hours == [9, 58, 83]
