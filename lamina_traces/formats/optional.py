@@ -41,6 +41,11 @@ def every_field(fmt: Format, head: Head, request: Request) -> Binding:
     return replace(bound, mapping=tuple(m for m in bound.mapping if m[0] in head.names))
 
 
+def next_index(name: str) -> pl.Expr:
+    """A column counted from 0, from 1; null where 32 bits cannot hold it."""
+    return (pl.col(name).cast(pl.Int64) + 1).cast(pl.Int32, strict=False)
+
+
 def without_addresses(frame: pl.DataFrame, names: Sequence[str], context: Context) -> pl.DataFrame:
     """Identifiers that are mail or network addresses, or keys, are left out."""
     out = frame

@@ -182,6 +182,10 @@ def test_blis_zeros_are_nulls(tmp_path: Path) -> None:
     assert got.column("status") == ["ok", "timeout"]
     assert json.loads(got.column("extra")[1])["prefix_group"] == "g"
     assert got.summary.dropped_fields == ("error_message",)
+    odd = FIXTURES["blis_v2"].replace(b",0.4,", b",1e300,").replace(b"s1,1,", b"s1,2147483647,")
+    far = read(write(tmp_path / "odd.csv", odd))
+    assert far.column("reasoning_tokens") == [None, None]  # no share
+    assert far.column("turn") == [1, None]
     names = BLIS_HEADER.replace("prefix_length,", "").replace(",model,deadline_us,server_input_tokens", "").replace(",finish_reason", "")  # fmt: skip
     old = read(
         write(tmp_path / "old.csv", names + "\n0,,,,,0,,true,10,5,10,0,0,0,0.0,0,0,0,0,0,ok,\n")
