@@ -14,7 +14,7 @@ import polars as pl
 from ..errors import Notice
 from .format import Context, Field, Format
 from .links import first_row
-from .optional import every_key
+from .optional import every_field
 
 BLOCK_TOKENS = 16
 _KNOWN = {"chat_id": pl.Int64, "root": pl.Int64, "row": pl.Int64}
@@ -109,7 +109,7 @@ FORMAT = Format(
         Field("hash_ids", "ids", "", "prefix_hashes", required=False),
     ),
     canonical=_canonical,
-    unfold=every_key,
+    bind=every_field,
     matches=lambda head: (
         {"chat_id", "parent_chat_id", "timestamp", "input_length"} <= set(head.names)
     ),

@@ -12,7 +12,7 @@ import polars as pl
 
 from .durations import as_seconds, counted, told
 from .format import Context, Field, Format
-from .optional import with_absent
+from .optional import next_index, with_absent
 
 _STATUS = ("ok", "error", "timeout", "incomplete")
 _ZERO_IS_NULL = {
@@ -36,6 +36,9 @@ def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
     def since(name: str) -> pl.Expr:
         return as_seconds(some(name) - pl.col("arrival_time_us"))
 
+    ratio = pl.when((pl.col("reason_ratio") > 0) & (pl.col("reason_ratio") <= 1)).then(
+        "reason_ratio"
+    )
     status = pl.col("status").str.to_lowercase()
     first, last = since("first_chunk_time_us"), since("last_chunk_time_us")
     more = pl.when(pl.col("output_tokens") > 1).then(pl.col("output_tokens") - 1)
@@ -49,12 +52,12 @@ def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
         pl.col("model"),
         pl.col("model").alias("model_raw"),
         *(pl.when(pl.col(n) != "").then(n).alias(to) for n, to in text.items()),
-        pl.when(pl.col("session_id") != "").then(pl.col("round_index") + 1).alias("turn"),
+        pl.when(pl.col("session_id") != "").then(next_index("round_index")).alias("turn"),
         pl.col("input_tokens"),
         pl.col("output_tokens"),
         *(some(n).alias(to) for n, to in _ZERO_IS_NULL.items()),
         # the ratio is of the output
-        (pl.col("output_tokens") * some("reason_ratio")).round(0).cast(pl.Int32).alias("reasoning_tokens"),
+        (pl.col("output_tokens") * ratio).round(0).cast(pl.Int32).alias("reasoning_tokens"),
         pl.when(status.is_in(_STATUS)).then(status).otherwise(pl.lit("unknown")).alias("status"),
         first.alias("ttft_s"),
         ((last - first) / more).alias("tpot_s"),

@@ -250,7 +250,7 @@ def _say(
     if others:
         notices.append(Notice("other-spans", f"{many(others, 'span records', 'spans record')} no LLM request of its own (agents, tools, transport)"))  # fmt: skip
     if again := int((out["attempts"] > 1).sum()):
-        notices.append(Notice("several-attempts", f"{many(again, 'request has', 'requests have')} several engine spans (retries): the last successful one was taken", "ttft_s"))  # fmt: skip
+        notices.append(Notice("several-attempts", f"{many(again, 'request has', 'requests have')} several engine spans (retries, or prefill and decode apart): the last successful one was taken", "ttft_s"))  # fmt: skip
     if back := int((spans["end"] < spans["start"]).sum()):
         notices.append(Notice("negative-durations", f"{many(back, 'span ends', 'spans end')} before it starts: its stamps were kept, and it has no duration", "e2e_s"))  # fmt: skip
     child = np.flatnonzero(parents >= 0)

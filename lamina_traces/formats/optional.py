@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import polars as pl
 
-from .format import Context, Field
+from .format import Binding, Context, Field, Format, Head, Request, bind_by_name
 from .redaction import SECRET_PATTERN
 
 _TYPES: dict[str, Any] = {
@@ -31,11 +32,18 @@ def with_absent(frame: pl.DataFrame, fields: Sequence[Field]) -> pl.DataFrame:
     )
 
 
-def every_key(value: Any, _context: Context) -> Iterator[Mapping[str, Any]]:
-    """An object a line as it is, so that keys count that only later lines have."""
-    if not isinstance(value, dict):
-        raise ValueError("not a JSON object")
-    yield value
+def every_field(fmt: Format, head: Head, request: Request) -> Binding:
+    """Bind JSON lines by name (a format's ``bind``), so that keys count that only later lines have; the
+    mapping names those seen."""
+    seen = {n.strip().casefold() for n in head.names}
+    unseen = (f.name for f in fmt.fields if not f.required and f.name.casefold() not in seen)
+    bound = bind_by_name(fmt, replace(head, names=(*head.names, *unseen)), request)
+    return replace(bound, mapping=tuple(m for m in bound.mapping if m[0] in head.names))
+
+
+def next_index(name: str) -> pl.Expr:
+    """A column counted from 0, from 1; null where 32 bits cannot hold it."""
+    return (pl.col(name).cast(pl.Int64) + 1).cast(pl.Int32, strict=False)
 
 
 def without_addresses(frame: pl.DataFrame, names: Sequence[str], context: Context) -> pl.DataFrame:

@@ -15,7 +15,7 @@ from ..errors import Notice
 from .cells import divided
 from .durations import counted, told
 from .format import Context, Field, Format
-from .optional import every_key
+from .optional import every_field
 
 _NS = 1e9
 
@@ -86,7 +86,7 @@ FORMAT = Format(
         Field("last_token_ts", "clock", "s", "last_token_ns", required=False),
     ),
     canonical=_canonical,
-    unfold=every_key,
+    bind=every_field,
     rest=_rest,
     clock="utc",
     absolute=True,

@@ -20,7 +20,7 @@ import polars as pl
 from .durations import counted, told
 from .format import Context, Field, Format
 from .links import joined, resolved
-from .optional import with_absent
+from .optional import next_index, with_absent
 
 _MASK = 2**64 - 1
 _KINDS = ("n", "s")
@@ -131,7 +131,7 @@ def _flat(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
         pl.col("model_id").alias("model"),
         pl.col("model_id").alias("model_raw"),
         pl.col("session_id"),
-        (pl.col("turn_index") + 1).alias("turn"),
+        next_index("turn_index").alias("turn"),
         pl.col("think_time_s").alias("delay_after_parent_ns"),
         pl.when(thought).then(pl.lit("think")).alias("delay_kind"),
         pl.col("input_tokens"),

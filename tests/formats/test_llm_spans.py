@@ -281,3 +281,16 @@ def test_older_and_odder_spellings(tmp_path: Path) -> None:
     assert got.column("status") == ["error"]
     assert got.column("session_id") == got.column("user_id") == [None]
     assert got.summary.kept == 2
+
+
+def test_prefill_and_decode_apart_are_one_request(tmp_path: Path) -> None:
+    """Two engine spans that both succeed, under a gateway that counted the output itself."""
+    got = otlp(
+        tmp_path,
+        resource("gw", "router", span("t", "a", "", 0, 2000, **CLIENT)),
+        resource("p", "vllm", span("t", "p", "a", 10, 300, **engine(gen_ai__usage__completion_tokens=1))),
+        resource("d", "vllm", span("t", "d", "a", 310, 1900, **engine(gen_ai__request__id="decode"))),
+    )  # fmt: skip
+    assert got.column("request_id") == ["decode"]
+    assert got.column("output_tokens") == [11]
+    assert codes(got) == ["several-attempts"]

@@ -182,6 +182,10 @@ def test_blis_zeros_are_nulls(tmp_path: Path) -> None:
     assert got.column("status") == ["ok", "timeout"]
     assert json.loads(got.column("extra")[1])["prefix_group"] == "g"
     assert got.summary.dropped_fields == ("error_message",)
+    odd = FIXTURES["blis_v2"].replace(b",0.4,", b",1e300,").replace(b"s1,1,", b"s1,2147483647,")
+    far = read(write(tmp_path / "odd.csv", odd))
+    assert far.column("reasoning_tokens") == [None, None]  # no share
+    assert far.column("turn") == [1, None]
     names = BLIS_HEADER.replace("prefix_length,", "").replace(",model,deadline_us,server_input_tokens", "").replace(",finish_reason", "")  # fmt: skip
     old = read(
         write(tmp_path / "old.csv", names + "\n0,,,,,0,,true,10,5,10,0,0,0,0.0,0,0,0,0,0,ok,\n")
@@ -253,3 +257,21 @@ def test_vidur_by_name_in_any_order(tmp_path: Path) -> None:
     assert got.column("arrival_ns") == [300_000_000]
     lengths = read(write(tmp_path / "l.csv", "num_prefill_tokens,num_decode_tokens\n3,4\n"))
     assert lengths.summary.clock == "none"
+
+
+def test_keys_that_only_later_lines_have(tmp_path: Path) -> None:
+    first = {
+        "chat_id": 1,
+        "parent_chat_id": -1,
+        "timestamp": 1,
+        "input_length": 3,
+        "output_length": 1,
+    }
+    later = [
+        {**first, "chat_id": 2, "hash_ids": [5], "turn": 1, "type": "text", "extra_key": 7}
+    ] * 300
+    got = read(write(tmp_path / "b.jsonl", lines(*[first] * 300, *later)))
+    assert got.summary.format == "bailian"
+    assert got.column("prefix_hashes")[-1] == [5]
+    assert got.column("turn")[0] is None
+    assert got.column("extra")[-1] == '{"extra_key":7}'
