@@ -28,7 +28,7 @@ def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
         "chat_id",
         pl.when(pl.col("parent_chat_id") >= 0).then("parent_chat_id").alias("parent"),
     ).with_columns(pl.int_range(first, first + frame.height, dtype=pl.Int64).alias("row"))
-    known: pl.DataFrame = context.state.get("chats", pl.DataFrame(schema=_KNOWN))
+    known = _known(context)
     rooted = _roots(chats, known)
     new = rooted.select("chat_id", "root", "row").unique(
         "chat_id", keep="last", maintain_order=True
@@ -66,6 +66,22 @@ def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
         pl.col("hash_ids").alias("prefix_hashes"),
         pl.lit("unknown").alias("status"),
     )
+
+
+def _known(context: Context) -> pl.DataFrame:
+    """The chats met so far, those of the trace that is added to included (where its ids are not pseudonyms)."""
+    if "chats" in context.state:
+        found: pl.DataFrame = context.state["chats"]
+        return found
+    if context.before is None:
+        return pl.DataFrame(schema=_KNOWN)
+    rows = context.before.rows(("request_id", "session_id", "row_id"))
+    ids = rows.select(
+        pl.col("request_id").cast(pl.Int64, strict=False).alias("chat_id"),
+        pl.col("session_id").cast(pl.Int64, strict=False).alias("root"),
+        pl.col("row_id").alias("row"),
+    ).drop_nulls()
+    return ids.sort("row").unique("chat_id", keep="last", maintain_order=True)
 
 
 def _roots(chats: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:

@@ -312,7 +312,10 @@ class Reading:
             [*(n for s in self._sources for n in s.binding.dropped), *sorted(self._context.dropped)]
         )
         if dropped:
-            notices.append(Notice("text-dropped", f"text and secrets were left out: {', '.join(dropped)} (--keep-text keeps them)"))  # fmt: skip
+            kept = (
+                "" if any(s.binding.unfold for s in self._sources) else " (--keep-text keeps them)"
+            )
+            notices.append(Notice("text-dropped", f"text and secrets were left out: {', '.join(dropped)}{kept}"))  # fmt: skip
         notices += self._context.state.get("notices", [])
         local = first.clock == "local" and first.absolute and self._origin is not None
         return Summary(

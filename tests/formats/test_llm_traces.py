@@ -13,6 +13,7 @@ from lamina_traces.errors import UnknownFormat
 from lamina_traces.formats.inputs import Limits
 from lamina_traces.formats.servegen import pairs
 from lamina_traces.formats.weka import scoped
+from lamina_traces.store import Store
 from tests.formats.fixtures_llm import BLIS_HEADER, FIXTURES, WEKA, document, lines
 from tests.formats.reads import Whole, read, write
 
@@ -275,3 +276,28 @@ def test_keys_that_only_later_lines_have(tmp_path: Path) -> None:
     assert got.column("prefix_hashes")[-1] == [5]
     assert got.column("turn")[0] is None
     assert got.column("extra")[-1] == '{"extra_key":7}'
+
+
+def test_bailian_chats_go_on_over_the_seam(tmp_path: Path) -> None:
+    def chat(i: int, parent: int, turn: int) -> str:
+        row = {
+            "chat_id": i,
+            "parent_chat_id": parent,
+            "timestamp": float(i),
+            "input_length": 20,
+            "output_length": 2,
+            "type": "text",
+            "turn": turn,
+            "hash_ids": [1, 2],
+        }
+        return json.dumps(row) + "\n"
+
+    one = write(tmp_path / "1", chat(1, -1, 1) + chat(2, 1, 2))
+    two = write(tmp_path / "2", chat(3, 2, 3) + chat(4, -1, 1))
+    store = Store(tmp_path / "s")
+    whole = store.ingest([one, two], "whole").scan().collect()
+    store.ingest(one, "parts")
+    parts = store.ingest(two, "parts", append=True).scan().collect()
+    assert parts.equals(whole)
+    assert parts["session_id"].to_list() == ["1", "1", "1", "4"]
+    assert parts["depends_on"].to_list() == [[], [0], [1], []]
