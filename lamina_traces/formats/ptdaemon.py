@@ -26,6 +26,7 @@ from .telemetry import constant, json_object, noted
 _STAMP = re.compile(r"(\d\d)-(\d\d)-(\d{4}) (\d\d:\d\d:\d\d(?:\.\d{1,9})?)")
 _PREFIX = ":::MLLOG "
 _GENERIC = re.compile(r"run_\d+|performance|accuracy|ranging|testing|power")
+_SCENARIOS = ("Offline", "Server", "SingleStream", "MultiStream")
 _QUANTITIES = ("Watts", "Volts", "Amps", "PF")
 _KEPT = ("effective_scenario", "effective_test_mode", "result_validity")
 _RATES = ("result_completed_samples_per_sec", "result_samples_per_second")
@@ -86,8 +87,11 @@ def _named(run: str, context: Context) -> str | None:
         parts = [
             p for p in PurePath(run).parts if p not in (".", "/") and not _GENERIC.fullmatch(p)
         ]
-        same = [n for n in names.values() if parts and n and n.split("#")[0] == parts[-1]]
-        names[run] = None if not parts else parts[-1] + (f"#{len(same) + 1}" if same else "")
+        # SYSTEM/MODEL/SCENARIO in the tree of a submission
+        deep = bool(parts) and parts[-1] in _SCENARIOS
+        name = "/".join(parts[-3:] if deep else parts[-1:])
+        same = [n for n in names.values() if n and n.split("#")[0] == name]
+        names[run] = None if not name else f"{name}#{len(same) + 1}" if same else name
     return names[run]
 
 

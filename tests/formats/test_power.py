@@ -157,7 +157,7 @@ def test_runs_that_are_read_together_stay_apart(tmp_path: Path) -> None:
         for n in "ab"
     ]
     rows = read_tables(paths)["power_samples"].filter(device="server")
-    assert rows["host"].to_list() == ["Server"] * 4 + ["Server#2"] * 4
+    assert rows["host"].to_list() == ["a/bert/Server"] * 4 + ["b/bert/Server"] * 4
 
 
 def test_a_detail_log_alone_gives_its_window(tmp_path: Path) -> None:
