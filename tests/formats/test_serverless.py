@@ -219,6 +219,19 @@ def test_lambda_perf_figures(real_data: Path) -> None:
     assert days["cold_starts"].height == days.summary.kept
 
 
+def test_cold_starts_without_a_total_are_fitted_by_what_they_record(tmp_path: Path) -> None:
+    from lamina_traces.characterization import characterize
+    from lamina_traces.profile import Profile
+
+    for name, part in (("lambda_perf", "init"), ("gentd26_loads", "model_load")):
+        trace = Store(tmp_path / name).ingest(placed(tmp_path, name), "t")
+        profile = characterize(trace)
+        found = profile.aspect("cold_starts", "cold_starts")
+        assert found.main == part
+        again = Profile.from_dict(json.loads(json.dumps(profile.to_dict())))
+        assert again.aspect("cold_starts", "cold_starts").main == part
+
+
 @pytest.mark.real_data
 def test_init_only_cold_starts_can_be_fitted(real_data: Path, tmp_path: Path) -> None:
     from lamina_traces.characterization import characterize
