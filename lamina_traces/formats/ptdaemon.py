@@ -12,6 +12,7 @@ official average times its width.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -48,6 +49,16 @@ def _measured(cell: str) -> str | None:
         return text  # its cell says what is wrong with it
 
 
+def _channel(cell: str) -> str | None:
+    """The power of a channel as text. Raises ValueError where it is no power."""
+    text = _measured(cell)
+    if text is not None and not (
+        re.fullmatch(r"[\d.]+(?:[eE][+-]?\d+)?", text) and math.isfinite(float(text))
+    ):
+        raise ValueError("a channel whose Watts are no number")
+    return text
+
+
 def _spl(value: Any, _context: Context) -> Iterator[Mapping[str, Any]]:
     cells = value.split(",")
     if cells[0].strip() != "Time":
@@ -65,7 +76,7 @@ def _spl(value: Any, _context: Context) -> Iterator[Mapping[str, Any]]:
             continue
         cell = cells[i + 1] if i + 1 < len(cells) else ""
         if channels and name == "Watts":
-            channels[-1] = _measured(cell)
+            channels[-1] = _channel(cell)
         elif not channels and name in _QUANTITIES:
             row[name] = _measured(cell)
         elif not channels and name == "Mark":

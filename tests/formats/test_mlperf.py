@@ -61,10 +61,10 @@ def test_a_detail_log_alone_gives_its_window(tmp_path: Path) -> None:
 def test_ptdaemon_bad_lines(tmp_path: Path) -> None:
     data = (
         FIXTURES["ptdaemon"]
-        + b"Time,2021-03-04 10:00:04.1,Watts,5\nTime,03-04-2021 10:00:05.1,Watts,x,Volts,1\nnoise\n"
+        + b"Time,2021-03-04 10:00:04.1,Watts,5\nTime,03-04-2021 10:00:05.1,Watts,x,Volts,1\nTime,03-04-2021 10:00:06.1,Watts,5,Ch1,Watts,1e999\nnoise\n"
     )
     got = read_tables(placed(tmp_path, "ptdaemon", data))
-    assert got.rejects["line"].to_list() == [5, 6]
+    assert got.rejects["line"].to_list() == [5, 6, 7]
     assert got.summary.other == 1
 
 
