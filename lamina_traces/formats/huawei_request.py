@@ -50,7 +50,8 @@ def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
         pl.col("totalCost_frontend").alias("e2e_s"),
         pl.col("cpu_usage").alias("cpu_cores"),
         pl.col("memory_usage").alias("memory_mb"),
-        pl.col("requestBodySize").alias("request_bytes"),
+        # written 2.0: a whole number
+        pl.col("requestBodySize").cast(pl.Int64, strict=False).alias("request_bytes"),
         pl.lit("unknown").alias("status"),
         pl.struct(*_COSTS, pl.col("time_frontend").alias("time_frontend_ns"))
         .struct.json_encode()
@@ -72,7 +73,7 @@ FIELDS = (
     Field("totalCost_frontend", "seconds", "s", "e2e_s", required=False),
     Field("cpu_usage", "number", "cores", "cpu_cores", required=False),
     Field("memory_usage", "number", "MB", "memory_mb", required=False),
-    Field("requestBodySize", "integer", "B", "request_bytes", required=False),
+    Field("requestBodySize", "number", "B", "request_bytes", required=False),
 )
 
 FORMAT = Format(

@@ -12,6 +12,7 @@ official average times its width.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -26,6 +27,7 @@ from .telemetry import constant, json_object, noted
 _STAMP = re.compile(r"(\d\d)-(\d\d)-(\d{4}) (\d\d:\d\d:\d\d(?:\.\d{1,9})?)")
 _PREFIX = ":::MLLOG "
 _GENERIC = re.compile(r"run_\d+|performance|accuracy|ranging|testing|power")
+_SCENARIOS = ("Offline", "Server", "SingleStream", "MultiStream")
 _QUANTITIES = ("Watts", "Volts", "Amps", "PF")
 _KEPT = ("effective_scenario", "effective_test_mode", "result_validity")
 _RATES = ("result_completed_samples_per_sec", "result_samples_per_second")
@@ -47,6 +49,16 @@ def _measured(cell: str) -> str | None:
         return text  # its cell says what is wrong with it
 
 
+def _channel(cell: str) -> str | None:
+    """The power of a channel as text. Raises ValueError where it is no power."""
+    text = _measured(cell)
+    if text is not None and not (
+        re.fullmatch(r"[\d.]+(?:[eE][+-]?\d+)?", text) and math.isfinite(float(text))
+    ):
+        raise ValueError("a channel whose Watts are no number")
+    return text
+
+
 def _spl(value: Any, _context: Context) -> Iterator[Mapping[str, Any]]:
     cells = value.split(",")
     if cells[0].strip() != "Time":
@@ -64,7 +76,7 @@ def _spl(value: Any, _context: Context) -> Iterator[Mapping[str, Any]]:
             continue
         cell = cells[i + 1] if i + 1 < len(cells) else ""
         if channels and name == "Watts":
-            channels[-1] = _measured(cell)
+            channels[-1] = _channel(cell)
         elif not channels and name in _QUANTITIES:
             row[name] = _measured(cell)
         elif not channels and name == "Mark":
@@ -86,8 +98,11 @@ def _named(run: str, context: Context) -> str | None:
         parts = [
             p for p in PurePath(run).parts if p not in (".", "/") and not _GENERIC.fullmatch(p)
         ]
-        same = [n for n in names.values() if parts and n and n.split("#")[0] == parts[-1]]
-        names[run] = None if not parts else parts[-1] + (f"#{len(same) + 1}" if same else "")
+        # SYSTEM/MODEL/SCENARIO in the tree of a submission
+        deep = bool(parts) and parts[-1] in _SCENARIOS
+        name = "/".join(parts[-3:] if deep else parts[-1:])
+        same = [n for n in names.values() if n and n.split("#")[0] == name]
+        names[run] = None if not name else f"{name}#{len(same) + 1}" if same else name
     return names[run]
 
 

@@ -1,11 +1,11 @@
-"""Small invented sources of every power format, true to their layouts.
+"""Small invented sources of every power, job and metrics format, true to their layouts.
 
 ``PATHS`` names the file of a source whose path says what it holds; the others may have any name.
 """
 
 from __future__ import annotations
 
-FIXTURES: dict[str, bytes] = {
+POWER: dict[str, bytes] = {
     "nvidia_smi": b"""\
 timestamp, index, uuid, name, power.draw [W], power.draw.average [W], power.draw.instant [W], power.limit [W], enforced.power.limit [W], clocks.current.sm [MHz], clocks.current.memory [MHz], utilization.gpu [%], utilization.memory [%], memory.used [MiB], temperature.gpu, fan.speed [%], pstate
 2026/03/04 10:00:00.250, 0, GPU-11111111-2222-3333-4444-555555555555, NVIDIA H100 80GB HBM3, 300.10, 300.10, 310.20, 700.00, 650.00, 1410, 2619, 57, 31, 100, 40, [N/A], P0
@@ -91,7 +91,7 @@ figure,metric,label,x,cdf
 """,
     "cdf_curve": b"gpu_power_w,cdf_pct\n15.4,0.0\n58.2,0.1\n600,100\n",
 }
-PATHS: dict[str, str] = {
+POWER_PATHS: dict[str, str] = {
     "ptdaemon": "run_1/spl.txt",
     "mlperf_detail": "run_1/mlperf_log_detail.txt",
     "dcgm_wide": "seren/POWER_USAGE.csv",
@@ -99,14 +99,14 @@ PATHS: dict[str, str] = {
     "zeus_sweep": "summary_power_v100.csv",
     "cdf_curve": "gpu_power_seren_cdf.csv",
 }
-SECRETS: dict[str, bytes] = {
-    "codecarbon": FIXTURES["codecarbon"]
+POWER_SECRETS: dict[str, bytes] = {
+    "codecarbon": POWER["codecarbon"]
     .replace(b"Linux", b"sk-abcdefgh12345 PLANTED-SECRET")
     .replace(b"2.792", b"PLANTED-SECRET"),
-    "mlenergy": FIXTURES["mlenergy"].replace(
+    "mlenergy": POWER["mlenergy"].replace(
         b'"notes": ""', b'"notes": "PLANTED-SECRET", "prompt": "PLANTED-SECRET"'
     ),
-    "mlperf_detail": FIXTURES["mlperf_detail"].replace(
+    "mlperf_detail": POWER["mlperf_detail"].replace(
         b"settings.cc", b"/home/PLANTED-SECRET/settings.cc"
     ),
 }
@@ -201,3 +201,7 @@ METRIC_SECRETS: dict[str, bytes] = {
         b'"job": "vllm"', b'"prompt": "PLANTED-SECRET", "to": "PLANTED-SECRET@example.org"'
     ),
 }
+
+FIXTURES: dict[str, bytes] = {**POWER, **JOBS, **METRICS}
+PATHS: dict[str, str] = {**POWER_PATHS, **JOB_PATHS}
+SECRETS: dict[str, bytes] = {**POWER_SECRETS, **JOB_SECRETS, **METRIC_SECRETS}

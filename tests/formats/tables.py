@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 
 from lamina_traces import formats
+from tests.formats.reads import write
 
 
 @dataclass(frozen=True)
@@ -45,3 +46,19 @@ def read_tables(paths: Path | str | Iterable[Path | str], **options: Any) -> Tab
     assert summary.reconciles
     whole = {t: pl.concat(fs, how="diagonal") for t, fs in frames.items()}
     return Tables(whole, pl.concat(rejects), summary)
+
+
+@dataclass(frozen=True)
+class Fixtures:
+    """Sources by format, and the paths of those whose path says what they hold."""
+
+    sources: Mapping[str, bytes]
+    paths: Mapping[str, str]
+
+    def placed(self, folder: Path, name: str, data: bytes | None = None) -> Path:
+        """Write a source, or ``data`` in its place."""
+        path = folder / self.paths.get(name, f"{name}.txt")
+        return write(path, self.sources[name] if data is None else data)
+
+    def read(self, folder: Path, *names: str) -> Tables:
+        return read_tables([self.placed(folder, n) for n in names])

@@ -12,17 +12,13 @@ from lamina_traces import formats
 from lamina_traces.store import Store
 from tests.formats.fixtures_power import JOB_PATHS, JOB_SECRETS, JOBS
 from tests.formats.reads import write
-from tests.formats.tables import Tables, read_tables
+from tests.formats.tables import Fixtures, read_tables
 
 S = 10**9
 
 
-def placed(folder: Path, name: str, data: bytes | None = None) -> Path:
-    return write(folder / JOB_PATHS.get(name, f"{name}.txt"), JOBS[name] if data is None else data)
-
-
-def fixture(folder: Path, *names: str) -> Tables:
-    return read_tables([placed(folder, n) for n in names])
+FIXED = Fixtures(JOBS, JOB_PATHS)
+placed, fixture = FIXED.placed, FIXED.read
 
 
 @pytest.mark.parametrize("name", JOBS)
