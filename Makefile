@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-importers lint types contracts check wheel samples docs lock bench clean
+.PHONY: help setup demo test test-importers lint types contracts check wheel samples docs lock bench fuzz clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | sort | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -39,6 +39,9 @@ test-importers: $(VENV)/.ready ## load exports with the tools they are for (inst
 	$(BIN)/python -m tests.importers.install
 	$(BIN)/python -m tests.importers.run
 
+fuzz: $(VENV)/.ready ## every reader under 1,500 mutations (half an hour)
+	LAMINA_TRACES_FUZZ=1500 $(BIN)/python -m pytest -q -n 2 tests/formats/test_fuzz.py
+
 wheel: $(VENV)/.ready ## build the wheel and run its demo in a clean environment outside the checkout
 	$(BIN)/python -m pytest -q -m wheel tests/test_wheel.py
 
@@ -52,8 +55,9 @@ samples: $(VENV)/.ready ## refit the library profiles (needs LAMINA_TRACES_REAL_
 	$(BIN)/lamina-traces generate azure-code --duration 30m --seed 7 --name sample --store build/samples
 	$(BIN)/lamina-traces export sample --to azure -o sample_data/requests.csv --store build/samples
 
-docs: $(VENV)/.ready ## write docs/cli.md again
+docs: $(VENV)/.ready ## write docs/cli.md and docs/formats.md again
 	TYPER_USE_RICH=0 $(BIN)/python -m typer lamina_traces.cli.app utils docs --name lamina-traces --output docs/cli.md
+	$(BIN)/python -c "from lamina_traces.catalogs import formats_page; print(formats_page(), end='')" > docs/formats.md
 
 lock: ## pin the present dependency versions in constraints.txt
 	$(VENV)/bin/python -m pip freeze --exclude-editable | sed -E '/ @ |^-e /d' > constraints.txt

@@ -4,14 +4,18 @@ A BurstGPT-shaped CSV in arrival order (stamps with 3 decimals) is turned into P
 
 - ``copy``: DuckDB ``COPY`` with an explicit schema, default settings, zstd: parses and writes, checks
   nothing, numbers nothing;
-- ``reader``: this project's reader (exact clocks, row_id, status, reconciliation, rejects) and a plain
-  Parquet writer with the store's encodings, without sha256;
-- ``store``: the same through ``Store.ingest``: sha256, manifest, sync and commit included;
+- ``unhashed``: ``Store.ingest`` without sha256: exact clocks, row_id, status, reconciliation, rejects,
+  manifest, sync and commit included;
+- ``store``: the same with sha256;
 - ``sha256``: the checksum alone.
+
+With ``--shuffled`` the same rows come in random order (the store sorts them, DuckDB does not); with
+``--jsonl`` the source is JSON lines with hash lists, shaped as Mooncake's conversation trace, and COPY reads
+it with ``read_json`` and the schema given.
 
 Each runs in a process of its own, in turn, ``rounds`` times; the minimum counts. Run by hand:
 
-    python -m benchmarks.ingest [rows] [rounds] [FILE]
+    python -m benchmarks.ingest [--shuffled | --jsonl] [rows] [rounds] [FILE]
 """
 
 from __future__ import annotations
@@ -25,7 +29,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-WAYS = ("copy", "reader", "store", "sha256")
+WAYS = ("copy", "unhashed", "store", "sha256")
 _SCHEMA = {
     "Timestamp": "DOUBLE",
     "Model": "VARCHAR",
@@ -75,53 +79,66 @@ def make_csv(path: Path, rows: int, seed: int = 1) -> None:
             out.write(text.write_csv(include_header=False).encode())
 
 
+def shuffle_csv(path: Path, seed: int = 2) -> None:
+    """The same lines below the header in random order."""
+    import numpy as np
+    import polars as pl
+
+    lines = pl.read_csv(path, has_header=False, separator="\0", quote_char=None, new_columns=["x"])
+    order = 1 + np.random.default_rng(seed).permutation(lines.height - 1)
+    with path.open("wb") as out:
+        for rows in (np.array([0]), *np.array_split(order, 20)):
+            out.write((lines["x"].gather(rows).str.join("\n")[0] + "\n").encode())
+
+
+def make_jsonl(path: Path, rows: int, seed: int = 1) -> None:
+    """Lognormal prompts of 24 blocks of 512 tokens in the mean, a third of them shared from the front."""
+    import numpy as np
+
+    rng = np.random.default_rng(seed)
+    at, next_id, before = 0, 0, [0]
+    with path.open("w") as out:
+        for _ in range(rows):
+            at += int(rng.exponential(300))
+            n_in = int(min(max(rng.lognormal(9.0, 0.9), 1), 120_000))
+            blocks = -(-n_in // 512)
+            shared = before[: min(blocks * 3 // 8, len(before))]
+            ids = [*shared, *range(next_id, next_id + blocks - len(shared))]
+            next_id += blocks - len(shared)
+            before = ids
+            row = {"timestamp": at, "input_length": n_in, "output_length": int(rng.gamma(2, 170)) + 1, "hash_ids": ids}  # fmt: skip
+            out.write(json.dumps(row) + "\n")
+
+
 def run_copy(source: Path, out: Path) -> int:
     import duckdb
 
-    columns = ", ".join(f"'{n}': '{t}'" for n, t in _SCHEMA.items())
+    if source.suffix == ".jsonl":
+        types = {"timestamp": "BIGINT", "input_length": "INTEGER", "output_length": "INTEGER", "hash_ids": "UBIGINT[]"}  # fmt: skip
+        columns = ", ".join(f"{n}: '{t}'" for n, t in types.items())
+        scan = f"read_json('{source}', format='newline_delimited', columns={{{columns}}})"
+    else:
+        columns = ", ".join(f"'{n}': '{t}'" for n, t in _SCHEMA.items())
+        scan = f"read_csv('{source}', header=true, auto_detect=false, delim=',', columns={{{columns}}})"
     rows = duckdb.connect().execute(
-        f"COPY (FROM read_csv('{source}', header=true, auto_detect=false, delim=',', columns={{{columns}}})) "
-        f"TO '{out}' (FORMAT parquet, COMPRESSION zstd)"
+        f"COPY (FROM {scan}) TO '{out}' (FORMAT parquet, COMPRESSION zstd)"
     )
     found = rows.fetchone()
     return int(found[0]) if found else 0
-
-
-def run_reader(source: Path, out: Path) -> int:
-    import polars as pl
-    import pyarrow.parquet as pq
-
-    from lamina_traces import formats
-
-    reading = formats.open_reading([source], hashed=False)
-    writer = None
-    for block in reading:
-        table = block.frame.to_arrow(compat_level=pl.CompatLevel.oldest())
-        if writer is None:
-            integers = [c for c in table.column_names if block.frame.schema[c].is_integer()]
-            writer = pq.ParquetWriter(
-                out,
-                table.schema,
-                compression="zstd",
-                compression_level=1,
-                column_encoding=dict.fromkeys(integers, "DELTA_BINARY_PACKED"),
-                use_dictionary=[c for c in table.column_names if c not in integers],
-                write_statistics=integers,
-                store_schema=False,
-            )
-        writer.write_table(table, row_group_size=1_000_000)
-    if writer is not None:
-        writer.close()
-    summary = reading.finish()
-    if not summary.reconciles:
-        raise SystemExit("the lines do not reconcile")
-    return summary.kept
 
 
 def run_store(source: Path, out: Path) -> int:
     from lamina_traces.store import Store
 
     return Store(out).ingest([source], name="bench").manifest.tables["llm_requests"].rows
+
+
+def run_unhashed(source: Path, out: Path) -> int:
+    from lamina_traces.store import Store
+
+    return (
+        Store(out).ingest([source], name="bench", hashed=False).manifest.tables["llm_requests"].rows
+    )
 
 
 def run_sha256(source: Path, out: Path) -> int:
@@ -156,13 +173,19 @@ def main() -> None:
     if sys.argv[1:2] == ["--child"]:
         child(sys.argv[2], Path(sys.argv[3]), Path(sys.argv[4]))
         return
-    rows = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
-    rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 3
+    flags = {a for a in sys.argv[1:] if a.startswith("--")}
+    given = [a for a in sys.argv[1:] if a not in flags]
+    rows = int(given[0]) if given else 1_000_000
+    rounds = int(given[1]) if len(given) > 1 else 3
+    jsonl = "--jsonl" in flags
     with tempfile.TemporaryDirectory() as scratch:
-        source = Path(sys.argv[3]) if len(sys.argv) > 3 else Path(scratch) / "burstgpt.csv"
+        own = Path(scratch) / ("mooncake.jsonl" if jsonl else "burstgpt.csv")
+        source = Path(given[2]) if len(given) > 2 else own
         if not source.exists():
-            make_csv(source, rows)
-        print(f"{source.stat().st_size / 1e6:.0f} MB of CSV")
+            (make_jsonl if jsonl else make_csv)(source, rows)
+            if "--shuffled" in flags:
+                shuffle_csv(source)
+        print(f"{source.stat().st_size / 1e6:.0f} MB")
         best: dict[str, dict[str, float]] = {}
         for turn in range(rounds):
             for way in WAYS:
@@ -180,7 +203,7 @@ def main() -> None:
                 subprocess.run(["rm", "-rf", str(out)], check=True)
         for way, got in best.items():
             print(
-                f"{way:7s} {got['cpu_s']:7.2f} CPU s  ×{got['cpu_s'] / best['copy']['cpu_s']:.2f} of COPY  "
+                f"{way:8s} {got['cpu_s']:7.2f} CPU s  ×{got['cpu_s'] / best['copy']['cpu_s']:.2f} of COPY  "
                 f"{got['rss_mb']:5.0f} MB RSS  {got['out_mb']:6.1f} MB out  {got['rows']:,.0f} rows"
             )
 

@@ -205,6 +205,10 @@ Topic = Literal["formats", "targets", "gpus", "models", "techniques", "presets",
 
 def catalog(
     topic: Annotated[Topic, typer.Argument(help="What to list.")],
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[NAME]", help="One format, with its columns and quirks."),
+    ] = None,
     fmt: OutputFormat = "table",
 ) -> None:
     """List what is built in.
@@ -212,5 +216,24 @@ def catalog(
     Example: lamina-traces catalog gpus
     """
     from lamina_traces import catalogs
+    from lamina_traces.errors import UsageError
 
-    emit(catalogs.rows(topic), fmt)
+    if name is None:
+        emit(catalogs.rows(topic), fmt)
+        return
+    if topic != "formats":
+        raise UsageError(
+            f"catalog {topic} takes no name", "for instance: lamina-traces catalog formats burstgpt"
+        )
+    details = catalogs.format_details(name)
+    if fmt in ("json", "jsonl"):
+        emit_object(details, fmt)
+        return
+    columns, quirks = details.pop("columns"), details.pop("quirks")
+    for key, value in details.items():
+        if value:
+            shown = ", ".join(value) if isinstance(value, list) else value
+            write(f"{key.replace('_', ' '):9} {shown}\n")
+    write("\n")
+    emit(columns, fmt)
+    write("".join(f"- {q}\n" for q in quirks))

@@ -39,7 +39,8 @@ def ingest(
     paths: Annotated[
         list[str],
         typer.Argument(
-            metavar="PATH...", help="Trace files, plain, .gz or .zst; - is standard input."
+            metavar="PATH...",
+            help="Trace files, plain, .gz or .zst, or folders of them; - is standard input.",
         ),
     ],
     name: Annotated[
@@ -50,6 +51,27 @@ def ingest(
     time_unit: TimeUnitOption = None,
     tz: TimeZone = None,
     replace: Replace = False,
+    append: Annotated[
+        bool,
+        typer.Option(
+            "--append", help="Add the files to the trace --name; each file is taken once."
+        ),
+    ] = False,
+    anonymize: Annotated[
+        bool,
+        typer.Option(
+            "--anonymize",
+            help="Replace ids of users, sessions and prefix blocks by pseudonyms of this store.",
+        ),
+    ] = False,
+    sampled: Annotated[
+        float | None,
+        typer.Option(
+            "--sampled",
+            metavar="SHARE",
+            help="The source recorded this share of the requests, at random (0.1).",
+        ),
+    ] = None,
     keep_text: Annotated[
         bool, typer.Option("--keep-text", help="Keep prompts, completions and other text fields.")
     ] = False,
@@ -63,6 +85,14 @@ def ingest(
         str | None,
         typer.Option("--licence", help="Licence of the data, kept with the trace and its profile."),
     ] = None,
+    limits: Annotated[
+        str | None,
+        typer.Option(
+            "--limits",
+            metavar="NAME=N,...",
+            help="Raise what is refused as damage: line=64MB, document=2GB, growth=1000 (of compressed files).",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show mapping, units and time range; store nothing.")
     ] = False,
@@ -73,6 +103,7 @@ def ingest(
 
     Example: lamina-traces ingest AzureLLMInferenceTrace_code.csv --name azure
     """
+    from lamina_traces.schema import FITTED_TABLES
     from lamina_traces.store import Store
 
     options: dict[str, Any] = {
@@ -82,6 +113,10 @@ def ingest(
         "tz": tz,
         "keep_text": keep_text,
     }
+    if limits is not None:
+        from lamina_traces.formats import Limits
+
+        options["limits"] = Limits.parse(limits)
     if dry_run:
         from lamina_traces import formats
 
@@ -93,6 +128,9 @@ def ingest(
             paths,
             name,
             replace=replace,
+            append=append,
+            anonymize=anonymize,
+            sampled=sampled,
             nature=nature,
             provenance={"licence": licence} if licence else None,
             progress=progress,
@@ -103,7 +141,8 @@ def ingest(
         emit_object(trace.manifest.to_dict(), fmt)
     else:
         write(clean(f"{trace.name}: {_size(trace)}; {trace.manifest.summary_line()}") + "\n")
-    say(f"next: lamina-traces fit {reference(trace.name)}")
+    verb = "fit" if trace.main_table in FITTED_TABLES else "show"
+    say(f"next: lamina-traces {verb} {reference(trace.name)}")
 
 
 def _print_preview(p: Preview, fmt: str) -> None:
@@ -208,6 +247,8 @@ def _print_trace(trace: Trace, rows: int, fmt: str) -> None:
 
     m = trace.manifest
     origin = f", origin {m.origin_ns} unix ns" if m.origin_ns is not None else ""
+    if m.origin_local:
+        origin = f", origin {m.origin_local} local time"
     facts = [
         ("trace", clean(trace.name)),
         ("kind", f"{m.kind}, {m.nature}, format {m.format or '–'}"),
@@ -224,6 +265,8 @@ def _print_trace(trace: Trace, rows: int, fmt: str) -> None:
         )
     if m.row_hash:
         facts.append(("row hash", m.row_hash))
+    if m.sampled is not None:
+        facts.append(("sampled", f"{m.sampled:g} of the requests were recorded"))
     facts += [
         ("from", clean(f"{k}: {v}"))
         for k, v in m.provenance.items()

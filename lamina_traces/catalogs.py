@@ -145,6 +145,105 @@ TOPICS: Mapping[str, Callable[[], list[Row]]] = {
 }
 
 
+def format_details(name: str) -> Row:
+    """One format whole: how it is recognised, its columns with their units and what becomes of them, quirks,
+    source and evidence. Raises UnknownName."""
+    from .formats import FORMATS
+
+    if name not in FORMATS:
+        raise UnknownName("format", name, FORMATS, "lamina-traces catalog formats")
+    f = FORMATS[name]
+    return {
+        "name": f.name,
+        "reads": f.title,
+        "kind": f.kind,
+        "tables": [f.table, *f.others],
+        "read_with": [g.name for g in FORMATS.values() if g.group == f.group and g is not f],
+        "files": " or ".join(f.syntax),
+        "clock": f.clock,
+        "nature": f.nature,
+        "columns": [
+            {
+                "column": c.name,
+                "holds": c.cell,
+                "unit": c.unit or None,
+                "becomes": c.to or None,
+                "needed": c.required,
+            }
+            for c in f.fields
+        ],
+        "quirks": list(f.quirks),
+        "source": f.source,
+        "evidence": f.evidence,
+    }
+
+
+EVIDENCE: Mapping[str, str] = {
+    "real file": "a real file was read, and its figures match the published or measured ones",
+    "importer's loader": "the layout was read in the source of the tool that writes or loads it",
+    "documentation": "the layout was read in its documentation",
+}
+"""how well a format is known, best first."""
+
+
+def formats_page() -> str:
+    """docs/formats.md: every format and every target."""
+    from .formats import FORMATS, TARGETS
+
+    out = [
+        "# Formats and targets\n",
+        "Written by `make docs` from the registries; `lamina-traces catalog formats` and `catalog targets` print the same.\n",
+        "## What is read\n",
+        *(f"- **{k}**: {v}." for k, v in EVIDENCE.items()),
+        "",
+        "| format | reads | tables | evidence |",
+        "|---|---|---|---|",
+    ]
+    listed = sorted(
+        FORMATS.values(), key=lambda f: (list(EVIDENCE).index(f.evidence), f.kind, f.name)
+    )
+    out += [
+        f"| [`{f.name}`](#{f.name}) | {f.title} | {', '.join((f.table, *f.others))} | {f.evidence} |"
+        for f in listed
+    ]
+    out += [
+        "",
+        "## What is written\n",
+        "| target | writes | tools | file | source of the rules |",
+        "|---|---|---|---|---|",
+    ]
+    out += [
+        f"| `{t.name}` | {t.title} | {t.tools} | {t.suffix or 'folder'} | {t.source} |"
+        for t in TARGETS.values()
+    ]
+    out += [
+        "",
+        "How each is proven stands in [importers.md](importers.md).\n",
+        "## Formats, one by one\n",
+    ]
+    for f in listed:
+        out += _format_section(format_details(f.name))
+    return "\n".join(out).rstrip() + "\n"
+
+
+def _format_section(d: Row) -> list[str]:
+    facts = [
+        f"{d['reads']}. Files: {d['files']}; clock: {d['clock']}; tables: {', '.join(d['tables'])}."
+    ]
+    if d["read_with"]:
+        facts.append(f"Read together with {', '.join(f'`{n}`' for n in d['read_with'])}.")
+    out = [f"### {d['name']}\n", " ".join(facts) + "\n"]
+    if d["columns"]:
+        out += ["| column | holds | unit | becomes |", "|---|---|---|---|"]
+        out += [
+            f"| `{c['column']}`{'' if c['needed'] else ' (optional)'} | {c['holds']} | {c['unit'] or '–'} | {c['becomes'] or '–'} |"
+            for c in d["columns"]
+        ]
+        out.append("")
+    out += [f"- {q}" for q in d["quirks"]]
+    return [*out, f"- Source: {d['source']}. Evidence: {d['evidence']}.", ""]
+
+
 def rows(topic: str) -> list[Row]:
     """The rows of a topic. Raises UnknownName."""
     if topic not in TOPICS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Any
 
 from sqlglot import exp
@@ -38,10 +39,11 @@ def characterize(trace: Trace, *, by: str | None = None, name: str | None = None
     else:
         streams = _streams_by(trace, table, by, notices)
     if not any(s.aspects for s in streams):
+        why = "; ".join(n.text for n in notices if n.subject in ASPECTS)
         raise ModelError(
             f"nothing can be fitted to trace {trace.name!r}: "
-            + "; ".join(n.text for n in notices if n.subject in ASPECTS),
-            f"lamina-traces show {trace.name!r}",
+            + (why or f"no aspect describes the table {table}"),
+            f"look at it: lamina-traces show {shlex.quote(trace.name)}; question it: lamina-traces sql",
         )
     return Profile(
         name=name or trace.name,

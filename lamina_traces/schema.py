@@ -453,6 +453,10 @@ TABLES: Mapping[str, Table] = {
 """tables by name, the main ones of a kind first. A table joins here when a format or a run first writes it."""
 
 
+FITTED_TABLES = ("llm_requests", "cold_starts", "power_samples")
+"""tables that some aspect describes."""
+
+
 def main_table(kind: str, present: Iterable[str]) -> str:
     """The table that a trace's own name stands for: the first of its kind, in the order above, that it has;
     '' for a trace without tables."""

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from .errors import UsageError
 
 NS_PER_S = 1_000_000_000
+DAY_NS = 86_400 * NS_PER_S
 
 _NS = {
     "ns": 1,

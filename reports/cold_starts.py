@@ -19,7 +19,7 @@ def section(c: ColdStarts, id_: str, subtitle: str) -> Section:
     drawn = {
         k: v for k, v in c.components.items() if v.grid is not None and (v.grid.values > 0).any()
     }
-    order = sorted(drawn, key=lambda k: (k != "total", -drawn[k].mean_s))[:5]
+    order = sorted(drawn, key=lambda k: (k != c.main, -drawn[k].mean_s))[:5]
     if order:
         blocks.append(_cold_start_cdf({k: drawn[k] for k in order}, id_))
     stats = ("p10", "p50", "p90", "p99")
@@ -40,9 +40,10 @@ def section(c: ColdStarts, id_: str, subtitle: str) -> Section:
         if any("p99" not in v.quantiles_s for v in c.components.values())
         else ()
     )
-    total = c.components["total"]
+    total = c.components[c.main]
     if total.families:
-        blocks.append(laws("Laws of the whole cold start, in seconds", total.families))
+        what = "the whole cold start" if c.main == "total" else f"the {c.main.replace('_', ' ')}"
+        blocks.append(laws(f"Laws of {what}, in seconds", total.families))
     blocks.append(Table(columns, rows, "l" + "r" * 8, "Time by step", notes, wide=True))
     return Section(id_, "Cold starts", (), tuple(blocks), subtitle)
 

@@ -119,17 +119,18 @@ def tiles(profile: Profile) -> list[Tile]:
     if isinstance(f, Failures):
         out.append(Tile("failed", percent(f.rate, 2), f"{f.failed:,} of {f.requests:,}"))
     if isinstance(c, ColdStarts):
-        total = c.components["total"]
+        total = c.components[c.main]
+        what = "cold start" if c.main == "total" else c.main.replace("_", " ")
         out.append(
             Tile(
-                "median cold start",
+                f"median {what}",
                 format_seconds(total.quantiles_s.get("p50")),
                 f"of {format_count(total.rows)}",
             )
         )
         if "p99" in total.quantiles_s:
-            out.append(Tile("p99 cold start", format_seconds(total.quantiles_s["p99"])))
-        out.append(Tile("mean cold start", format_seconds(total.mean_s)))
+            out.append(Tile(f"p99 {what}", format_seconds(total.quantiles_s["p99"])))
+        out.append(Tile(f"mean {what}", format_seconds(total.mean_s)))
     if isinstance(p, Power):
         means = [d.mean_w if d.mean_w is not None else d.sample_mean_w for d in p.devices]
         out.append(

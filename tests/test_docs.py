@@ -127,3 +127,10 @@ def test_every_shown_module_exists() -> None:
         text,
     ):
         assert (ROOT / path).exists(), path
+
+
+def test_formats_page_is_fresh() -> None:
+    """Run ``make docs`` when this fails."""
+    from lamina_traces.catalogs import formats_page
+
+    assert formats_page() == (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")

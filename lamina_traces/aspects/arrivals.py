@@ -416,10 +416,15 @@ def _allan(trace: Trace, first_ns: int, span_ns: int, window_s: float) -> float:
     """Allan factor E[(N₂ − N₁)²] / (2·E N) of neighbouring windows: a dispersion that is blind to trends."""
     w_ns = max(1, min(round(window_s * NS_PER_S), span_ns // 4))
     t = trace.query("arrivals/window_counts", origin_ns=first_ns, width_ns=w_ns)
-    counts = np.zeros(span_ns // w_ns + 1)
-    counts[t["k"].to_numpy()] = t["n"].to_numpy()
-    counts = counts[:-1]
-    return float((np.diff(counts) ** 2).mean() / (2 * counts.mean())) if counts.mean() > 0 else 1.0
+    windows = span_ns // w_ns  # mostly empty ones on a sparse trace, which are not laid out
+    k, n = t["k"].to_numpy(), t["n"].to_numpy().astype(np.float64)
+    k, n = k[k < windows], n[k < windows]
+    if windows < 2 or not n.sum():
+        return 1.0
+    ends = (n[k == 0] ** 2).sum() + (n[k == windows - 1] ** 2).sum()
+    neighbours = (n[:-1] * n[1:])[np.diff(k) == 1].sum()
+    squares = 2 * (n**2).sum() - ends - 2 * neighbours
+    return float(squares / (windows - 1) / (2 * n.sum() / windows))
 
 
 def _signal(per_window: Array, below: float) -> float:

@@ -27,6 +27,8 @@ VERSION = 1
 TABLES = ("cold_starts",)
 
 PARTS = ("pod_alloc", "deploy_code", "deploy_dep", "scheduling")
+WHOLES = ("total", "init", "model_load")
+"""what a trace can say of a cold start as one figure, best first; the later ones are of their scope alone."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +57,14 @@ class Component:
 
 @dataclass(frozen=True)
 class ColdStarts:
-    """Components by name; ``total`` is always there."""
+    """Components by name; one of ``WHOLES`` is always there."""
 
     components: dict[str, Component]
+
+    @property
+    def main(self) -> str:
+        """The component that stands for the cold start: the whole one, else the widest that is recorded."""
+        return next(name for name in WHOLES if name in self.components)
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -66,13 +73,14 @@ class ColdStarts:
         }
 
     def findings(self) -> list[Finding]:
-        total = self.components["total"]
+        total = self.components[self.main]
         q = total.quantiles_s
+        scope = "" if self.main == "total" else f" ({self.main.replace('_', ' ')} alone)"
         best = total.families[0] if total.families else None
         out = [
             Finding(
                 NAME,
-                f"{total.rows:,.0f} cold starts: median {format_seconds(q['p50'])}, mean {format_seconds(total.mean_s)}"
+                f"{total.rows:,.0f} cold starts{scope}: median {format_seconds(q['p50'])}, mean {format_seconds(total.mean_s)}"
                 + (f", p99 {format_seconds(q['p99'])}." if "p99" in q else "."),
                 model=best.family if best else "",
                 effect=f"KS D {best.ks_d:.3f}, W1 {best.w1_log10:.3f} decades" if best else "",
@@ -108,8 +116,8 @@ def from_dict(d: dict[str, Any]) -> ColdStarts:
             for k, c in d["components"].items()
         }
     )  # fmt: skip
-    if "total" not in found.components:
-        raise ModelError("cold starts of the profile have no total", "fit the profile again")
+    if not any(name in found.components for name in WHOLES):
+        raise ModelError("cold starts of the profile have no duration", "fit the profile again")
     return found
 
 
@@ -130,10 +138,11 @@ def component_counts(trace: Trace) -> dict[str, Counts]:
 def fit(trace: Trace, notices: list[Notice]) -> ColdStarts | None:
     """Fit ``cold_starts``: quantiles, families and shares of the total and of each recorded component."""
     counts = component_counts(trace)
-    if "total" not in counts:
+    main = next((name for name in WHOLES if name in counts), None)
+    if main is None:
         notices.append(Notice("not-recorded", "no cold start carries a duration", NAME))
         return None
-    rows = counts["total"].rows
+    rows = counts[main].rows
     if rows < 20:
         notices.append(
             Notice(

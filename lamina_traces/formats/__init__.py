@@ -11,12 +11,64 @@ from pathlib import Path
 
 import polars as pl
 
-from . import azure, burstgpt, columns, huawei_cold_start, lamina, mooncake, nvidia_smi
+from . import (
+    acme_power,
+    aibrix,
+    aiperf,
+    azure,
+    azure_functions,
+    azure_lmm,
+    bailian,
+    blis_v2,
+    burstgpt,
+    cdf_curves,
+    codecarbon,
+    columns,
+    dynamo,
+    gentd26,
+    guidellm,
+    hexgen,
+    huawei_cold_start,
+    huawei_request,
+    huawei_runtime,
+    huawei_wide,
+    ibm_code_engine,
+    inference_perf,
+    invitro,
+    lambda_perf,
+    lambda_report,
+    lamina,
+    litellm,
+    llmservingsim,
+    mooncake,
+    nvidia_dmon,
+    nvidia_smi,
+    openai_usage,
+    openmetrics,
+    openwhisk,
+    operating_points,
+    otel,
+    pai,
+    philly,
+    prometheus,
+    ptdaemon,
+    ragpulse,
+    servegen,
+    sglang_metrics,
+    slurm_jobs,
+    splitwise_sim,
+    swissai,
+    vidur,
+    vllm_bench,
+    vllm_requests,
+    weka,
+    zeus,
+)
 from .detection import head_of, read_head, recognised
 from .exporting import ExportSummary, Target
 from .exporting import export as _export
-from .format import Format
-from .inputs import Limits, Stream
+from .format import Before, Format
+from .inputs import Limits, Stream, files_of
 from .parquet import parquet_head
 from .reading import Reading, Resume
 from .reading import open_reading as _open_reading
@@ -24,14 +76,66 @@ from .summary import Block, Input, Preview, Summary
 from .targets import TARGETS
 
 FORMATS: dict[str, Format] = {
-    m.FORMAT.name: m.FORMAT
-    for m in (burstgpt, azure, mooncake, huawei_cold_start, nvidia_smi, lamina, columns)
+    f.name: f
+    for f in (
+        burstgpt.FORMAT,
+        azure.FORMAT,
+        azure_lmm.FORMAT,
+        mooncake.FORMAT,
+        bailian.FORMAT,
+        *ragpulse.FORMATS,
+        *weka.FORMATS,
+        vidur.FORMAT,
+        llmservingsim.FORMAT,
+        hexgen.FORMAT,
+        splitwise_sim.FORMAT,
+        blis_v2.FORMAT,
+        swissai.FORMAT,
+        aibrix.FORMAT,
+        vllm_requests.FORMAT,
+        *servegen.FORMATS,
+        *otel.FORMATS,
+        litellm.FORMAT,
+        sglang_metrics.FORMAT,
+        dynamo.FORMAT,
+        openai_usage.FORMAT,
+        vllm_bench.FORMAT,
+        aiperf.FORMAT,
+        guidellm.FORMAT,
+        inference_perf.FORMAT,
+        huawei_cold_start.FORMAT,
+        nvidia_smi.FORMAT,
+        huawei_request.FORMAT,
+        huawei_runtime.FORMAT,
+        *huawei_wide.FORMATS,
+        *azure_functions.FORMATS,
+        lambda_perf.FORMAT,
+        lambda_report.FORMAT,
+        invitro.FORMAT,
+        openwhisk.FORMAT,
+        ibm_code_engine.FORMAT,
+        *gentd26.FORMATS,
+        nvidia_dmon.FORMAT,
+        *ptdaemon.FORMATS,
+        *zeus.FORMATS,
+        codecarbon.FORMAT,
+        *acme_power.FORMATS,
+        *operating_points.FORMATS,
+        *cdf_curves.FORMATS,
+        *philly.FORMATS,
+        *slurm_jobs.FORMATS,
+        *pai.FORMATS,
+        *openmetrics.FORMATS,
+        prometheus.FORMAT,
+        lamina.FORMAT,
+        columns.FORMAT,
+    )
 }
 """formats by name, in the order in which catalogues list them."""
 
 __all__ = [
-    "FORMATS", "TARGETS", "Block", "ExportSummary", "Format", "Input", "Limits", "Preview", "Reading",
-    "Resume", "Summary", "Target", "detect", "export", "open_reading", "preview",
+    "FORMATS", "TARGETS", "Before", "Block", "ExportSummary", "Format", "Input", "Limits", "Preview", "Reading",
+    "Resume", "Summary", "Target", "detect", "export", "files_of_all", "open_reading", "preview",
 ]  # fmt: skip
 
 
@@ -72,6 +176,11 @@ def open_reading(
         limits=limits,
         resume=resume,
     )
+
+
+def files_of_all(paths: Iterable[str | Path]) -> list[str | Path]:
+    """The files that ``paths`` stand for: those in folders in order of their names."""
+    return [f for p in paths for f in files_of(p)]
 
 
 def detect(path_or_head: str | Path | bytes) -> Format:

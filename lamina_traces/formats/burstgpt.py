@@ -9,6 +9,8 @@ tokens; in the real files it then also records 0 request tokens, which means tha
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import polars as pl
 
 from .format import Context, Field, Format
@@ -16,7 +18,7 @@ from .format import Context, Field, Format
 _SERVICE = {"conversation log": "conversation", "api log": "api"}
 
 
-def _canonical(frame: pl.DataFrame, _context: Context) -> pl.DataFrame:
+def _canonical(frame: pl.DataFrame, context: Context) -> Mapping[str, pl.DataFrame]:
     n_in, n_out, total = "Request tokens", "Response tokens", "Total tokens"
     log = pl.col("Log Type")
     empty = (pl.col(n_in) == 0) & (pl.col(n_out) == 0)
@@ -45,7 +47,21 @@ def _canonical(frame: pl.DataFrame, _context: Context) -> pl.DataFrame:
         out.append(pl.col("Session ID").alias("session_id"))
     if "Elapsed time" in frame.columns:
         out.append(pl.col("Elapsed time").alias("e2e_s"))
-    return frame.select(out)
+    requests = frame.select(out)
+    return {"llm_requests": requests, "incidents": _incidents(requests, context)}
+
+
+def _incidents(requests: pl.DataFrame, context: Context) -> pl.DataFrame:
+    """The failed requests as failures; ``entity_id`` is their row_id."""
+    first = context.state.get("rows", 0)
+    context.state["rows"] = first + requests.height
+    failed = (requests["status"] == "unknown-failure").arg_true()
+    return requests[failed].select(
+        "arrival_ns",
+        pl.lit("request").alias("entity_type"),
+        (failed.cast(pl.Int64) + first).cast(pl.String).alias("entity_id"),
+        pl.lit("failed").alias("kind"),
+    )
 
 
 FORMAT = Format(
@@ -70,7 +86,9 @@ FORMAT = Format(
     quirks=(
         "seconds since local midnight of the first day, in an unnamed zone; not rebased",
         "no response tokens = failed (unknown-failure); 0,0,0 rows keep null lengths",
+        "failed requests stand in the table incidents, too",
         "identical rows are distinct requests; nothing is de-duplicated",
     ),
+    others=("incidents",),
     version=lambda head: "3" if "Elapsed time" in head.names else "1-2",
 )

@@ -23,6 +23,7 @@ flag       true/false, 1/0, yes/no                             Boolean
 
 from __future__ import annotations
 
+import datetime
 import re
 from typing import Any
 
@@ -192,13 +193,17 @@ def _instant(_field: Field, text: pl.Series, context: Context) -> pl.Series:
     if n_naive:
         context.tally["naive stamps"] += n_naive
     if context.request.tz and n_naive:
-        local = whole.dt.replace_time_zone(
-            context.request.tz, ambiguous="earliest", non_existent="null"
-        )
-        later = whole.dt.replace_time_zone(
-            context.request.tz, ambiguous="latest", non_existent="null"
-        )
+        zone_name = context.request.tz
+        local = whole.dt.replace_time_zone(zone_name, ambiguous="earliest", non_existent="null")
+        later = whole.dt.replace_time_zone(zone_name, ambiguous="latest", non_existent="null")
         context.tally["ambiguous stamps"] += int(((local != later) & naive).fill_null(False).sum())
+        skipped = local.is_null() & whole.is_not_null() & naive
+        if skipped.any():  # the clock jumps over such a time: the offset before the jump is meant
+            context.tally["skipped stamps"] += int(skipped.sum())
+            before = whole.dt.offset_by("-1d").dt.replace_time_zone(
+                zone_name, ambiguous="earliest", non_existent="null"
+            )
+            local = local.zip_with(~skipped, before + datetime.timedelta(days=1))
         ns = whole.dt.epoch("ns").zip_with(~naive, local.dt.epoch("ns"))
     else:
         ns = whole.dt.epoch("ns")

@@ -3,7 +3,8 @@
 ``--map arrival=ts,input=prompt_tokens,output=completion_tokens`` names source columns for canonical
 ones; short names stand for the common ones, and every canonical column name is accepted. A time column
 may carry its unit (``arrival=ts:ms``), and a value in single quotes is a constant for all rows
-(``device='gpu0'``). Columns that are not mapped are kept in ``extra``, less text and secrets.
+(``device='gpu0'``). Keys inside other keys of a JSON object have dotted names (``input=usage.prompt_tokens``).
+Columns that are not mapped are kept in ``extra``, less text and secrets.
 
 A numeric arrival whose values lie between 2001 and 2100 as Unix time is taken for Unix time, and that
 is said; other numbers are relative. Status words are folded to the canonical ones.
@@ -11,7 +12,9 @@ is said; other numbers are relative. Status words are folded to the canonical on
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
 import polars as pl
 
@@ -131,6 +134,7 @@ def _bind(_fmt: Format, head: Head, request: Request) -> Binding:
     if not request.mapping:
         raise UsageError("the columns reader needs --map", "for instance: " + guessed_command(head))
     wanted = {SHORT.get(k, k): v for k, v in request.mapping.items()}
+    names = (*head.names, *sorted(k for k in head.keys if "." in k))
     table = _table(set(wanted), request)
     fields: list[Field] = []
     constants: dict[str, pl.Series] = {}
@@ -140,9 +144,9 @@ def _bind(_fmt: Format, head: Head, request: Request) -> Binding:
         if len(value) >= 2 and value[0] == value[-1] == "'":
             constants[key] = _constant(table[key], value[1:-1])
             continue
-        name, unit = _split_unit(value, head.names)
-        if name not in head.names:
-            raise UnknownName("source column", name, head.names)
+        name, unit = _split_unit(value, names)
+        if name not in names:
+            raise UnknownName("source column", name, names)
         if any(f.name == name for f in fields):
             raise UsageError(f"column {name!r} is mapped twice", "give each name its own column")
         fields.append(_field(table[key], name, unit, head, request))
@@ -159,6 +163,21 @@ def _bind(_fmt: Format, head: Head, request: Request) -> Binding:
         raise UsageError("no source column is mapped", "for instance: " + guessed_command(head))
     fields = [replace(f, required=_needed(f, table, wanted)) for f in fields]
     return _bound(head, request, table, fields, constants)
+
+
+def _flattened(value: Any, _context: Context) -> Iterator[Mapping[str, Any]]:
+    """The row of a JSON object with nested keys: dotted names."""
+    if not isinstance(value, dict):
+        raise ValueError("not a JSON object")
+
+    def walk(inner: Mapping[str, Any], path: str) -> Iterator[tuple[str, Any]]:
+        for key, v in inner.items():
+            if isinstance(v, dict):
+                yield from walk(v, f"{path}{key}.")
+            else:
+                yield f"{path}{key}", v
+
+    yield dict(walk(value, ""))
 
 
 def _constant(column: Column, text: str) -> pl.Series:
@@ -190,7 +209,8 @@ def _bound(
     mapped = {f.name for f in fields}
     rest = [n for n in head.names if n not in mapped]
     dropped = tuple(n for n in rest if not request.keep_text and is_private(n))
-    extra = tuple(n for n in rest if n not in dropped) if head.syntax != "jsonl" else ()
+    json = head.syntax in ("jsonl", "json")
+    extra = tuple(n for n in rest if n not in dropped) if not json else ()
     clock, absolute, notices = _clock(head, request, fields)
 
     def canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
@@ -212,7 +232,8 @@ def _bound(
         clock=clock,
         canonical=canonical,
         extra=extra,
-        dropped=dropped if head.syntax != "jsonl" else (),
+        dropped=dropped if not json else (),
+        unfold=_flattened if mapped - set(head.names) else None,
         notices=notices,
         mapping=tuple(sorted(((f.name, f.to, f.unit) for f in fields), key=lambda m: order[m[1]])),
         absolute=absolute,
@@ -274,7 +295,7 @@ def numeric_text(text: str) -> bool:
 
 FORMAT = Format(
     name="columns",
-    title="any CSV, JSON lines or Parquet file, with --map",
+    title="any CSV, JSON or Parquet file, with --map",
     table="llm_requests",
     syntax=("csv", "jsonl", "parquet"),
     fields=(),

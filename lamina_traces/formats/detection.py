@@ -11,7 +11,7 @@ import itertools
 import json
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import polars as pl
@@ -20,7 +20,7 @@ from ..errors import DataError, UnknownFormat, UsageError
 from .cells import INSTANT
 from .format import Format, Head
 from .inputs import Stream
-from .jsonlines import documents, parse_line
+from .jsonlines import Broken, documents, parse_line
 from .redaction import is_private, masked, masked_json, words_of
 
 HEAD_BYTES = 256 << 10
@@ -36,17 +36,19 @@ def read_head(stream: Stream, *, text: bool = False) -> tuple[Head, bytes, int]:
     """
     want = HEAD_BYTES
     data = stream.head(want)
-    document = data.lstrip()[:1] in (b"{", b"[")
     while data and b"\n" not in data.lstrip() and len(data) == want:
         if want >= stream.limits.line_bytes:
-            if document:  # held whole, under a limit of its own
-                break
-            raise DataError(
+            too_long = DataError(
                 f"its first line is longer than {stream.limits.line_bytes:,} bytes",
-                "is this a text file with one record a line?",
+                "is this a text file with one record a line? a higher limit: --limits line=256MB",
                 path=stream.name,
                 line=1,
             )
+            if data.lstrip()[:1] not in (b"{", b"["):
+                raise too_long
+            # a document may be one line; it has a limit of its own
+            head, header, skip = head_of(data, whole=False, path=stream.name, text=text)
+            return replace(head, problem=too_long), header, skip
         want *= 4
         data = stream.head(want)
     return head_of(data, whole=len(data) < want, path=stream.name, text=text)
@@ -141,24 +143,33 @@ def _json_head(lines: Sequence[bytes], path: str, whole: bool) -> Head:
         except (ValueError, RecursionError):
             values.append(None)
     by_line = isinstance(values[0], dict) or (
-        not isinstance(values[0], list) and sum(isinstance(v, dict) for v in values) > 1
+        lines[0].lstrip()[:1] == b"{" and 2 * sum(map(_braced, lines)) > len(values)
     )
     if by_line:
         keys = set().union(*(key_paths(v) for v in values))
     else:
         data = b"\n".join(lines)
         values = list(itertools.islice(documents(data), _SAMPLE)) if whole else []
-        keys = set().union(*(key_paths(v) for v in values)) if whole else scanned_key_paths(data)
+        broken = any(isinstance(v, Broken) for v in values)
+        keys = set().union(*(key_paths(v) for v in values))
+        if broken or not whole:
+            keys |= scanned_key_paths(data)
     names: dict[str, None] = {}
     rows = []
     for row in values:
         if isinstance(row, dict):
             names.update(dict.fromkeys(map(str, row)))
-            rows.append({str(k): None if v is None else _flat(v) for k, v in row.items()})
+            rows.append(dict(_shown_values(row)))
     names = names or dict.fromkeys(k for k in sorted(keys) if "." not in k)
     return Head(
         "jsonl" if by_line else "json", tuple(names), tuple(rows), path=path, keys=frozenset(keys)
     )
+
+
+def _braced(line: bytes) -> bool:
+    """Whether a line could be one object, whatever is broken inside it."""
+    stripped = line.strip()
+    return stripped[:1] == b"{" and stripped[-1:] == b"}"
 
 
 _DEPTH = 8
@@ -200,6 +211,14 @@ def scanned_key_paths(data: bytes) -> set[str]:
         elif path:
             path.pop()
     return out
+
+
+def _shown_values(row: Mapping[str, object], path: str = "") -> Iterator[tuple[str, str | None]]:
+    """Values as text by name; those inside other objects by dotted names, too."""
+    for key, v in row.items():
+        yield f"{path}{key}", None if v is None else _flat(v)
+        if isinstance(v, dict) and path.count(".") < _DEPTH:
+            yield from _shown_values(v, f"{path}{key}.")
 
 
 def _flat(value: object) -> str:
@@ -265,7 +284,7 @@ def _as(head: Head, fmt: Format) -> Head:
                 if len(cells) == len(names)
             )
             return replace(head, names=tuple(names), rows=rows, headless=True, problem=None)
-    if head.problem is not None:
+    if head.problem is not None and not (head.syntax == "json" and fmt.unfold is not None):
         raise head.problem
     return head
 
@@ -303,7 +322,7 @@ def _fits(fmt: Format, head: Head, fold: bool) -> bool:
         return name.casefold() if fold else name
 
     names = {key(n) for n in head.names}
-    if names & {key(n) for n in fmt.excludes}:
+    if names & {key(n) for n in fmt.excludes} or head.keys & fmt.excludes:
         return False
     wanted = [{key(n) for n in (f.name, *f.unless)} for f in fmt.fields if f.required]
     return all(w & names for w in wanted) and (
@@ -315,8 +334,8 @@ def unknown(head: Head) -> UnknownFormat:
     """The error for a source that no format fits: its columns, three rows, and a line to try."""
     shown = []
     for row in head.rows[:3]:
-        if head.syntax == "jsonl":
-            shown.append(masked_json(_as_json(row)))
+        if head.syntax != "csv":
+            shown.append(masked_json(_as_json({n: row[n] for n in head.names if n in row})))
         else:
             shown.append(
                 ", ".join(f"{n}={masked(v or '', is_private(n))}" for n, v in row.items())[:300]

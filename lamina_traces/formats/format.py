@@ -114,6 +114,16 @@ class Request:
                 ) from None
 
 
+@dataclass(frozen=True)
+class Before:
+    """The trace that a reading is added to."""
+
+    rows: Callable[[Sequence[str]], pl.DataFrame]
+    """columns of the rows of its main table."""
+    pseudonyms: Callable[[pl.Series], pl.Series] = lambda ids: ids
+    """how the ids of this reading stand in that trace (it may be anonymized)."""
+
+
 @dataclass
 class Context:
     """What the mapping of a block may need: where it comes from, and a tally of what was met."""
@@ -125,6 +135,8 @@ class Context:
     """text and secrets met on the way and left out."""
     state: dict[str, Any] = field(default_factory=dict)
     """carried from block to block (and over files) by formats whose rows depend on those before."""
+    before: Before | None = None
+    """for rows that go on where those of an earlier reading ended: sessions cross the seam."""
 
 
 Frames = pl.DataFrame | Mapping[str, pl.DataFrame]
@@ -188,7 +200,7 @@ class Format:
     evidence: Evidence
     closed: bool = False
     excludes: frozenset[str] = frozenset()
-    """names that mark another format which has this one's names, too."""
+    """names, or paths of keys, that mark another format which has this one's names, too."""
     quirks: tuple[str, ...] = ()
     bind: Callable[[Format, Head, Request], Binding] | None = None
     matches: Callable[[Head], bool] | None = None
@@ -265,14 +277,12 @@ def bind_by_name(
 
     def mapped(frame: pl.DataFrame, context: Context) -> Frames:
         """The format's own mapping, over its own spelling of the names; extra rides along."""
-        out = own(frame.rename({k: v for k, v in spelled.items() if k != v}), context)
-        if (
-            not isinstance(out, pl.DataFrame)
-            or "extra" in out.columns
-            or out.height != frame.height
-        ):
-            return out
-        return with_extra(out, frame, extra, context)
+        made = own(frame.rename({k: v for k, v in spelled.items() if k != v}), context)
+        out = made if isinstance(made, pl.DataFrame) else made.get(fmt.table)
+        if out is None or "extra" in out.columns or out.height != frame.height:
+            return made
+        out = with_extra(out, frame, extra, context)
+        return out if isinstance(made, pl.DataFrame) else {**made, fmt.table: out}
 
     table = TABLES[fmt.table]
     order = {c: i for i, c in enumerate(table.names)}

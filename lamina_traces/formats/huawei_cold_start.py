@@ -9,21 +9,22 @@ table; its pool name includes the limits.
 
 from __future__ import annotations
 
-import re
-
 import polars as pl
 
 from .format import Context, Field, Format
+from .huawei_runtime import region_of, with_functions
+from .telemetry import completed
 
-_REGION = re.compile(r"(?:^|[/\\])(R[1-5])(?=[/\\])")
-_POD = r"^((pool\d+)-(\d+)-(\d+))-\d+$"
+POD = r"^((pool\d+)-(\d+)-(\d+))-\d+$"
+"""name of the pool with its limits, pool, millicores and MB in a pod's id."""
 _PARTS = ("podAllocationCost", "deployCodeCost", "deployDependencyCost", "schedulingCost")
 
 
 def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
-    pod = pl.col("podID").str.extract_groups(_POD).struct
+    frame = completed(frame, FIELDS)
+    pod = pl.col("podID").str.extract_groups(POD).struct
     function = pl.format("{}---{}---{}", "funcName", "userID", pod.field("1"))
-    region = _REGION.search(context.path)
+    region = region_of(context.path)
     out = [
         pl.col("time").alias("arrival_ns"),
         pl.col("requestID").alias("request_id"),
@@ -45,29 +46,31 @@ def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
         ),
     ]
     if region is not None:
-        out.append(pl.lit(region[1]).alias("region"))
-    return frame.select(out)
+        out.append(pl.lit(region).alias("region"))
+    return with_functions(frame.select(out), context)
 
+
+FIELDS = (
+    Field("day", "integer", "d", required=False),
+    Field("time", "clock", "s", "arrival_ns"),
+    Field("clusterName", "text", "", "cluster", required=False),
+    Field("funcName", "text", "", "func_id"),
+    Field("userID", "text", "", "owner_id"),
+    Field("requestID", "text", "", "request_id", required=False),
+    Field("totalCost_cold_start", "seconds", "s", "total_s"),
+    Field("podAllocationCost", "seconds", "s", "pod_alloc_s", required=False),
+    Field("deployCodeCost", "seconds", "s", "deploy_code_s", required=False),
+    Field("deployDependencyCost", "seconds", "s", "deploy_dep_s", required=False),
+    Field("schedulingCost", "seconds", "s", "scheduling_s", required=False),
+    Field("podID", "text", "", "pod_id"),
+)
 
 FORMAT = Format(
     name="huawei_cold_start",
     title="Huawei serverless cold starts (2025)",
     table="cold_starts",
     syntax=("csv",),
-    fields=(
-        Field("day", "integer", "d", required=False),
-        Field("time", "clock", "s", "arrival_ns"),
-        Field("clusterName", "text", "", "cluster", required=False),
-        Field("funcName", "text", "", "func_id"),
-        Field("userID", "text", "", "owner_id"),
-        Field("requestID", "text", "", "request_id", required=False),
-        Field("totalCost_cold_start", "seconds", "s", "total_s"),
-        Field("podAllocationCost", "seconds", "s", "pod_alloc_s", required=False),
-        Field("deployCodeCost", "seconds", "s", "deploy_code_s", required=False),
-        Field("deployDependencyCost", "seconds", "s", "deploy_dep_s", required=False),
-        Field("schedulingCost", "seconds", "s", "scheduling_s", required=False),
-        Field("podID", "text", "", "pod_id"),
-    ),
+    fields=FIELDS,
     canonical=_canonical,
     clock="relative",
     source="sir-lab/data-release (CC-BY-4.0), src/demo_cold_start.ipynb; EuroSys 2025, section 3",
@@ -75,6 +78,8 @@ FORMAT = Format(
     quirks=(
         "the region is a folder R1 to R5 of the path, never a column",
         "costs are seconds; a dependency cost of 0 means that the function has no layers",
+        "read with the table of functions, cold starts of R2 get their runtime and trigger",
         "day is not kept: it is the whole days of time",
     ),
+    family="huawei_2025",
 )

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import re
 import shlex
 import sys
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import zstandard
@@ -53,6 +54,24 @@ class Limits:
     block_bytes: int = 8 << 20
     document_bytes: int = 512 << 20
     """a JSON file that is one document has to be held whole."""
+
+    @classmethod
+    def parse(cls, text: str) -> Limits:
+        """``line=64MB,document=2GB,growth=1000`` → limits; those not named stay. Raises UsageError."""
+        names = {"line": "line_bytes", "document": "document_bytes", "growth": "growth"}
+        given: dict[str, Any] = {}
+        for part in text.split(","):
+            name, _, value = part.strip().partition("=")
+            size = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]?)B?", value.strip(), re.IGNORECASE)
+            if name not in names or size is None or float(size[1]) <= 0:
+                raise UsageError(
+                    f"limit {part!r} is not NAME=SIZE",
+                    "write it like --limits line=64MB,document=2GB",
+                )
+            scale = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3}[size[2].lower()]
+            number = float(size[1]) * scale
+            given[names[name]] = number if name == "growth" else int(number)
+        return cls(**given)
 
 
 class Stream:
@@ -138,7 +157,7 @@ class Stream:
         ):
             raise DataError(
                 f"grows more than {self.limits.growth:g} times when decompressed",
-                "if that is meant, decompress it yourself and ingest the plain file",
+                f"if that is meant, raise the limit: --limits growth={10 * self.limits.growth:g}",
                 path=self.name,
             )
 
@@ -207,7 +226,8 @@ class Stream:
 
     def take(self, n: int) -> bytes:
         """Read exactly ``n`` bytes that ``head`` has shown."""
-        out = bytes(self._pending[:n])
+        with memoryview(self._pending) as view, view[:n] as part:
+            out = bytes(part)
         del self._pending[:n]
         self.lines_out += count_byte(out, NEWLINE)
         return out
@@ -238,7 +258,7 @@ class Stream:
                 raise DataError(
                     f"a line longer than {self.limits.line_bytes:,} bytes"
                     + (", or a quote that is never closed" if quoted else ""),
-                    "is this a text file with one record a line?",
+                    "is this a text file with one record a line? a higher limit: --limits line=256MB",
                     path=self.name,
                     line=self.lines_out + 1,
                 )

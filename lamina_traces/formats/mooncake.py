@@ -86,7 +86,8 @@ FORMAT = Format(
     fields=_FIELDS,
     canonical=_canonical,
     clock="relative",
-    excludes=frozenset(("chat_id", "parent_chat_id")),  # Bailian: seconds, other blocks and hashes
+    # Bailian: seconds, other blocks and hashes; RAGPulse: parts of a prompt
+    excludes=frozenset(("chat_id", "parent_chat_id", "hash_ids.passages_ids")),
     source="kvcache-ai/Mooncake (Apache-2.0), README and FAST25-release/traces; arXiv 2407.00079",
     evidence="real file",
     quirks=(

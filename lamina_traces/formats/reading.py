@@ -10,28 +10,29 @@ from typing import Any
 
 import polars as pl
 
-from ..errors import DataError, Notice, UnknownName, UsageError
+from ..errors import DataError, Notice, UnknownFormat, UnknownName, UsageError
 from ..schema import KINDS, TABLES, Kind
+from ..units import DAY_NS
 from .delimited import REJECTS_SCHEMA, Counted, Rejects, read_careful, read_fast
 from .detection import read_head, recognised
-from .format import ROW_EXTRA, Binding, Context, Format, Frames, Head, Request, polars_type
+from .format import ROW_EXTRA, Before, Binding, Context, Format, Frames, Head, Request, polars_type
 from .inputs import STDIN, Limits, Stream, files_of
 from .jsonlines import read_documents, read_json, read_text
 from .parquet import parquet_head, read_parquet
 from .summary import Block, Input, Preview, Summary, many
 
-_DAY_NS = 86_400_000_000_000
 _HOPELESS = 100_000
 """so many rejected lines and not one good row: the file is not what it was taken for."""
 
 
 @dataclass(frozen=True)
 class Resume:
-    """Where a trace stands that more is read into: rows by table, its origin, and what formats carried."""
+    """Where a trace stands that more is read into: the least free row_id of each table, the origin of its
+    clock, and a way to look at its rows."""
 
     rows: Mapping[str, int] = field(default_factory=dict)
     origin_ns: int | None = None
-    state: Mapping[str, Any] = field(default_factory=dict)
+    before: Before | None = None
 
 
 @dataclass
@@ -56,6 +57,7 @@ class Reading:
         hashed: bool,
         progress: Callable[[int, int | None], None] | None,
         resume: Resume,
+        passed_over: Sequence[str] = (),
     ) -> None:
         self._sources = sorted(sources, key=lambda s: s.format.rank)
         main = next((s for s in self._sources if s.format.rank >= 0), self._sources[0])
@@ -65,8 +67,10 @@ class Reading:
         self._main = main.binding
         self._request, self._limits = request, limits
         self._hashed, self._progress = hashed, progress
-        self._context = Context("", request)
-        self._context.state.update(resume.state)
+        self._context = Context("", request, before=resume.before)
+        self._context.state.update(rows=resume.rows.get(self.table, 0))
+        if resume.rows:
+            self._context.state.update(row_max=resume.rows.get(self.table, 0) - 1)
         self._columns = self._planned_columns()
         self._inputs: list[Input] = []
         self._reasons: dict[str, int] = {}
@@ -74,6 +78,7 @@ class Reading:
         self._given = 0
         self._origin: int | None = resume.origin_ns
         self._done = False
+        self._passed_over = passed_over
         self._first_reject: tuple[str, int, str | None, str] | None = None
 
     @property
@@ -223,6 +228,7 @@ class Reading:
         self._rows[name] = first + n
         self._given += n
         planned = set(self._columns.get(name, ())) | (set(out.columns) & set(table.names))
+        out = self._finite(out)
         return out.select(
             pl.col(c).cast(polars_type(table[c]))
             if c in out.columns
@@ -230,6 +236,15 @@ class Reading:
             for c in table.names
             if c in planned
         )
+
+    def _finite(self, out: pl.DataFrame) -> pl.DataFrame:
+        """Values beyond all numbers, which a mapping may come to (1e400 W, 1 / 0), are null, and counted."""
+        for column in out.get_columns():
+            if column.dtype.is_float() and not column.is_finite().all():
+                beyond = (~column.is_finite()).fill_null(False)
+                self._context.tally["not finite"] += int(beyond.sum())
+                out = out.with_columns(column.set(beyond, None))
+        return out
 
     def preview(self, rows: int = 5) -> Preview:
         """Read the first block and say what the rest would become. The reading is used up by it."""
@@ -261,7 +276,7 @@ class Reading:
             first = frame[time].drop_nulls()
             if len(first):
                 instant = int(first[0])
-                self._origin = instant - instant % _DAY_NS if binding.clock == "local" else instant
+                self._origin = instant - instant % DAY_NS if binding.clock == "local" else instant
 
     def finish(self) -> Summary:
         """The account of the whole reading. Call it after the last block."""
@@ -276,8 +291,20 @@ class Reading:
                 notices.append(Notice("naive-utc", f"{many(naive, 'stamp carries', 'stamps carry')} no zone and {'was' if naive == 1 else 'were'} read as UTC; --tz names another", "arrival_ns"))  # fmt: skip
         if ambiguous := tally["ambiguous stamps"]:
             notices.append(Notice("dst", f"{many(ambiguous, 'stamp falls', 'stamps fall')} into the hour that a clock change repeats; the earlier was taken", "arrival_ns"))  # fmt: skip
+        if skipped := tally["skipped stamps"]:
+            notices.append(Notice("dst-gap", f"{many(skipped, 'stamp falls', 'stamps fall')} into an hour that a clock change skips; the offset before it was taken", "arrival_ns"))  # fmt: skip
         if self._request.tz and not naive:
             notices.append(Notice("tz-unused", "--tz had nothing to act on: no stamp is without a zone", "arrival_ns"))  # fmt: skip
+        if self._passed_over:
+            names = ", ".join(Path(p).name for p in self._passed_over[:_NAMED])
+            more = (
+                f" and {len(self._passed_over) - _NAMED:,} more"
+                if len(self._passed_over) > _NAMED
+                else ""
+            )
+            notices.append(Notice("passed-over", f"{many(len(self._passed_over), 'file of the folder was', 'files of the folder were')} passed over, no known format: {names}{more}"))  # fmt: skip
+        if beyond := tally["not finite"]:
+            notices.append(Notice("not-finite", f"{many(beyond, 'value', 'values')} beyond all numbers became null"))  # fmt: skip
         rejected = sum(i.rejected for i in self._inputs)
         if rejected:
             notices.append(Notice("rejected", _rejected_text(rejected, self._reasons)))
@@ -285,7 +312,10 @@ class Reading:
             [*(n for s in self._sources for n in s.binding.dropped), *sorted(self._context.dropped)]
         )
         if dropped:
-            notices.append(Notice("text-dropped", f"text and secrets were left out: {', '.join(dropped)} (--keep-text keeps them)"))  # fmt: skip
+            kept = (
+                "" if any(s.binding.unfold for s in self._sources) else " (--keep-text keeps them)"
+            )
+            notices.append(Notice("text-dropped", f"text and secrets were left out: {', '.join(dropped)}{kept}"))  # fmt: skip
         notices += self._context.state.get("notices", [])
         local = first.clock == "local" and first.absolute and self._origin is not None
         return Summary(
@@ -303,13 +333,14 @@ class Reading:
             notices=tuple(notices),
             dropped_fields=tuple(dropped),
             mapping=first.mapping,
+            sampled=self._context.state.get("sampled"),
             unit=self.format.unit,
             reasons=dict(sorted(self._reasons.items(), key=lambda kv: -kv[1])),
         )
 
 
 def _date_text(ns: int | None) -> str:
-    day = datetime.date(1970, 1, 1) + datetime.timedelta(days=(ns or 0) // _DAY_NS)
+    day = datetime.date(1970, 1, 1) + datetime.timedelta(days=(ns or 0) // DAY_NS)
     return f"{day.isoformat()}T00:00:00"
 
 
@@ -397,6 +428,8 @@ def open_reading(
     if isinstance(paths, (str, Path)):
         paths = [paths]
     listed = [f for p in paths for f in files_of(p)]
+    named = {str(p) for p in paths}
+    passed_over: list[str] = []
     if not listed:
         raise UsageError("no input", "name at least one file, or - for standard input")
     if [str(p) for p in listed].count(STDIN) > 1:
@@ -427,12 +460,20 @@ def open_reading(
             if head.headless:
                 header, skip = b"", 0
             binding = fmt.binds(head, request)
-        except BaseException:
+        except BaseException as e:
             stream.close()
+            if isinstance(e, UnknownFormat) and str(path) not in named and asked is None:
+                passed_over.append(str(path))  # what lies beside traces in a folder
+                continue
             raise
         if not keep:
             stream.close()
         sources.append(_Source(path, fmt, head, header, skip, binding, stream if keep else None))
+    if not sources:
+        raise UnknownFormat(
+            f"none of {many(len(passed_over), 'file')} has a known format, {passed_over[0]} among them",
+            "name one of them to see why",
+        )
     _agree(sources)
     first = sources[0]
     if kind is not None and TABLES[first.binding.table].kind != kind:
@@ -440,7 +481,7 @@ def open_reading(
             f"{first.format.name} is a trace of kind {TABLES[first.binding.table].kind}, not {kind}",
             "leave out --kind",
         )
-    return Reading(sources, request, limits, hashed, progress, resume or Resume())
+    return Reading(sources, request, limits, hashed, progress, resume or Resume(), passed_over)
 
 
 def _family(asked: Format, formats: Mapping[str, Format]) -> dict[str, Format]:

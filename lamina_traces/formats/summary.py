@@ -73,6 +73,8 @@ class Summary:
     dropped_fields: tuple[str, ...]
     mapping: tuple[tuple[str, str, str], ...]
     """(source column, canonical column, unit in the source)."""
+    sampled: float | None = None
+    """share of the requests that the source says it recorded."""
     unit: str = "lines"
     """what was counted: lines or records."""
     reasons: Mapping[str, int] = field(default_factory=dict)
@@ -135,6 +137,7 @@ class Summary:
             "header": self.header,
             "other": self.other,
             "unit": self.unit,
+            "sampled": self.sampled,
             "inputs": [i.to_dict() for i in self.inputs],
             "reasons": dict(self.reasons),
             "notices": [n.to_dict() for n in self.notices],

@@ -29,10 +29,17 @@ def with_turns(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
     """
     first: int = context.state.get("rows", 0)
     context.state["rows"] = first + frame.height
+    if not frame["session_id"].count():
+        return frame.with_columns(
+            pl.lit(None, pl.Int32).alias("turn"),
+            pl.lit(None, pl.List(pl.Int64)).alias("depends_on"),
+        )
     rows = frame.select("session_id", "arrival_ns", "delay_after_parent_ns").with_columns(
         pl.int_range(first, first + frame.height, dtype=pl.Int64).alias("row")
     )
-    known: dict[str, tuple[int, int]] = context.state.setdefault("sessions", {})
+    known = _known_sessions(context)
+    if context.before is not None:
+        rows = rows.with_columns(context.before.pseudonyms(rows["session_id"]))
     met = rows["session_id"].drop_nulls().unique(maintain_order=True)
     before = [known.get(s, (None, 0)) for s in met]
     carried = pl.DataFrame(
@@ -68,6 +75,19 @@ def with_turns(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
             )
         )
     return frame.with_columns(rows["turn"], rows["depends_on"])
+
+
+def _known_sessions(context: Context) -> dict[str, tuple[int, int]]:
+    """Sessions met so far → (row_id of the last row, turns), those of the trace that is added to included."""
+    if "sessions" not in context.state:
+        known: dict[str, tuple[int, int]] = {}
+        if context.before is not None:
+            rows = context.before.rows(("session_id", "row_id")).drop_nulls("session_id")
+            ends = rows.group_by("session_id").agg(pl.max("row_id"), pl.len().cast(pl.Int32))
+            known = {s: (row, n) for s, row, n in ends.iter_rows()}
+        context.state["sessions"] = known
+    found: dict[str, tuple[int, int]] = context.state["sessions"]
+    return found
 
 
 @dataclass(slots=True)

@@ -9,9 +9,6 @@ store.sql('SELECT count(*) FROM "azure"')          the user's own SQL, read-only
 from __future__ import annotations
 
 from .manifest import Input, Manifest, TableInfo
-from .query import Query
-from .query import load as load_query
-from .query import names as query_names
 from .store import Store
 from .trace import Trace
 from .writer import TraceWriter
@@ -19,11 +16,8 @@ from .writer import TraceWriter
 __all__ = [
     "Input",
     "Manifest",
-    "Query",
     "Store",
     "TableInfo",
     "Trace",
     "TraceWriter",
-    "load_query",
-    "query_names",
 ]

@@ -27,6 +27,8 @@ from . import names
 
 T = TypeVar("T")
 
+EVENTS = "events"
+"""in a query: the main table of the trace, whatever its kind."""
 POLARS_TYPES: dict[str, pl.DataType] = {
     "BIGINT": pl.Int64(),
     "INTEGER": pl.Int32(),

@@ -210,12 +210,17 @@ class Layout:
             shutil.rmtree(staging)
         lock.release()
 
-    def publish(self, staging: Path, slug: str, *, replace: bool) -> Path | None:
+    def publish(
+        self, staging: Path, slug: str, *, replace: bool, after: Path | None = None
+    ) -> Path | None:
         """Make a synced ``staging`` the current generation; None where the trace exists and may not be
-        replaced. The replaced generation goes as soon as nobody reads it."""
+        replaced, or is no longer the generation ``after``. The replaced generation goes as soon as nobody
+        reads it."""
         with disk_errors("store the trace", self.root), self.changing():
             home = self.traces / slug
             if not replace and (home / "current").exists():
+                return None
+            if after is not None and self.current(slug) != after:
                 return None
             home.mkdir(exist_ok=True)
             sync(self.traces)

@@ -20,9 +20,7 @@ from sqlglot.optimizer.qualify import qualify
 
 from ..errors import UsageError
 from ..schema import TABLES
-
-EVENTS = "events"
-"""in a query: the main table of the trace, whatever its kind."""
+from .engine import EVENTS
 
 _STRUCTURE: tuple[type[exp.Expr], ...] = (
     exp.Select, exp.Subquery, exp.Union, exp.CTE, exp.With, exp.From, exp.Join, exp.Table, exp.TableAlias,

@@ -15,7 +15,8 @@ import pyarrow as pa
 from .. import formats
 from ..errors import DataError, Notice, StoreError, UnknownName, UsageError
 from ..schema import KINDS
-from . import guard, names
+from . import continuing, names
+from .anonymity import Pseudonyms
 from .generations import Layout
 from .manifest import COUNTS, Input
 from .trace import Trace, opened
@@ -120,6 +121,9 @@ class Store:
         name: str | None = None,
         *,
         replace: bool = False,
+        append: bool = False,
+        anonymize: bool = False,
+        sampled: float | None = None,
         nature: str | None = None,
         provenance: dict[str, Any] | None = None,
         **reading_options: Any,
@@ -128,44 +132,52 @@ class Store:
         ``formats.open_reading`` (as_format, mapping, time_unit, tz, keep_text…).
 
         ``nature`` (real, synthetic, measured…) overrides what the format implies. ``name`` defaults to
-        the stem of the first file, made unique. Every line is accounted for
-        (``trace.manifest.summary_line()``). Raises UsageError, DataError, StoreError; then no trace is left.
+        the stem of the first file, made unique. ``append`` adds the files to the trace ``name`` where there
+        is one: all or nothing, each file once, on the trace's own clock. ``anonymize`` replaces the ids of
+        users, sessions and prefix blocks by pseudonyms (see ``anonymity``); ``sampled`` is the share of the
+        requests that the source recorded at random. Every line is accounted for
+        (``trace.manifest.summary_line()``). Raises UsageError, DataError, StoreError; then nothing has
+        changed.
         """
         paths = [paths] if isinstance(paths, str | Path) else list(paths)
+        if not paths:
+            raise UsageError("no input", "name at least one file, or - for standard input")
+        if sampled is not None and not 0 < sampled <= 1:
+            raise UsageError(f"--sampled {sampled:g} is no share", "give a number above 0, up to 1")
+        if append and (name is None or replace):
+            raise UsageError(
+                "--append needs the name of the trace" if name is None else "--append and --replace exclude each other",
+                "for instance: lamina-traces ingest DAY2.csv --name TRACE --append",
+            )  # fmt: skip
+        before = self.trace(name) if append and name is not None and name in self else None
         if name is not None:
             # A bad name is said before a long file is read.
-            self.writer(name, kind=KINDS[0], replace=replace)
-        reading = formats.open_reading(paths, **reading_options)
+            self.writer(name, kind=KINDS[0], replace=replace or before is not None)
+        masks = Pseudonyms(self.path) if anonymize else None
+        if before is not None:
+            continuing.check(before, formats.files_of_all(paths), anonymize)
         kept_name = name if name is not None else self.free_name(str(paths[0]))
-        with self.writer(kept_name, kind=reading.kind, replace=replace) as writer:
+        kind = before.kind if before is not None else KINDS[0]
+        with self.writer(kept_name, kind=kind, replace=replace or before is not None) as writer:
+            resume = continuing.resume(before, writer, masks) if before is not None else None
+            reading = formats.open_reading(paths, resume=resume, **reading_options)
+            if before is not None:
+                continuing.check_format(before, reading.format)
+            else:
+                writer.kind = reading.kind
             for block in reading:
                 if len(block.rejects):
                     # Names, not paths: a store is passed on, and the directories of its maker are not.
                     name_only = pl.col("file").str.extract(r"([^/]*)$")
                     writer.rejects(block.rejects.with_columns(name_only))
                 if len(block.frame):
-                    writer.write(block.table, block.frame)
-            summary = reading.finish()
-            counts = {name: int(getattr(summary, name)) for name in COUNTS}
-            if counts["lines"] != sum(counts[name] for name in COUNTS[1:]):
-                raise DataError(
-                    f"the reader lost count of its lines: {counts}", "please report this"
-                )
-            return writer.commit(
-                nature=nature or summary.nature,
-                clock=summary.clock,
-                origin_ns=summary.origin_ns,
-                origin_local=summary.origin_local,
-                inputs=tuple(Input(Path(i.name).name, i.sha256, i.bytes) for i in summary.inputs),
-                counts=counts,
-                counted=summary.unit,
-                format=summary.format,
-                format_version=summary.version,
-                mapping=summary.mapping,
-                dropped_fields=summary.dropped_fields,
-                notices=summary.notices,
-                provenance=dict(provenance or {}),
-            )
+                    writer.write(block.table, masks.frame(block.frame) if masks else block.frame)
+            facts = _facts(reading.finish(), sampled)
+            facts["nature"] = nature or facts["nature"]
+            facts["provenance"] = dict(provenance or {}) | ({"anonymized": True} if masks else {})
+            if before is not None:
+                facts = continuing.joined(before.manifest, facts)
+            return writer.commit(**facts)
 
     def free_name(self, path: str) -> str:
         """A name for the trace of ``path`` that no trace of this store has."""
@@ -187,6 +199,8 @@ class Store:
 
     def sql(self, text: str) -> pa.Table:
         """One read-only SQL statement over all traces; see ``guard``. Raises UsageError, StoreError."""
+        from . import guard  # sqlglot is only loaded where a query is
+
         return guard.run(self.traces(), text, threads=self.threads)
 
     def sql_reader(self, text: str) -> contextlib.AbstractContextManager[pa.RecordBatchReader]:
@@ -196,4 +210,38 @@ class Store:
         with store.sql_reader('SELECT * FROM "azure"') as reader:
             for batch in reader: ...
         """
+        from . import guard  # sqlglot is only loaded where a query is
+
         return guard.reading(self.traces(), text, threads=self.threads)
+
+
+def _facts(summary: formats.Summary, sampled: float | None) -> dict[str, Any]:
+    """What a manifest takes over from a reading. Raises DataError where its lines do not add up."""
+    counts = {name: int(getattr(summary, name)) for name in COUNTS}
+    if counts["lines"] != sum(counts[name] for name in COUNTS[1:]):
+        raise DataError(f"the reader lost count of its lines: {counts}", "please report this")
+    share = sampled if sampled is not None else summary.sampled
+    notices = list(summary.notices)
+    if share is not None and share < 1:
+        notices.append(
+            Notice(
+                "sampled",
+                f"the source recorded {share:g} of the requests at random: rates here are of that sample",
+                "arrival_ns",
+            )
+        )
+    return {
+        "nature": summary.nature,
+        "clock": summary.clock,
+        "origin_ns": summary.origin_ns,
+        "origin_local": summary.origin_local,
+        "inputs": tuple(Input(Path(i.name).name, i.sha256, i.bytes) for i in summary.inputs),
+        "counts": counts,
+        "counted": summary.unit,
+        "sampled": share,
+        "format": summary.format,
+        "format_version": summary.version,
+        "mapping": summary.mapping,
+        "dropped_fields": summary.dropped_fields,
+        "notices": tuple(notices),
+    }

@@ -13,7 +13,7 @@ from polars.io.plugins import register_io_source
 
 from ..errors import StoreError, UnknownName, UsageError
 from ..schema import TABLES, Table
-from . import engine, lint, names, query
+from . import engine, names
 from .generations import Lock
 from .manifest import Manifest, TableInfo
 
@@ -103,6 +103,8 @@ class Trace:
         """
         conditions = self.where
         if where is not None:
+            from . import lint  # sqlglot is only loaded where a query is
+
             conditions = (*conditions, lint.render(lint.check_condition(where, self.main_table)))
         if start_ns is not None and end_ns is not None and end_ns <= start_ns:
             raise UsageError(
@@ -207,6 +209,8 @@ class Trace:
 
         Raises UnknownName (query, parameter), UsageError (a value that cannot be a parameter).
         """
+        from . import query  # sqlglot is only loaded where a query is
+
         return self.sql(query.load(name).bind(parameters))
 
     def sql(self, text: str) -> pa.Table:
@@ -258,7 +262,7 @@ class Trace:
         setup = [f"CREATE VIEW {t} AS {self.view(t)}" for t in TABLES]
         if self.main_table:
             setup.append(
-                f"CREATE VIEW {lint.EVENTS} AS SELECT * FROM {engine.quoted(self.main_table)}"
+                f"CREATE VIEW {engine.EVENTS} AS SELECT * FROM {engine.quoted(self.main_table)}"
             )
         files = [f for t in self.tables for f in self.files(t)]
         return engine.connect(files, setup=setup, threads=self.threads, users_text=bool(self.where))

@@ -6,9 +6,11 @@ while the blocks go by, so that a source in time order is written once and never
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -20,10 +22,12 @@ import pyarrow.parquet as pq
 
 from ..errors import DataError, LaminaError, Notice, StoreError, UnknownName
 from ..schema import TABLES, Table
+from ..units import DAY_NS
 from . import engine
 from .clockwork import Clockwork, too_far
 from .generations import Layout, Lock, disk_errors, replace_text, sync_tree
 from .manifest import Manifest, TableInfo, created_now
+from .sorting import HELD_BYTES, Held, in_time_order
 from .trace import REJECTS, Trace
 
 ROW_GROUP_ROWS = 1_000_000
@@ -31,8 +35,6 @@ PART_ROWS = 8 * ROW_GROUP_ROWS
 _PENDING_ROWS = ROW_GROUP_ROWS // 4
 _PENDING_BYTES = 32 << 20
 """small blocks are gathered up to one of these before they are encoded; large ones go at once."""
-_SORT_MEMORY = "512MB"
-"""above this DuckDB sorts on disk, below the staging directory."""
 
 
 class TableWriter:
@@ -52,6 +54,22 @@ class TableWriter:
         self._pending: list[pl.DataFrame] = []
         self._pending_rows = 0
         self._pending_bytes = 0
+        self.held: Held | None = None
+        """rows out of order, to be sorted before they are encoded."""
+        self._may_hold = True
+
+    def hold(self) -> None:
+        """Say that the rows come out of order: they are kept in memory as long as they fit."""
+        if self._may_hold and self.parts == 0 and self.held is None:
+            self.held = Held()
+
+    def spill(self) -> None:
+        """Encode what is held, as it stands; then nothing is held any more."""
+        if self.held is None:
+            return
+        held, self.held, self._may_hold = self.held, None, False
+        for frame in held.rows():
+            self._encode(frame.to_arrow(compat_level=pl.CompatLevel.oldest()))
 
     def write(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Append a block; gives it back in the table's own column order and types."""
@@ -89,6 +107,19 @@ class TableWriter:
             self._flush()
         return block
 
+    def adopt(self, files: Iterable[Path], rows: int, filled: Iterable[str]) -> None:
+        """Begin with parts of a table that is continued: they are linked, not copied. Before the first write."""
+        self.directory.mkdir(exist_ok=True)
+        for file in files:
+            place = self.directory / f"part-{self.parts:05d}.parquet"
+            try:
+                os.link(file, place)
+            except OSError:  # a file system without links
+                shutil.copyfile(file, place)
+            self.parts += 1
+        self.rows += rows
+        self.filled.update(dict.fromkeys(filled, True))
+
     def write_arrow(self, data: pa.Table) -> None:
         """Append rows that have this table's types already and were counted before (a sorted rewrite)."""
         self.rows += data.num_rows
@@ -99,6 +130,11 @@ class TableWriter:
         self._pending, self._pending_rows, self._pending_bytes = [], 0, 0
         if pending:
             frame = pl.concat(pending, rechunk=False) if len(pending) > 1 else pending[0]
+            if self.held is not None and self.held.add(frame):
+                if self.held.bytes > HELD_BYTES:
+                    self.spill()
+                return
+            self.spill()
             self._encode(frame.to_arrow(compat_level=pl.CompatLevel.oldest()))
 
     def _encode(self, data: pa.Table) -> None:
@@ -124,7 +160,7 @@ class TableWriter:
         self._close_part()
 
     def abandon(self) -> None:
-        self._pending = []
+        self._pending, self.held = [], None
         self._close_part()
 
     @property
@@ -146,18 +182,26 @@ def _kept(given: pl.DataType, wanted: pl.DataType) -> bool:
 
 
 def encoding(schema: pa.Schema) -> dict[str, Any]:
-    """Arguments of ``pq.ParquetWriter``: deltas for integers, dictionaries for text and lists: measured at 10^7 rows as both the smallest
-    and the cheapest. Statistics only where a filter can use them; on text they double the CPU time."""
+    """Arguments of ``pq.ParquetWriter``: deltas for integers and lists of them, dictionaries for text: measured
+    at 10^7 rows as both the smallest and the cheapest. Statistics only where a filter can use them; on text
+    they double the CPU time."""
     integers = [f.name for f in schema if pa.types.is_signed_integer(f.type)]
+    lists = [f for f in schema if pa.types.is_list(f.type) or pa.types.is_large_list(f.type)]
+    of_integers = [
+        f"{f.name}.list.element" for f in lists if pa.types.is_integer(f.type.value_type)
+    ]
+    text = [f for f in schema if f not in lists and f.name not in integers]
     return {
         "compression": "zstd",
         "compression_level": 1,
-        "column_encoding": dict.fromkeys(integers, "DELTA_BINARY_PACKED"),
+        "column_encoding": dict.fromkeys([*integers, *of_integers], "DELTA_BINARY_PACKED"),
         "use_dictionary": [
-            path
-            for f in schema
-            for path in (f.name, f"{f.name}.list.element", f"{f.name}.list.item")
-            if f.name not in integers and not pa.types.is_floating(f.type)
+            *(f.name for f in text if not pa.types.is_floating(f.type)),
+            *(
+                f"{f.name}.list.element"
+                for f in lists
+                if pa.types.is_large_string(f.type.value_type)
+            ),
         ],
         "write_statistics": integers,
         "store_schema": False,
@@ -185,6 +229,7 @@ class TraceWriter:
         self._layout, self._slug, self._replace, self._opened = layout, slug, replace, opened
         self._tables: dict[str, tuple[TableWriter, Clockwork]] = {}
         self._rejects: TableWriter | None = None
+        self._after: Trace | None = None
         self._staging: Path | None = None
         self._lock: Lock | None = None
 
@@ -213,6 +258,13 @@ class TraceWriter:
             )
         return self._staging / "generation"
 
+    def _table(self, name: str) -> tuple[TableWriter, Clockwork]:
+        directory = self._generation() / name
+        if name not in self._tables:
+            types = {c.name: engine.POLARS_TYPES[c.type] for c in TABLES[name].columns}
+            self._tables[name] = TableWriter(name, types, directory), Clockwork()
+        return self._tables[name]
+
     def write(self, table: str, frame: pl.DataFrame | pa.Table) -> None:
         """Append rows to ``table``: any of its canonical columns, always those that are required. A table
         that was given only empty blocks is stored without rows (a shard may hold none).
@@ -223,11 +275,7 @@ class TraceWriter:
         if table not in TABLES:
             raise UnknownName("table", table, TABLES)
         spec = TABLES[table]
-        generation = self._generation()
-        if table not in self._tables:
-            types = {c.name: engine.POLARS_TYPES[c.type] for c in spec.columns}
-            self._tables[table] = TableWriter(table, types, generation / table), Clockwork()
-        writer, clock = self._tables[table]
+        writer, clock = self._table(table)
         block = frame if isinstance(frame, pl.DataFrame) else pl.DataFrame(frame)
         missing = [c.name for c in spec.columns if c.required and c.name not in block.columns]
         if missing:
@@ -239,7 +287,33 @@ class TraceWriter:
             block = writer.write(block)
         if spec.time is not None and spec.time in block.columns:
             clock.see(block.get_column(spec.time), block.get_column("row_id"))
+            if not clock.sorted:
+                writer.hold()
             clock.check_span(f"{table}.{spec.time}")
+
+    def resume(self, trace: Trace) -> dict[str, int]:
+        """Begin with what ``trace`` holds, so that what is written comes after it; the least free row_id of
+        each table. The commit fails where the trace was replaced meanwhile."""
+        self._after = trace
+        free: dict[str, int] = {}
+        with disk_errors("continue the trace", self._layout.root):
+            for name, info in trace.manifest.tables.items():
+                spec = TABLES[name]
+                writer, clock = self._table(name)
+                writer.adopt(trace.files(name), info.rows, info.columns)
+                free[name] = 0
+                for file in trace.files(name):
+                    wanted = ["row_id", spec.time] if spec.time else ["row_id"]
+                    for frame in _columns_of(file, [c for c in wanted if c in info.columns]):
+                        ids = frame["row_id"]
+                        free[name] = max(free[name], int(ids.max()) + 1 if len(ids) else 0)  # type: ignore[arg-type]
+                        if spec.time in frame.columns:
+                            clock.see(frame[str(spec.time)], ids)
+            refused = trace.reject_files()
+            if refused:
+                self._rejects = TableWriter("rejects", REJECTS, self._generation() / "rejects")
+                self._rejects.adopt(refused, 0, REJECTS)
+        return free
 
     def rejects(self, frame: pl.DataFrame) -> None:
         """Append rejected lines: ``file, line, column, reason, text``."""
@@ -268,10 +342,16 @@ class TraceWriter:
                 f"{self._layout.root}: cannot store the trace: {str(e).splitlines()[0]}",
                 "try again; if it stays, choose another store with --store or LAMINA_STORE",
             ) from e
-        if self._layout.publish(generation.parent, self._slug, replace=self._replace) is None:
+        after = self._after.path if self._after is not None else None
+        if (
+            self._layout.publish(generation.parent, self._slug, replace=self._replace, after=after)
+            is None
+        ):
             raise StoreError(
-                f"trace {self.name!r} was created by somebody else meanwhile",
-                "replace it (--replace), or choose another name",
+                f"trace {self.name!r} was {'changed' if after else 'created'} by somebody else meanwhile",
+                "run the same command again"
+                if after
+                else "replace it (--replace), or choose another name",
             )
         self.__exit__(None, None, None)
         return self._opened(self.name)
@@ -290,7 +370,11 @@ class TraceWriter:
             Manifest(self.name, self.kind, self.nature, created=created_now()), **fields
         )
         starts = [c.first for _, c in self._tables.values() if c.first is not None]
-        shift = min(starts, default=0) if manifest.origin_ns is not None else 0
+        shift = min(starts, default=0)
+        if (
+            manifest.origin_ns is None
+        ):  # a local clock begins at a midnight, others where the source says
+            shift = min(shift, 0) // DAY_NS * DAY_NS if manifest.origin_local else 0
         notices = list(manifest.notices)
         was_sorted = True
         for name, (writer, clock) in list(self._tables.items()):
@@ -326,6 +410,7 @@ class TraceWriter:
         return replace(
             manifest,
             origin_ns=None if manifest.origin_ns is None else manifest.origin_ns + shift,
+            origin_local=_later(manifest.origin_local, shift),
             arrival_first_ns=None if clock.first is None else clock.first - shift,
             arrival_last_ns=None if clock.last is None else clock.last - shift,
             tick_ns=clock.tick or None,
@@ -337,34 +422,34 @@ def _rewritten(source: TableWriter, table: Table, shift: int, *, sort: bool) -> 
     directory = source.directory.with_name(source.directory.name + ".sorted")
     target = TableWriter(source.name, source.types, directory)
     target.filled = source.filled
-    instants = set(table.instants)
     columns = [c for c in source.types if c in source.filled]
-    shown = [
-        f"{engine.quoted(c)} - {shift} AS {engine.quoted(c)}"
-        if c in instants and shift
-        else engine.quoted(c)
-        for c in columns
-    ]
-    order = (
-        f" ORDER BY {engine.quoted(table.time)} NULLS LAST, row_id" if sort and table.time else ""
-    )
-    spill = source.directory.with_name("spill")
-    with engine.connect(source.files, memory_limit=_SORT_MEMORY, spill=spill) as connection:
-        files = engine.parquet(source.files)
-        text = f"SELECT {', '.join(shown)} FROM {files}{order}"
-        try:
-            for batch in engine.batches(connection, text, "sort the rows", rows=ROW_GROUP_ROWS):
-                target.write_arrow(pa.Table.from_batches([batch]))
-        except StoreError as e:
-            if isinstance(e.__cause__, duckdb.OutOfRangeException):
-                raise too_far(f"an instant of {table.name} is centuries from the first") from e
-            raise
+    if source.held is not None:
+        pieces = source.held.in_time_order(table, columns, shift, ROW_GROUP_ROWS)
+    else:
+        pieces = in_time_order(source.files, table, columns, shift, sort=sort, rows=ROW_GROUP_ROWS)
+    for data in pieces:
+        target.write_arrow(data)
     target.close()
-    shutil.rmtree(spill, ignore_errors=True)
-    shutil.rmtree(source.directory)
+    if source.directory.exists():
+        shutil.rmtree(source.directory)
     directory.rename(source.directory)
     target.directory = source.directory
     return target
+
+
+def _later(local: str | None, by_ns: int) -> str | None:
+    """A local time moved by whole days."""
+    if local is None or not by_ns:
+        return local
+    moved = datetime.fromisoformat(local) + timedelta(days=by_ns // DAY_NS)
+    return moved.isoformat()
+
+
+def _columns_of(file: Path, names: list[str]) -> Iterable[pl.DataFrame]:
+    """Some columns of a Parquet part, a row group at a time."""
+    with pq.ParquetFile(file) as part:
+        for batch in part.iter_batches(batch_size=ROW_GROUP_ROWS, columns=names):
+            yield pl.DataFrame(pl.from_arrow(pa.Table.from_batches([batch])))
 
 
 def _quietly(action: Callable[[], None]) -> None:

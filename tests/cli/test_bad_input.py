@@ -208,6 +208,7 @@ def test_compressed_several_files_and_standard_input(
         "rejected": 0,
         "blank": 0,
         "header": 2,
+        "other": 0,
     }
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(packed)))
     assert kept(lamina("ingest", "-", "--name", "piped", "--format", "json"))["kept"] == 3
@@ -253,3 +254,24 @@ def test_output_that_cannot_be_written(lamina: Lamina, sample_store: Path) -> No
     done = lamina("fit", "sample", "-o", "no/such/p.json", *at)
     assert done.code == 1
     assert "no/such" in done.err
+
+
+def test_limits_can_be_raised(lamina: Lamina, tmp_path: Path) -> None:
+    long = json.dumps(
+        {"timestamp": 0, "input_length": 1, "output_length": 1, "pad": "x" * 17_000_000}
+    )
+    (tmp_path / "long.jsonl").write_text(long + "\n" + long + "\n")
+    ran = lamina("ingest", "long.jsonl", "--as", "mooncake")
+    refused(ran, 1, "line")
+    assert "--limits" in ran.err
+    ran = lamina("ingest", "long.jsonl", "--as", "mooncake", "--limits", "line=64MB")
+    assert ran.code == 0, ran.err
+    with gzip.open(tmp_path / "bomb.csv.gz", "wb", compresslevel=9) as out:
+        out.write(HEADER.encode() + b"\n")
+        for _ in range(300):
+            out.write(b" " * 999_999 + b"\n")
+        out.write((ROWS[0] + "\n").encode())
+    ran = lamina("ingest", "bomb.csv.gz")
+    refused(ran, 1, "grows")
+    for wrong in ("lines=3", "line", "line=", "line=-1MB", "growth=0"):
+        refused(lamina("ingest", "long.jsonl", "--limits", wrong), 2, "limit")

@@ -26,8 +26,9 @@ def read(*paths: Path | str, **options: Any) -> Whole:
     blocks = list(reading)
     summary = reading.finish()
     assert summary.reconciles
+    main = [b.frame for b in blocks if b.table == reading.table]
     return Whole(
-        pl.concat([b.frame for b in blocks]), pl.concat([b.rejects for b in blocks]), summary
+        pl.concat(main) if main else pl.DataFrame(), pl.concat([b.rejects for b in blocks]), summary
     )
 
 

@@ -146,7 +146,7 @@ def test_files_that_are_no_traces(tmp_path: Path, content: bytes, what: str) -> 
 
 
 def test_places_that_are_no_files(tmp_path: Path) -> None:
-    assert "is a directory" in refused(UsageError, tmp_path).message
+    assert "holds no trace file" in refused(UsageError, tmp_path).message
     write(tmp_path / "requests.csv", HEADER + GOOD)
     e = refused(UsageError, tmp_path / "request.csv")
     assert "no such file" in e.message
@@ -412,9 +412,10 @@ def test_every_error_of_the_readers_says_what_to_do() -> None:
     assert seen > 40
 
 
-def test_json_that_is_no_json_lines(tmp_path: Path) -> None:
-    for text in ('[{"a": 1}]', '{\n  "a": 1\n}\n'):
-        assert "jq -c" in str(refused(UnknownFormat, write(tmp_path / "j", text)).hint)
+def test_json_of_no_known_layout(tmp_path: Path) -> None:
+    for text in ('[{"a": {"b": 1}}]', '{\n  "a": {"b": 1}\n}\n', '{"a": {"b": 1}}'):
+        e = refused(UnknownFormat, write(tmp_path / "j", text))
+        assert "columns: a" in str(e.hint), text
 
 
 def test_detection_looks_at_names_alone(tmp_path: Path) -> None:

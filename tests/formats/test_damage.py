@@ -92,7 +92,7 @@ def read(
         **options,  # type: ignore[arg-type]
     )
     blocks = list(reading)
-    frame = pl.concat([b.frame for b in blocks])
+    frame = pl.concat([b.frame for b in blocks if b.table == reading.table])
     rejects = pl.concat([b.rejects for b in blocks])
     return frame, rejects, reading.finish()
 

@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from lamina_traces import formats
-from lamina_traces.errors import DataError, UnknownFormat, UsageError
+from lamina_traces.errors import DataError, UsageError
+from lamina_traces.store import Store
 from tests.formats.reads import read, write
 
 
@@ -430,8 +431,7 @@ def test_bailian_is_not_taken_for_mooncake(tmp_path: Path) -> None:
     """It has Mooncake's keys, but seconds, 16-token blocks and unchained hashes."""
     line = '{"chat_id": 1, "parent_chat_id": -1, "timestamp": 0.5, "input_length": 33, "output_length": 2, "type": "text", "turn": 1, "hash_ids": [1, 2, 3]}\n'
     path = write(tmp_path / "b.jsonl", line)
-    with pytest.raises(UnknownFormat):
-        read(path)
+    assert read(path).summary.format == "bailian"
     got = read(
         path,
         mapping="arrival=timestamp:s,input=input_length,output=output_length,turn=turn,prefix_hashes=hash_ids,prefix_block_size='16'",
@@ -532,3 +532,40 @@ def test_memory_is_bounded_by_the_block(tmp_path: Path) -> None:
     ]
     assert sum(heights) == 20_000
     assert max(heights) <= 1_000
+
+
+def test_burstgpt_failures_are_incidents(tmp_path: Path) -> None:
+    text = "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n" + "".join(
+        f"{i},GPT-4,{i % 3},{i % 3},{2 * (i % 3)},API log\n" for i in range(7)
+    )
+    trace = Store(tmp_path / "s").ingest(write(tmp_path / "b.csv", text), "t")
+    assert trace.rows() == 7
+    assert trace.main_table == "llm_requests"
+    got = trace.scan("incidents").collect()
+    assert got["entity_id"].to_list() == ["0", "3", "6"]
+    assert got["arrival_ns"].to_list() == [0, 3 * 10**9, 6 * 10**9]
+    joined = trace.sql(
+        "SELECT count(*) AS n FROM incidents i JOIN llm_requests r ON i.entity_id = CAST(r.row_id AS VARCHAR) WHERE r.status = 'unknown-failure'"
+    )
+    assert joined["n"][0].as_py() == 3
+
+
+def test_clock_changes_of_a_named_zone(tmp_path: Path) -> None:
+    stamps = [
+        "2024-03-31 01:59:59",
+        "2024-03-31 02:30:00",
+        "2024-03-31 03:00:01",
+        "2024-10-27 02:30:00",
+    ]
+    text = "TIMESTAMP,ContextTokens,GeneratedTokens\n" + "".join(f"{s},1,1\n" for s in stamps)
+    got = read(write(tmp_path / "a.csv", text), tz="Europe/Berlin")
+    origin = got.summary.origin_ns or 0
+    assert [origin + a for a in got.column("arrival_ns")] == [
+        unix_ns("2024-03-31 00:59:59"),
+        unix_ns("2024-03-31 01:30:00"),  # winter time went on: 03:30 summer time
+        unix_ns("2024-03-31 01:00:01"),
+        unix_ns("2024-10-27 00:30:00"),  # the earlier of the two
+    ]
+    said = {n.code: n.text for n in got.summary.notices}
+    assert said["dst-gap"].startswith("1 stamp falls")
+    assert said["dst"].startswith("1 stamp falls")

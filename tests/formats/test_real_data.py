@@ -130,7 +130,7 @@ def test_measured_vllm_run_through_the_generic_reader(real: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["llm/vidur_splitwise_code.csv", "failures/philly/philly_jobs_clusters_a.csv", "llm/otel_fan_in_dependencies.json"],
+    ["llm/vllm_bench_rtxpro6000_Qwen3-32B.timeseries.csv", "failures/acmetrace/cluster_summary.csv", "llm/vllm_bench_rtxpro6000_Qwen3-32B.meta.json"],
 )  # fmt: skip
 def test_other_real_files_are_refused_with_help(real: Path, name: str) -> None:
     from lamina_traces.errors import UnknownFormat

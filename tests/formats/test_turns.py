@@ -160,7 +160,9 @@ def files(draw: st.DrawFn) -> list[dict[str, object]]:
         n = draw(st.integers(1, 2000))
         row: dict[str, object] = {"input_length": n, "output_length": draw(st.integers(1, 9))}
         if draw(st.booleans()):
-            ids = draw(st.lists(st.integers(0, 2**63), min_size=-(-n // 512), max_size=-(-n // 512)))
+            ids = draw(
+                st.lists(st.integers(0, 2**63), min_size=-(-n // 512), max_size=-(-n // 512))
+            )
             row["hash_ids"] = [*ids[:-1], 2**64 - 1 - len(rows)]  # no partial last block is shared
         session = draw(st.sampled_from([None, "a", "b", "c \\ é", 'd"']))
         if session is not None:

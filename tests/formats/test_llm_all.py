@@ -1,0 +1,115 @@
+"""What holds for every LLM format: found by its content, counted, stored, and free of planted secrets."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from lamina_traces import formats
+from lamina_traces.errors import LaminaError
+from lamina_traces.formats import FORMATS
+from lamina_traces.schema import STATUSES, TABLES
+from lamina_traces.store import Store
+from tests.formats.fixtures_llm import FIXTURES, SECRET, SECRETS
+from tests.formats.reads import write
+
+SIDE = ("ragpulse_parts",)
+"""read beside another source only"""
+
+
+def named(name: str, folder: Path, data: bytes) -> Path:
+    stem = {"servegen": "chunk-7-trace.csv", "servegen_dataset": "chunk-7-dataset.json"}
+    return write(folder / stem.get(name, f"{name}.dat"), data)
+
+
+@pytest.mark.parametrize("name", FIXTURES)
+def test_found_by_content(name: str, tmp_path: Path) -> None:
+    assert formats.detect(named(name, tmp_path, FIXTURES[name])).name == name
+
+
+@pytest.mark.parametrize("name", [n for n in FIXTURES if n not in SIDE])
+def test_stored_whole(name: str, tmp_path: Path) -> None:
+    trace = Store(tmp_path / "store").ingest(named(name, tmp_path, FIXTURES[name]), "t")
+    frame = trace.scan().collect()
+    assert frame.height > 0
+    assert trace.manifest.nature == FORMATS[name].nature
+    if "status" in frame.columns:
+        assert set(frame["status"]) <= set(STATUSES)
+    for column in frame.columns:
+        if frame[column].dtype.is_integer() and column not in ("row_id", "arrival_ns"):
+            least = frame[column].min()
+            assert least is None or least >= 0 or column.endswith("_ns"), column  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("name", FIXTURES)
+def test_no_empty_text_is_kept(name: str, tmp_path: Path) -> None:
+    for block in formats.open_reading(named(name, tmp_path, FIXTURES[name])) if name not in SIDE else ():  # fmt: skip
+        for column in block.frame.columns:
+            if block.frame[column].dtype == pl.String:
+                assert "" not in block.frame[column].to_list(), column
+        assert set(block.frame.columns) <= set(TABLES[block.table].names)
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_planted_secrets_stay_out(name: str, tmp_path: Path) -> None:
+    path = named(name, tmp_path, SECRETS[name])
+    assert SECRET.encode() in path.read_bytes()
+    reading = formats.open_reading(path)
+    blocks = list(reading)
+    summary = reading.finish()
+    out = repr([b.frame.to_dicts() for b in blocks]) + repr([b.rejects.to_dicts() for b in blocks])
+    assert sum(b.frame.height for b in blocks) > 0
+    assert SECRET not in out + repr(summary)
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_planted_secrets_stay_out_of_rejects(name: str, tmp_path: Path) -> None:
+    """The same records with every number broken."""
+    text = SECRETS[name].decode()
+    for key in (
+        "_tokens",
+        "_toks",
+        "_length",
+        "input_lens",
+        "_ns",
+        "UnixNano",
+        '"in"',
+        "start_time",
+    ):
+        text = text.replace(f'{key}": ', f'{key}": "x", "_": ')
+    reading = formats.open_reading(named(name, tmp_path, text.encode()), as_format=name)
+    seen = ""
+    try:
+        for block in reading:
+            seen += repr(block.rejects.to_dicts()) + repr(block.frame.to_dicts())
+        seen += repr(reading.finish())
+    except LaminaError as e:
+        seen += e.message + (e.hint or "")
+    assert SECRET not in seen
+
+
+@pytest.mark.parametrize("name", FIXTURES)
+def test_nonsense_is_rejected_and_counted(name: str, tmp_path: Path) -> None:
+    """Every scalar of a JSON source replaced in turn by something else: no traceback, nothing lost."""
+    data = FIXTURES[name]
+    if not data.lstrip().startswith((b"{", b"[")):
+        pytest.skip("the fuzz tests cover CSV")
+    junk: Any
+    for junk in (None, "x", -1, [], {}, 1e300, True):
+        broken = data
+        for token in (b": 1", b": 2", b': "', b": [", b": {"):
+            at = broken.find(token, len(broken) // 3)
+            if at >= 0:
+                broken = (
+                    data[: at + 2] + json.dumps(junk).encode() + b"," + b' "_": ' + data[at + 2 :]
+                )
+                reading = formats.open_reading(named(name, tmp_path, broken), as_format=name)
+                try:
+                    list(reading)
+                except LaminaError:
+                    continue
+                assert reading.finish().reconciles
