@@ -136,7 +136,8 @@ def _bind_wide(fmt: Format, head: Head, request: Request) -> Binding:
                 host_name(m["host"] if m else n, context),
                 f"gpu{part}" if part and part.isdigit() else part or "all",
             )
-        long = frame.unpivot(columns, index="Time").with_columns(
+        long = frame.unpivot(columns, index="Time").with_columns(pl.col("value").cast(pl.String))
+        long = long.with_columns(
             pl.col("value").str.strip_chars().cast(pl.Float64, strict=False).alias("number")
         )
         long = long.with_columns(

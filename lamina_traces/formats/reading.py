@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 
 from ..errors import DataError, Notice, UnknownFormat, UnknownName, UsageError
-from ..schema import KINDS, TABLES, Kind
+from ..schema import KINDS, TABLES, Kind, Table
 from ..units import DAY_NS
 from .delimited import REJECTS_SCHEMA, Counted, Rejects, read_careful, read_fast
 from .detection import read_head, recognised
@@ -21,6 +21,8 @@ from .jsonlines import read_documents, read_json, read_text
 from .parquet import parquet_head, read_parquet
 from .summary import Block, Input, Preview, Summary, many
 
+_SIGNED = ("residual_s",)
+"""durations that may be negative."""
 _HOPELESS = 100_000
 """so many rejected lines and not one good row: the file is not what it was taken for."""
 
@@ -228,7 +230,7 @@ class Reading:
         self._rows[name] = first + n
         self._given += n
         planned = set(self._columns.get(name, ())) | (set(out.columns) & set(table.names))
-        out = self._finite(out)
+        out = self._sound(table, out)
         return out.select(
             pl.col(c).cast(polars_type(table[c]))
             if c in out.columns
@@ -237,13 +239,22 @@ class Reading:
             if c in planned
         )
 
-    def _finite(self, out: pl.DataFrame) -> pl.DataFrame:
-        """Values beyond all numbers, which a mapping may come to (1e400 W, 1 / 0), are null, and counted."""
+    def _sound(self, table: Table, out: pl.DataFrame) -> pl.DataFrame:
+        """Values beyond all numbers, which a mapping may come to (1e400 W, 1 / 0), and durations below zero
+        (of two clocks, or of stamps in the wrong order) are null, and counted. Stamps stay as they are."""
         for column in out.get_columns():
-            if column.dtype.is_float() and not column.is_finite().all():
+            if not column.dtype.is_float():
+                continue
+            if not column.is_finite().all():
                 beyond = (~column.is_finite()).fill_null(False)
                 self._context.tally["not finite"] += int(beyond.sum())
-                out = out.with_columns(column.set(beyond, None))
+                column = column.set(beyond, None)
+                out = out.with_columns(column)
+            duration = column.name in table and table[column.name].unit == "s"
+            if duration and column.name not in _SIGNED and (column.min() or 0) < 0:  # type: ignore[operator]
+                below = (column < 0).fill_null(False)
+                self._context.tally["negative durations"] += int(below.sum())
+                out = out.with_columns(column.set(below, None))
         return out
 
     def preview(self, rows: int = 5) -> Preview:
@@ -303,6 +314,8 @@ class Reading:
                 else ""
             )
             notices.append(Notice("passed-over", f"{many(len(self._passed_over), 'file of the folder was', 'files of the folder were')} passed over, no known format: {names}{more}"))  # fmt: skip
+        if below := tally["negative durations"]:
+            notices.append(Notice("negative-durations", f"{many(below, 'duration')} below zero became null; the stamps stay as recorded"))  # fmt: skip
         if beyond := tally["not finite"]:
             notices.append(Notice("not-finite", f"{many(beyond, 'value', 'values')} beyond all numbers became null"))  # fmt: skip
         rejected = sum(i.rejected for i in self._inputs)
