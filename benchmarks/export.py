@@ -115,12 +115,17 @@ def main() -> None:
             make = f"from benchmarks import export; export.source({n}, export.Path({name!r}))"
             subprocess.run([sys.executable, "-c", make], check=True)
         big, small = folder / f"{rows}.parquet", folder / f"{rows // 5}.parquet"
-        print(f"{rows:,} rows; CPU s of DuckDB COPY and ours, ratio, MB written, peak MB at {rows // 5:,} and {rows:,} rows")  # fmt: skip
+        print(
+            f"{rows:,} rows; CPU s of DuckDB COPY and ours, ratio, MB written, peak MB at {rows // 5:,} and {rows:,} rows"
+        )
         for target in wanted:
             base, _, _ = measured("theirs", big, target, folder / "theirs")
             cpu, peak, size = measured("ours", big, target, folder / "ours")
             _, low, _ = measured("ours", small, target, folder / "ours")
-            print(f"{target:18} {base:6.2f} {cpu:6.2f}  {cpu / base:5.2f}x {size / 1e6:8.0f} {low:6.0f} {peak:6.0f}", flush=True)  # fmt: skip
+            print(
+                f"{target:18} {base:6.2f} {cpu:6.2f}  {cpu / base:5.2f}x {size / 1e6:8.0f} {low:6.0f} {peak:6.0f}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -180,7 +180,10 @@ def export(
         scratch=place.with_name(f".{place.name}.{os.getpid()}.scratch"),
     )
     if clock == "session" and "arrival_ns" in (intake.carries or ()):
-        state.note("the trace has a clock for each session, all of which begin at 0: arrivals of different sessions are not comparable")  # fmt: skip
+        state.note(
+            "the trace has a clock for each session, all of which begin at 0: arrivals of different "
+            "sessions are not comparable"
+        )
     try:
         if goal.folder:
             partial.mkdir()

@@ -30,7 +30,15 @@ TYPES: dict[str, Any] = {
     "status": pl.String,
 }
 TAIL = "prefix_hashes (a partial last block that others share: private id)"
-names = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs", "Zl", "Zp")), min_size=1, max_size=12).map(str.strip).filter(bool)  # fmt: skip
+names = (
+    st.text(
+        st.characters(codec="utf-8", exclude_categories=("Cc", "Cs", "Zl", "Zp")),
+        min_size=1,
+        max_size=12,
+    )
+    .map(str.strip)
+    .filter(bool)
+)
 
 
 @st.composite
@@ -104,7 +112,10 @@ def test_mooncake_round_trip(tmp_path: Path, frame: pl.DataFrame) -> None:
     assert done.losses.get("arrival_ns (below 1 ms, rounded)", 0) == (off > 0).sum()
     assert back["input_tokens"].to_list() == able["input_tokens"].to_list()
     assert back["output_tokens"].to_list() == able["output_tokens"].to_list()
-    fits = [h if h is not None and len(h) == -(-n // 512) else None for h, n in zip(able["prefix_hashes"].to_list(), able["input_tokens"], strict=True)]  # fmt: skip
+    fits = [
+        h if h is not None and len(h) == -(-n // 512) else None
+        for h, n in zip(able["prefix_hashes"].to_list(), able["input_tokens"], strict=True)
+    ]
     got = (
         back["prefix_hashes"].to_list() if "prefix_hashes" in back.columns else [None] * able.height
     )

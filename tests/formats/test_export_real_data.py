@@ -63,7 +63,15 @@ def test_servegen_pool_comes_out_as_it_was(real_data: Path, tmp_path: Path) -> N
         ).items():
             for name, text in fields.items():
                 for value, prob in ast.literal_eval(text).items():
-                    laws.append({"client_id": client, "arrival_ns": int(at) * 10**9, "field": name, "value": float(value), "prob": prob})  # fmt: skip
+                    laws.append(
+                        {
+                            "client_id": client,
+                            "arrival_ns": int(at) * 10**9,
+                            "field": name,
+                            "value": float(value),
+                            "prob": prob,
+                        }
+                    )
     frames = {
         "client_windows": [pl.DataFrame(windows, infer_schema_length=None).sort("arrival_ns", maintain_order=True).with_row_index("row_id")],
         "client_pmf": [pl.DataFrame(laws, infer_schema_length=None).sort("arrival_ns", maintain_order=True).with_row_index("row_id")],
@@ -111,7 +119,16 @@ def test_invitro_folder_comes_out_as_it_was(real_data: Path, tmp_path: Path) -> 
         for name, value in row.items():
             stat = mean.get(name) or (f"p{name.split('_')[-1]}" if "percentile" in name else None)
             if stat:
-                stats.append({"func_id": row["HashFunction"], "app_id": row["HashApp"], "metric": "duration_30s_mean_s" if stat[0] == "p" else "duration_s", "stat": stat, "value": float(value) / 1000, "samples": int(row["Count"])})  # fmt: skip
+                stats.append(
+                    {
+                        "func_id": row["HashFunction"],
+                        "app_id": row["HashApp"],
+                        "metric": "duration_30s_mean_s" if stat[0] == "p" else "duration_s",
+                        "stat": stat,
+                        "value": float(value) / 1000,
+                        "samples": int(row["Count"]),
+                    }
+                )
     for row in table(folder / "memory.csv"):
         for name, value in row.items():
             stat = (
@@ -122,7 +139,16 @@ def test_invitro_folder_comes_out_as_it_was(real_data: Path, tmp_path: Path) -> 
                 else None
             )
             if stat:
-                stats.append({"func_id": row["HashFunction"], "app_id": row["HashApp"], "metric": "memory_mb", "stat": stat, "value": float(value), "samples": int(row["SampleCount"])})  # fmt: skip
+                stats.append(
+                    {
+                        "func_id": row["HashFunction"],
+                        "app_id": row["HashApp"],
+                        "metric": "memory_mb",
+                        "stat": stat,
+                        "value": float(value),
+                        "samples": int(row["SampleCount"]),
+                    }
+                )
     frames = {
         "invocation_counts": [pl.DataFrame(counts).sort("arrival_ns").with_row_index("row_id")],
         "function_stats": [pl.DataFrame(stats).with_row_index("row_id")],

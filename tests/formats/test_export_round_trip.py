@@ -185,7 +185,9 @@ def test_files_come_back_the_same(name: str, tmp_path: Path) -> None:
     first = read(tmp_path / "source", **options)
     assert first.summary.format == reader
     stored = first.frame.sort("arrival_ns", "row_id", nulls_last=True)
-    done = formats.export([stored], name, tmp_path / f"again{target.suffix}", origin_ns=first.summary.origin_ns)  # fmt: skip
+    done = formats.export(
+        [stored], name, tmp_path / f"again{target.suffix}", origin_ns=first.summary.origin_ns
+    )
     assert done.written + sum(done.skipped.values()) == stored.height
     back = read(tmp_path / f"again{target.suffix}", **options).frame
     carried = [

@@ -194,7 +194,17 @@ def test_blocks_cover_every_prompt(
 def test_private_ids_are_free_ids(tmp_path: Path) -> None:
     """Also where the trace's own ids fill both ends of the range."""
     ids = [2**64 - 1, 2**62 - 4, 2**62 - 5]
-    frame = rows(*({"arrival_ns": i, "prefix_block_size": 512, "prefix_hashes": [h, 9], "input_tokens": 600} for i, h in enumerate(ids)))  # fmt: skip
+    frame = rows(
+        *(
+            {
+                "arrival_ns": i,
+                "prefix_block_size": 512,
+                "prefix_hashes": [h, 9],
+                "input_tokens": 600,
+            }
+            for i, h in enumerate(ids)
+        )
+    )
     done = formats.export([frame], "mooncake", tmp_path / "m.jsonl")
     got = [r["hash_ids"] for r in lines(tmp_path / "m.jsonl")]
     assert [h[0] for h in got] == ids
@@ -232,7 +242,9 @@ def test_sglang_gets_as_many_blocks_as_words_need(tmp_path: Path) -> None:
 def test_simulators(tmp_path: Path) -> None:
     for name in ("apex", "splitwise-sim", "llmservingsim", "vidur", "llmservingsim-agentic"):
         done = formats.export([TALK], name, tmp_path / name)
-        assert (done.written, dict(done.skipped)) == ((4, {}) if name.endswith("agentic") else (3, {"without an arrival": 1}))  # fmt: skip
+        assert (done.written, dict(done.skipped)) == (
+            (4, {}) if name.endswith("agentic") else (3, {"without an arrival": 1})
+        )
     assert lines(tmp_path / "apex")[2] == {
         "StartTimeOffset": 4 * S,
         "ContextTokens": 30,
@@ -266,13 +278,29 @@ def test_simulators(tmp_path: Path) -> None:
 
 def test_blis_parses_every_cell(tmp_path: Path) -> None:
     done = formats.export([TALK[:3]], "blis", tmp_path / "b")
-    assert (tmp_path / "b" / "b.yaml").read_text().splitlines()[:3] == ["trace_version: 2", "time_unit: microseconds", "mode: generated"]  # fmt: skip
+    assert (tmp_path / "b" / "b.yaml").read_text().splitlines()[:3] == [
+        "trace_version: 2",
+        "time_unit: microseconds",
+        "mode: generated",
+    ]
     table = cells(tmp_path / "b" / "b.csv")
     assert [r["session_id"] for r in table] == ["a", "", "a"]
     assert [r["round_index"] for r in table] == ["0", "0", "1"]
     assert [r["arrival_time_us"] for r in table] == ["0", "1000000", "4000000"]
     assert len(table[0]) == 27
-    integers = ("request_id", "round_index", "prefix_length", "input_tokens", "output_tokens", "text_tokens", "deadline_us", "server_input_tokens", "send_time_us", "first_chunk_time_us", "num_chunks")  # fmt: skip
+    integers = (
+        "request_id",
+        "round_index",
+        "prefix_length",
+        "input_tokens",
+        "output_tokens",
+        "text_tokens",
+        "deadline_us",
+        "server_input_tokens",
+        "send_time_us",
+        "first_chunk_time_us",
+        "num_chunks",
+    )
     for row in table:
         assert all(int(row[c]) >= 0 for c in integers)
         assert row["streaming"] in ("true", "false")
@@ -295,7 +323,11 @@ def test_weka_subagents_are_nested(tmp_path: Path) -> None:
     document = json.loads((tmp_path / "w" / "00000000.json").read_text())
     main, explore, plan, last = document["requests"]
     assert (main["in"], last["in"], last["t"]) == (1, 5, 5.0)
-    assert (explore["type"], explore["subagent_type"], explore["status"]) == ("subagent", "Explore", "completed")  # fmt: skip
+    assert (explore["type"], explore["subagent_type"], explore["status"]) == (
+        "subagent",
+        "Explore",
+        "completed",
+    )
     assert [(r["in"], r.get("think_time")) for r in explore["requests"]] == [(2, None), (4, 0.25)]
     assert (plan["subagent_type"], plan["status"], len(plan["requests"])) == ("Plan", "async_launched", 1)  # fmt: skip
     assert explore["agent_id"] != plan["agent_id"]
@@ -448,7 +480,10 @@ def test_invitro_and_faas_profiler_from_invocations(tmp_path: Path) -> None:
     assert {n: i["interarrivals_list"] for n, i in document["instances"].items()} == {
         F: [0, 1.000000005, 67.999999995], "g": [1],
     }  # fmt: skip
-    assert all(sum(i["interarrivals_list"]) <= document["test_duration_in_seconds"] for i in document["instances"].values())  # fmt: skip
+    assert all(
+        sum(i["interarrivals_list"]) <= document["test_duration_in_seconds"]
+        for i in document["instances"].values()
+    )
     assert document["blocking_cli"] is False
     assert done.written == 4
 

@@ -121,7 +121,10 @@ def aiperf_bailian(frame: pl.DataFrame, told: dict[str, Any]) -> str:
         roots = {
             s: r["session"] for s, r in zip(frame["session_id"], rows, strict=True) if s is not None
         }
-        assert all(roots.get(s, r["session"]) == r["session"] for s, r in zip(frame["session_id"], rows, strict=True))  # fmt: skip
+        assert all(
+            roots.get(s, r["session"]) == r["session"]
+            for s, r in zip(frame["session_id"], rows, strict=True)
+        )
         assert len({r["session"] for r in rows}) == len(roots) + frame["session_id"].null_count()
         private = _same_blocks([r["hash_ids"] for r in rows], frame, 16, exact=True)
         what = f"arrivals to 1 ns, turns, sessions, lengths, types, block ids ({private} private); aiperf's Synthesizer takes all rows"
@@ -200,7 +203,9 @@ def vllm(frame: pl.DataFrame, told: dict[str, Any]) -> str:
         )
     blocks: dict[int, str] = {}
     uses = Counter(i for h in frame["prefix_hashes"].to_list() for i in h)
-    for row, (hashes, n) in zip(told["rows"], frame.select("prefix_hashes", "input_tokens").iter_rows(), strict=True):  # fmt: skip
+    for row, (hashes, n) in zip(
+        told["rows"], frame.select("prefix_hashes", "input_tokens").iter_rows(), strict=True
+    ):
         texts = [row["prompt"][i : i + 1024] for i in range(0, 2 * n, 1024)]
         for place, (h, text) in enumerate(zip(hashes, texts, strict=True)):
             if place < len(hashes) - 1 or n % 512 == 0:
@@ -230,7 +235,9 @@ def sglang(frame: pl.DataFrame, told: dict[str, Any]) -> str:
     assert worst <= 127
     if "prefix_hashes" in frame.columns:
         names: dict[tuple[int, int], int] = {}
-        for mine, (hashes, n) in zip(ids, frame.select("prefix_hashes", "input_tokens").iter_rows(), strict=True):  # fmt: skip
+        for mine, (hashes, n) in zip(
+            ids, frame.select("prefix_hashes", "input_tokens").iter_rows(), strict=True
+        ):
             for place, i in enumerate(mine):
                 block, part = divmod(place, 4)
                 if (block + 1) * 512 <= n:

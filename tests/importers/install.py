@@ -93,7 +93,9 @@ def install(tool: Tool) -> None:
     if tool.parts:
         wheels = FOLDER / "wheels"
         wanted = f"{tool.name}=={tool.version}"
-        subprocess.run([python, "-m", "pip", "download", "-q", "--no-deps", "-d", wheels, wanted], check=True)  # fmt: skip
+        subprocess.run(
+            [python, "-m", "pip", "download", "-q", "--no-deps", "-d", wheels, wanted], check=True
+        )
         for wheel in wheels.glob(f"{tool.name}-{tool.version}-*.whl"):
             with zipfile.ZipFile(wheel) as z:
                 z.extractall(FOLDER / "src", [n for n in z.namelist() if n.startswith(tool.parts)])

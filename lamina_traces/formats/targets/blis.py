@@ -28,6 +28,7 @@ _STATUS = {
     "timeout": "timeout", "incomplete": "incomplete",
 }  # fmt: skip
 _HEADER = "trace_version: 2\ntime_unit: microseconds\nmode: generated\nwarm_up_requests: 0\n"
+_NOT_STREAMING = "streaming (not recorded, written as false)"
 _ZERO = "not recorded, written as 0"
 
 
@@ -59,7 +60,9 @@ def _columns(placed: Placed, state: Writing) -> pl.DataFrame:
     state.options["rows"] = first + n
     if "turn" in frame.columns:
         other = (frame["turn"].cast(pl.Int32) != placed.turn).fill_null(True)
-        state.losses["turn (numbered otherwise in the file)"] += int((other & frame["turn"].is_not_null()).sum())  # fmt: skip
+        state.losses["turn (numbered otherwise in the file)"] += int(
+            (other & frame["turn"].is_not_null()).sum()
+        )
     since = since_first(frame, state, "us")
     zero = pl.Series([0], dtype=pl.Int64).new_from_index(0, n)
     reasoning = column(frame, "reasoning_tokens", pl.Int32)
@@ -69,7 +72,7 @@ def _columns(placed: Placed, state: Writing) -> pl.DataFrame:
         "request_id": pl.int_range(first, first + n, eager=True),
         "round_index": placed.turn.fill_null(1) - 1,
         "prefix_length": zero,
-        "streaming": _or(column(frame, "streaming", pl.Boolean), False, "streaming (not recorded, written as false)", state),
+        "streaming": _or(column(frame, "streaming", pl.Boolean), False, _NOT_STREAMING, state),
         "input_tokens": frame["input_tokens"],
         "output_tokens": frame["output_tokens"],
         "reason_ratio": _or(ratio.round(9), 0.0, f"reason_ratio ({_ZERO})", state),

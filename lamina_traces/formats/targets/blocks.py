@@ -94,8 +94,14 @@ def with_blocks(
 
 def _plan(spool: Spool, rule: BlockRule, state: Writing) -> _Plan:
     columns = set(next(iter(spool)).columns)
-    recorded = f"coalesce(prefix_block_size, {BLOCK_TOKENS})" if "prefix_block_size" in columns else str(BLOCK_TOKENS)  # fmt: skip
-    sizes = spool.table(f"SELECT {recorded} AS size FROM spool WHERE len(prefix_hashes) > 0 GROUP BY size ORDER BY count(*) DESC, size")  # fmt: skip
+    recorded = (
+        f"coalesce(prefix_block_size, {BLOCK_TOKENS})"
+        if "prefix_block_size" in columns
+        else str(BLOCK_TOKENS)
+    )
+    sizes = spool.table(
+        f"SELECT {recorded} AS size FROM spool WHERE len(prefix_hashes) > 0 GROUP BY size ORDER BY count(*) DESC, size"
+    )
     size = rule.block_tokens or (int(sizes["size"][0]) if sizes.height else BLOCK_TOKENS)
     fits = f"len(h) = m AND m > 0 AND size = {size}" if rule.unfit == "drop" else f"size = {size}"
     used = f"""
@@ -111,7 +117,12 @@ def _plan(spool: Spool, rule: BlockRule, state: Writing) -> _Plan:
         SELECT id FROM tails WHERE n > 1
         UNION SELECT id FROM whole WHERE id IN (SELECT id FROM tails)""")["id"]
     top = spool.table(f"{used} SELECT max(list_max(h)) AS top FROM used")["top"][0]
-    blocks = spool.table(f"SELECT sum((input_tokens + {size - 1}) // {size})::BIGINT AS n FROM spool")["n"][0] or 0  # fmt: skip
+    blocks = (
+        spool.table(f"SELECT sum((input_tokens + {size - 1}) // {size})::BIGINT AS n FROM spool")[
+            "n"
+        ][0]
+        or 0
+    )
     top = -1 if top is None else int(top)
     ids = None
     if rule.largest < 2**64 - 1 and top + 1 + blocks > rule.largest:
@@ -134,12 +145,14 @@ def _plan(spool: Spool, rule: BlockRule, state: Writing) -> _Plan:
 
 def _free(spool: Spool, used: str, top: int, n: int) -> int:
     """The first of ``n`` ids that the trace does not use, below 2^63."""
-    start = top + 1
-    step = 0
-    while start + n >= 2**63 or (
-        start <= top
-        and spool.table(f"{used} SELECT count(*) AS n FROM (SELECT unnest(h) AS id FROM used) WHERE id BETWEEN {start} AND {start + n}")["n"][0]
-    ):  # fmt: skip
+
+    def taken(start: int) -> bool:
+        within = f"id BETWEEN {start} AND {start + n}"
+        ids = f"{used} SELECT count(*) AS n FROM (SELECT unnest(h) AS id FROM used) WHERE {within}"
+        return start <= top and bool(spool.table(ids)["n"][0])
+
+    start, step = top + 1, 0
+    while start + n >= 2**63 or taken(start):
         step += 1
         start = 2**62 - step * (n + 1)
         if start < 0:

@@ -30,7 +30,9 @@ def _columns(frame: pl.DataFrame, state: Writing) -> pl.DataFrame:
     frame = without(frame, bad, "without a recorded length, and not failed", state)
     if "status" in frame.columns:
         status = frame["status"]
-        state.losses["status (other failures read back as unknown-failure)"] += int((failed & (status != "unknown-failure")).sum())  # fmt: skip
+        state.losses["status (other failures read back as unknown-failure)"] += int(
+            (failed & (status != "unknown-failure")).sum()
+        )
         state.losses["status (unknown reads back as ok)"] += int((status == "unknown").sum())
     silent = (~failed) & (frame["output_tokens"] == 0)
     state.losses["status (no output tokens: reads back as failed)"] += int(silent.sum())

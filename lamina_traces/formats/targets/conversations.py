@@ -335,7 +335,8 @@ TARGETS = (
         ),
         resolution_ns=1,
         command=lambda path, _state: (
-            f"aiperf profile -m MODEL --url URL --endpoint-type chat --input-file {path} --custom-dataset-type weka_trace"
+            f"aiperf profile -m MODEL --url URL --endpoint-type chat --input-file {path} "
+            "--custom-dataset-type weka_trace"
         ),
         write=_weka,
         source="aiperf 0.13.0, dataset/loader/weka_trace_models.py",

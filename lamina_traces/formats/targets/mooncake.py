@@ -72,19 +72,28 @@ def _count_turns(placed: Placed, waits: pl.Series, delay: pl.Series, state: Writ
     """What a reader of the file will see differently of sessions."""
     frame, later = placed.frame, placed.parent.is_not_null()
     lost = state.losses
-    lost["arrival_ns (of later turns, which carry their delay instead)"] += int((waits & frame["arrival_ns"].is_not_null()).sum())  # fmt: skip
-    lost["delay_after_parent_ns (the turn before is not in the file)"] += int((delay.is_not_null() & ~waits).sum())  # fmt: skip
+    lost["arrival_ns (of later turns, which carry their delay instead)"] += int(
+        (waits & frame["arrival_ns"].is_not_null()).sum()
+    )
+    lost["delay_after_parent_ns (the turn before is not in the file)"] += int(
+        (delay.is_not_null() & ~waits).sum()
+    )
     lost["delay_after_parent_ns (negative, written as 0)"] += int((waits & (delay < 0)).sum())
     if "turn" in frame.columns:
         other = (frame["turn"].cast(pl.Int32) != placed.turn).fill_null(True)
         lost["turn (numbered otherwise in the file)"] += int((other & frame["turn"].is_not_null()).sum())  # fmt: skip
     if "depends_on" in frame.columns:
         some = (frame["depends_on"].list.len() > 0).fill_null(False)
-        chained = (frame["depends_on"].list.len() == 1) & (frame["depends_on"].list.first() == placed.parent)  # fmt: skip
+        chained = (frame["depends_on"].list.len() == 1) & (
+            frame["depends_on"].list.first() == placed.parent
+        )
         told = chained.fill_null(False) & (waits | frame["arrival_ns"].is_null())
         lost["depends_on (not the turn before it in its session)"] += int((some & ~told).sum())
     if waits.any() or (later & frame["arrival_ns"].is_null()).any():
-        state.note("later turns carry a delay and no timestamp: load the file with aiperf, other tools want a timestamp on every row")  # fmt: skip
+        state.note(
+            "later turns carry a delay and no timestamp: load the file with aiperf, "
+            "other tools want a timestamp on every row"
+        )
 
 
 def _aiperf_command(path: str, state: Writing) -> str:
@@ -155,14 +164,18 @@ def _write_sglang(rows: Iterator[pl.DataFrame], place: Path, state: Writing) -> 
     with place.open("wb") as out:
         for frame in with_blocks(kept, BlockRule("mend", 2**31 - 1), state):
             written += put(_sglang_lines(frame, state), out)
-    state.note("SGLang ignores input_length: a prompt is its ids, each followed by 128 words, so lengths are near, not exact")  # fmt: skip
+    state.note(
+        "SGLang ignores input_length: a prompt is its ids, each followed by 128 words, so lengths are near, not exact"
+    )
     return written
 
 
 def _sglang_lines(frame: pl.DataFrame, state: Writing) -> pl.DataFrame:
     tokens = frame["input_tokens"].cast(pl.Int64)
     wanted = ((tokens + SGLANG_WORDS // 2) // SGLANG_WORDS).clip(1)
-    state.losses["input_tokens (rounded to 128-word blocks)"] += int((wanted * SGLANG_WORDS != tokens).sum())  # fmt: skip
+    state.losses["input_tokens (rounded to 128-word blocks)"] += int(
+        (wanted * SGLANG_WORDS != tokens).sum()
+    )
     split = _in_words(frame["prefix_hashes"], state.options["block_tokens"], state)
     cut = pl.DataFrame({"h": split, "n": wanted}).select(pl.col("h").list.head("n"))["h"]
     return json_lines(
@@ -190,7 +203,10 @@ def _in_words(lists: pl.Series, size: int, state: Writing) -> pl.Series:
             h.list.gather_every(group, group - 1),
             pl.when(h.list.len() % group > 0).then(h.list.tail(1)).otherwise(h.list.head(0)),
         )
-        state.note(f"the trace's blocks of {size} tokens are put together to blocks of {SGLANG_WORDS}, by the last id of each group: right for chained ids")  # fmt: skip
+        state.note(
+            f"the trace's blocks of {size} tokens are put together to blocks of "
+            f"{SGLANG_WORDS}, by the last id of each group: right for chained ids"
+        )
     return lists.to_frame("h").select(split.alias("h"))["h"]
 
 

@@ -34,7 +34,11 @@ def _binned(rows: Iterator[pl.DataFrame], state: Writing) -> tuple[int, list[int
     level = written = 0
     for frame in rows:
         since = frame["arrival_ns"] - (state.first_ns or 0)
-        weight = frame["invocations"] if "invocations" in frame.columns else pl.Series([1], dtype=pl.Int64).new_from_index(0, frame.height)  # fmt: skip
+        weight = (
+            frame["invocations"]
+            if "invocations" in frame.columns
+            else pl.Series([1], dtype=pl.Int64).new_from_index(0, frame.height)
+        )
         while (int(since[-1]) // 10**9) // BINS_S[level] >= MOST_BINS and level + 1 < len(BINS_S):
             level += 1
             wide, narrow = BINS_S[level], BINS_S[level - 1]
@@ -48,7 +52,10 @@ def _binned(rows: Iterator[pl.DataFrame], state: Writing) -> tuple[int, list[int
         written += frame.height
     if state.first_ns:
         state.note("times are rebased: the first arrival is at 0 s")
-    state.note(f"arrivals are counted in bins of {BINS_S[level]} s: what happens inside a bin, and everything but arrivals, is left out")  # fmt: skip
+    state.note(
+        f"arrivals are counted in bins of {BINS_S[level]} s: what happens inside a bin, "
+        "and everything but arrivals, is left out"
+    )
     last = max(counts, default=-1)
     state.options["width"] = BINS_S[level]
     return BINS_S[level], [counts[k] for k in range(last + 1)], written
@@ -86,7 +93,9 @@ def _k6(rows: Iterator[pl.DataFrame], place: Path, state: Writing) -> int:
         "maxVUs": max(1, 100 * -(-peak // width)),
         "stages": stages,
     }
-    state.note("preAllocatedVUs is the peak rate per second, enough for requests of 1 s; maxVUs is 100 times that")  # fmt: skip
+    state.note(
+        "preAllocatedVUs is the peak rate per second, enough for requests of 1 s; maxVUs is 100 times that"
+    )
     place.write_text(json.dumps({"scenarios": {state.name: scenario}}, indent=1) + "\n", "utf-8")
     return written
 

@@ -5,8 +5,8 @@ Files as alibaba/ServeGen reads them (servegen/clientpool.py): ``chunk-<i>-trace
 a Python dict as text). Every client has the same windows; an idle one has rate 0 and no law.
 
 A trace that holds such tables gives them as they are. From requests the pool is made: windows of 600 s
-from the first request; in each, rate = requests / 600 s, the CV of the gaps that end in the window, and a Gamma law with that CV
-and the mean 1 / rate; lengths' distributions for each 6 h, every value as recorded.
+from the first request; in each, rate = requests / 600 s, the CV of the gaps that end in the window, and a Gamma
+law with that CV and the mean 1 / rate; lengths' distributions for each 6 h, every value as recorded.
 """
 
 from __future__ import annotations
@@ -56,13 +56,23 @@ def _from_tables(rows: Iterable[pl.DataFrame], place: Path, state: Writing) -> i
     if any(str(n) != c for c, n in numbered.items()):
         state.losses["client_id (numbered anew)"] += len(numbered)
     for one in names.iter_rows(named=True):
-        folder = place.joinpath(*(_folder(one[p]) for p in pools)) if names.select(pools).n_unique() > 1 else place  # fmt: skip
+        folder = (
+            place.joinpath(*(_folder(one[p]) for p in pools))
+            if names.select(pools).n_unique() > 1
+            else place
+        )
         folder.mkdir(parents=True, exist_ok=True)
         where = " AND ".join(f"{k} IS NOT DISTINCT FROM {_text(v)}" for k, v in one.items())
         windows = spool.table(f"SELECT * FROM spool WHERE {where} ORDER BY arrival_ns, row_id")
         number = numbered[one["client_id"]]
         _put_windows(windows, folder / f"chunk-{number}-trace.csv", state)
-        laws = pmf.table(f"SELECT arrival_ns, field, value, prob FROM spool WHERE {where} ORDER BY arrival_ns, row_id") if pmf.files else pl.DataFrame()  # fmt: skip
+        laws = (
+            pmf.table(
+                f"SELECT arrival_ns, field, value, prob FROM spool WHERE {where} ORDER BY arrival_ns, row_id"
+            )
+            if pmf.files
+            else pl.DataFrame()
+        )
         _put_pmf(laws, folder / f"chunk-{number}-dataset.json")
         written += windows.height
     return written
@@ -141,7 +151,10 @@ def _from_requests(rows: Iterator[pl.DataFrame], place: Path, state: Writing) ->
         return 0
     if client is None:
         state.note("no client is recorded: the whole trace is one client")
-    state.note("made from requests: a Gamma law for the gaps of each 600 s, every length of each 6 h as its own value; one law a field, so that lengths are not tied to each other")  # fmt: skip
+    state.note(
+        "made from requests: a Gamma law for the gaps of each 600 s, every length of each 6 h as its own "
+        "value; one law a field, so that lengths are not tied to each other"
+    )
     last = int(spool.table(f"SELECT max(since_ns) // {WINDOW_S * 10**9} AS w FROM spool")["w"][0])
     clients = spool.table("SELECT DISTINCT client FROM spool ORDER BY client")["client"].to_list()
     numbered = _numbers(clients)
@@ -150,7 +163,11 @@ def _from_requests(rows: Iterator[pl.DataFrame], place: Path, state: Writing) ->
     gaps = f"""
         SELECT client, since_ns // {WINDOW_S * 10**9} AS w, count(*) AS n, count(gap) AS gaps,
                avg(gap) AS mean, stddev_pop(gap) AS sd
-        FROM (SELECT client, since_ns, (since_ns - lag(since_ns) OVER (PARTITION BY client ORDER BY since_ns)) / 1e9 AS gap FROM spool)
+        FROM (
+            SELECT client, since_ns,
+                   (since_ns - lag(since_ns) OVER (PARTITION BY client ORDER BY since_ns)) / 1e9 AS gap
+            FROM spool
+        )
         GROUP BY ALL ORDER BY client, w"""
     by_client = {k[0]: v for k, v in spool.table(gaps).partition_by("client", as_dict=True).items()}
     for name in clients:
@@ -165,13 +182,26 @@ def _windows(found: pl.DataFrame, last: int) -> pl.DataFrame:
     by = {r["w"]: r for r in found.iter_rows(named=True)}
     out: list[dict[str, Any]] = []
     for w in range(last + 1):
-        row: dict[str, Any] = {"arrival_ns": w * WINDOW_S * 10**9, "rate_rps": 0, "gap_cv": 0, "law": None, "shape": None, "scale_s": None}  # fmt: skip
+        row: dict[str, Any] = {
+            "arrival_ns": w * WINDOW_S * 10**9,
+            "rate_rps": 0,
+            "gap_cv": 0,
+            "law": None,
+            "shape": None,
+            "scale_s": None,
+        }
         got = by.get(w)
         if got is not None:
             rate = got["n"] / WINDOW_S
             cv = got["sd"] / got["mean"] if got["gaps"] >= FEWEST_GAPS and got["mean"] else 1.0
             shape = max(cv, LEAST_CV) ** -2
-            row |= {"rate_rps": rate, "gap_cv": cv, "law": "gamma", "shape": shape, "scale_s": 1 / (rate * shape)}  # fmt: skip
+            row |= {
+                "rate_rps": rate,
+                "gap_cv": cv,
+                "law": "gamma",
+                "shape": shape,
+                "scale_s": 1 / (rate * shape),
+            }
         out.append(row)
     return pl.DataFrame(out, infer_schema_length=None)
 
@@ -187,6 +217,7 @@ def _lengths(spool: Spool, name: str, columns: list[str]) -> pl.DataFrame:
     return found.select(pl.col("w") * LENGTHS_S * 10**9, "field", "value", share.alias("prob"))
 
 
+_NEEDS = ("arrival_ns", "input_tokens", "output_tokens")
 _WINDOWS = ("client_id", "arrival_ns", "window_s", "rate_rps", "gap_cv", "law", "shape", "scale_s")
 
 TARGETS = (
@@ -197,7 +228,7 @@ TARGETS = (
         suffix="",
         intakes=(
             Intake("client_windows", _WINDOWS, (*_WINDOWS, "category", "model"), ("client_pmf",)),
-            Intake("llm_requests", ("arrival_ns", "input_tokens", "output_tokens"), ("arrival_ns", *_CLIENTS, *_FIELDS)),
+            Intake("llm_requests", _NEEDS, ("arrival_ns", *_CLIENTS, *_FIELDS)),
         ),
         resolution_ns=1,
         command=lambda path, _state: f"cp -r {path} ServeGen/data/CATEGORY/MODEL   # then ClientPool(CATEGORY, MODEL)",

@@ -40,7 +40,10 @@ def _invitro(rows: Iterator[pl.DataFrame], place: Path, state: Writing) -> int:
     if counted:
         widest = spool.table("SELECT max(bin_s) AS s FROM spool")["s"][0]
         if widest > 60:
-            raise DataError(f"invitro needs counts a minute; bins here are up to {widest:g} s wide", TARGETS_HINT)  # fmt: skip
+            raise DataError(
+                f"invitro needs counts a minute; bins here are up to {widest:g} s wide",
+                TARGETS_HINT,
+            )
     keys = ", ".join(c if c in columns else f"NULL::VARCHAR AS {c}" for c in _OWNERS)
     trigger = "min(trigger)" if "trigger" in columns else "NULL"
     first = (state.first_ns or 0) // MINUTE_NS
@@ -48,7 +51,9 @@ def _invitro(rows: Iterator[pl.DataFrame], place: Path, state: Writing) -> int:
     minutes = spool.table(f"""
         SELECT {keys}, arrival_ns // {MINUTE_NS} - {first} AS minute, {n} AS n FROM spool
         GROUP BY ALL ORDER BY ALL""")
-    functions = spool.table(f"SELECT {keys}, coalesce({trigger}, 'others') AS trigger FROM spool GROUP BY ALL ORDER BY ALL")  # fmt: skip
+    functions = spool.table(
+        f"SELECT {keys}, coalesce({trigger}, 'others') AS trigger FROM spool GROUP BY ALL ORDER BY ALL"
+    )
     for kind in ("owner", "app"):
         if f"{kind}_id" not in columns:
             state.note(f"no {kind} is recorded: the function stands for it")
@@ -112,7 +117,10 @@ def _stats(spool: Spool, columns: set[str], state: Writing) -> pl.DataFrame:
         found = Spool(state, "stats").take(state.beside["function_stats"])
         if found.files:
             have = set(next(iter(found)).columns)
-            told = ", ".join(c if c in have else f"NULL AS {c}" for c in ("func_id", "app_id", "metric", "stat", "value", "samples"))  # fmt: skip
+            told = ", ".join(
+                c if c in have else f"NULL AS {c}"
+                for c in ("func_id", "app_id", "metric", "stat", "value", "samples")
+            )
             return found.table(f"SELECT {told} FROM spool")
     parts = []
     for metric, at in (("duration_s", _DURATION), ("memory_mb", _MEMORY)):
@@ -122,9 +130,21 @@ def _stats(spool: Spool, columns: set[str], state: Writing) -> pl.DataFrame:
             ("mean", f"avg({metric})"), ("min", f"min({metric})"), ("max", f"max({metric})"),
             *((f"p{p}", f"quantile_cont({metric}, {p / 100})") for p in at),
         ):  # fmt: skip
-            parts.append(f"SELECT func_id, NULL::VARCHAR AS app_id, '{metric}' AS metric, '{stat}' AS stat, {value} AS value, count({metric}) AS samples FROM spool WHERE {metric} IS NOT NULL GROUP BY func_id")  # fmt: skip
+            parts.append(
+                f"SELECT func_id, NULL::VARCHAR AS app_id, '{metric}' AS metric, '{stat}' AS stat, {value} AS value, "
+                f"count({metric}) AS samples FROM spool WHERE {metric} IS NOT NULL GROUP BY func_id"
+            )
     if not parts:
-        return pl.DataFrame(schema={"func_id": pl.String, "app_id": pl.String, "metric": pl.String, "stat": pl.String, "value": pl.Float64, "samples": pl.Int64})  # fmt: skip
+        return pl.DataFrame(
+            schema={
+                "func_id": pl.String,
+                "app_id": pl.String,
+                "metric": pl.String,
+                "stat": pl.String,
+                "value": pl.Float64,
+                "samples": pl.Int64,
+            }
+        )
     return spool.table(" UNION ALL ".join(parts))
 
 
@@ -138,8 +158,18 @@ def _put_stats(
     rows = stats.sort(
         pl.col("metric") != metric, maintain_order=True
     )  # of equal keys the last counts
-    own = {(f, s): (v, n) for f, s, v, n in rows.filter(pl.col("func_id").is_not_null()).select("func_id", "stat", "value", "samples").iter_rows()}  # fmt: skip
-    app = {(a, s): (v, n) for a, s, v, n in rows.filter(pl.col("func_id").is_null()).select("app_id", "stat", "value", "samples").iter_rows()}  # fmt: skip
+    own = {
+        (f, s): (v, n)
+        for f, s, v, n in rows.filter(pl.col("func_id").is_not_null())
+        .select("func_id", "stat", "value", "samples")
+        .iter_rows()
+    }
+    app = {
+        (a, s): (v, n)
+        for a, s, v, n in rows.filter(pl.col("func_id").is_null())
+        .select("app_id", "stat", "value", "samples")
+        .iter_rows()
+    }
     prefix = "percentile_Average_" if metric == "duration_s" else "AverageAllocatedMb_pct"
     wanted = {"Average": "mean", "AverageAllocatedMb": "mean", "Minimum": "min", "Maximum": "max"}
     with file.open("w", encoding="utf-8") as out:
@@ -188,7 +218,9 @@ def _faas_profiler(rows: Iterator[pl.DataFrame], place: Path, state: Writing) ->
     if not written:
         return 0
     last = (state.last_ns or 0) - first
-    ordered = "SELECT name, since_ns - lag(since_ns, 1, 0) OVER (PARTITION BY name ORDER BY since_ns) AS gap FROM spool ORDER BY name, since_ns"
+    ordered = """
+        SELECT name, since_ns - lag(since_ns, 1, 0) OVER (PARTITION BY name ORDER BY since_ns) AS gap
+        FROM spool ORDER BY name, since_ns"""
     with place.open("w", encoding="utf-8") as out:
         out.write(
             f'{{"test_name": {json.dumps(state.name)}, "test_duration_in_seconds": {last // 10**9 + 2}, '
@@ -245,7 +277,10 @@ TARGETS = (
             Intake("invocations", ("func_id", "arrival_ns"), ("func_id", *_OWNED, "duration_s", "memory_mb")),
         ),
         resolution_ns=MINUTE_NS,
-        command=lambda path, _state: f"go run cmd/loader.go --config cfg.json   # cfg.json: \"TracePath\": \"{path}\", \"Granularity\": \"minute\"",
+        command=lambda path, _state: (
+            'go run cmd/loader.go --config cfg.json   # cfg.json: "Granularity": "minute", '
+            f'"TracePath": "{path}"'
+        ),
         write=_invitro,
         source="vhive-serverless/invitro, pkg/trace/azure_trace_parser.go",
     ),

@@ -25,7 +25,21 @@ class _Clock:
 def rows_of(path: str, options: dict[str, Any]) -> list[dict[str, Any]]:
     stubs = importlib.import_module("stubs")
     sys.path.insert(0, options["source"])
-    stubs.stub("sglang", "requests", "pybase64", "PIL", "torch", "pydantic", "aiohttp", "orjson", "zmq", "tqdm", "transformers", "datasets", "numpy")  # fmt: skip
+    stubs.stub(
+        "sglang",
+        "requests",
+        "pybase64",
+        "PIL",
+        "torch",
+        "pydantic",
+        "aiohttp",
+        "orjson",
+        "zmq",
+        "tqdm",
+        "transformers",
+        "datasets",
+        "numpy",
+    )
     sys.modules["sglang.benchmark.datasets"] = package = type(sys)("sglang.benchmark.datasets")
     package.__path__ = [f"{options['source']}/sglang/benchmark/datasets"]
     module = importlib.import_module("sglang.benchmark.datasets.mooncake")
