@@ -134,3 +134,24 @@ def test_formats_page_is_fresh() -> None:
     from lamina_traces.catalogs import formats_page
 
     assert formats_page() == (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
+
+
+def test_readme_names_every_format_and_target() -> None:
+    from lamina_traces.formats import FORMATS, TARGETS
+
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`([\w-]+)`", text))
+    assert set(TARGETS) <= named
+    # formats that are only read beside others stand in docs/formats.md
+    alone = {f.name for f in FORMATS.values() if f.name == f.group or f.rank == 0}
+    beside = {f.name for f in FORMATS.values() if f.family and f.name.startswith(f"{f.family}_")}
+    missing = alone - beside - named
+    assert not missing, missing
+    marks = {
+        "real file": r"\*\*`{}`",
+        "importer's loader": r"(?<!\*)`{}`",
+        "documentation": r"(?<!\*)\*`{}`",
+    }
+    for f in FORMATS.values():
+        if f.name in named and f.name not in ("columns", "lamina") and f.name not in TARGETS:
+            assert re.search(marks[f.evidence].format(f.name), text), f"{f.name}: {f.evidence}"
