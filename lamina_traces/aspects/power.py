@@ -1,7 +1,8 @@
 """Power: mean, energy, peaks and rise of each device, and the load-duration curve.
 
 Energy is the trapezoid over steps no longer than three median periods; a longer step is a gap in the log
-and counts for nothing. The time-weighted mean is energy over the seconds so covered. Averaged readings
+and counts for nothing. Where a trace reads a whole and its parts (a server and its power supplies), only the
+whole is described: adding both would count the parts twice. The time-weighted mean is energy over the seconds so covered. Averaged readings
 (``power.draw`` on recent GPUs) hide what is shorter than their window, and are never mixed with instants.
 """
 
@@ -27,6 +28,8 @@ VERSION = 1
 TABLES = ("power_samples",)
 
 GAP_PERIODS = 3
+WHOLES = ("row", "rack", "server", "psu")
+"""domains that hold the others, outermost first; gpu, cpu and dram lie beside each other."""
 
 
 @dataclass(frozen=True)
@@ -71,10 +74,11 @@ class Power:
         energy = sum(d.energy_j for d in self.devices)
         means = [d.mean_w if d.mean_w is not None else d.sample_mean_w for d in self.devices]
         n = len(self.devices)
+        kind = self.devices[0].domain if self.devices[0].domain in WHOLES else "device"
         return [
             Finding(
                 NAME,
-                f"{n} device{'s' if n != 1 else ''} drew {format_number(float(np.mean(means)))} W each on average, "
+                f"{n} {kind}{'s' if n != 1 else ''} drew {format_number(float(np.mean(means)))} W{' each' if n != 1 else ''} on average, "
                 f"{format_number(max(d.max_w for d in self.devices))} W at most, and {format_number(energy / 3600)} Wh in all; "
                 f"one reading every {format_seconds(self.period_s)}.",
                 effect=f"load factor {self.load_factor:.2f}",
@@ -111,6 +115,20 @@ def from_dict(d: dict[str, Any]) -> Power:
     )
 
 
+def outermost(trace: Trace, notices: list[Notice] | None = None) -> Trace:
+    """The part of a trace in its outermost domain; the trace where no domain holds another."""
+    domains = trace.scan("power_samples").select("domain").unique().collect()["domain"].to_list()
+    whole = next((d for d in WHOLES if d in domains), None)
+    if whole is None or len(domains) == 1:
+        return trace
+    if notices is not None:
+        inside = ", ".join(sorted(set(domains) - {whole}))
+        notices.append(
+            Notice("parts-left-out", f"{inside} lie inside {whole} and are not added to it", NAME)
+        )
+    return trace.select(where=f"domain = '{whole}'")
+
+
 def watt_counts(trace: Trace) -> Counts:
     """Counts of readings, in watts to two decimals."""
     t = trace.query("power/watt_counts")
@@ -119,6 +137,7 @@ def watt_counts(trace: Trace) -> Counts:
 
 def fit(trace: Trace, notices: list[Notice]) -> Power | None:
     """Fit ``power_samples``. Needs two readings of one device."""
+    trace = outermost(trace, notices)
     steps = trace.query("power/step_counts")
     if not steps.num_rows:
         notices.append(
@@ -166,7 +185,7 @@ def fit(trace: Trace, notices: list[Notice]) -> Power | None:
 
 def score(a: Trace, b: Trace) -> list[Line]:
     """KS D of the readings and the relative difference of their means."""
-    wa, wb = watt_counts(a), watt_counts(b)
+    wa, wb = watt_counts(outermost(a)), watt_counts(outermost(b))
     if not len(wa) or not len(wb):
         return []
     return [

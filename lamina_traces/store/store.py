@@ -222,7 +222,7 @@ def _facts(summary: formats.Summary, sampled: float | None) -> dict[str, Any]:
         raise DataError(f"the reader lost count of its lines: {counts}", "please report this")
     share = sampled if sampled is not None else summary.sampled
     notices = list(summary.notices)
-    if share is not None and share < 1:
+    if share is not None and share < 1 and not any(n.code == "sampled" for n in notices):
         notices.append(
             Notice(
                 "sampled",

@@ -200,3 +200,25 @@ def test_nothing_to_fit_is_an_error_that_says_why(tmp_path: Path) -> None:
                 ),
             )
         )
+
+
+def test_power_of_a_whole_is_not_added_to_that_of_its_parts(tmp_path: Path) -> None:
+    """A server that draws 300 W through two supplies uses 300 J in a second, not 600."""
+    readings = [
+        (second * 10**9, device, domain, watts)
+        for second in range(11)
+        for device, domain, watts in (("server", "server", 300.0), ("psu1", "psu", 200.0), ("psu2", "psu", 100.0))
+    ]  # fmt: skip
+    frame = pl.DataFrame(
+        readings, schema=["arrival_ns", "device", "domain", "power_w"], orient="row"
+    )
+    trace = stored(tmp_path, "power_samples", frame)
+    profile = characterize(trace)
+    found = profile.aspect("power", "power_samples")
+    assert sum(d.energy_j for d in found.devices) == pytest.approx(3000)
+    assert [d.device for d in found.devices] == ["server"]
+    assert "1 server drew 300 W on average" in found.findings()[0].text
+    assert [n.code for n in profile.notices] == ["parts-left-out"]
+    supplies = trace.select(where="domain = 'psu'")
+    without = characterize(supplies).aspect("power", "power_samples")
+    assert sum(d.energy_j for d in without.devices) == pytest.approx(3000)
