@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pyarrow as pa
-import pyarrow.json as pj
 
 from ..errors import DataError
-from .cells import explained, fast_type, finished, parsed
+from .cells import explained, parsed
 from .delimited import Counted, Rejects
 from .format import ROW_EXTRA, Binding, Context, Field
-from .inputs import NEWLINE, Stream
+from .inputs import Stream
+from .jsonfast import read_block
 from .redaction import masked_json, without_private
 
 
@@ -158,7 +158,7 @@ def read_json(
     block: bytes, first_line: int, binding: Binding, context: Context, line_limit: int
 ) -> Iterator[Piece]:
     """A block of JSON lines: the good rows as typed source frames, rejects, counts."""
-    fast = _fast(block, binding, context)
+    fast = read_block(block, binding, context)
     if fast is not None:
         yield fast, Rejects(), Counted(lines=fast.height, kept=fast.height)
         return
@@ -181,93 +181,6 @@ def read_json(
         if len(rows) >= _PIECE_ROWS:
             yield rows.piece()
     yield rows.piece()
-
-
-_ARROW = {
-    "tokens": pa.int32(),
-    "integer": pa.int64(),
-    "seconds": pa.float64(),
-    "number": pa.float64(),
-    "ids": pa.list_(pa.uint64()),
-    "flag": pa.bool_(),
-}
-_GIVE_UP = 3
-"""so many blocks in a row with something for the exact reader: the rest goes there at once."""
-
-
-def _fast(block: bytes, binding: Binding, context: Context) -> pl.DataFrame | None:
-    """The block by Arrow's strict parser, or None when anything in it must be read with care: a key that is
-    no field, a value of another kind, a line that is not one object, a value that breaks a rule of its cell."""
-    missed: int = context.state.get("json misses", 0)
-    if binding.unfold is not None or missed >= _GIVE_UP:
-        return None
-    context.state["json misses"] = missed + 1
-    rows = _objects(block)
-    if rows is None:
-        return None
-    schema = pa.schema([(f.name, _arrow_type(f)) for f in binding.fields])
-    try:
-        table = pj.read_json(
-            pa.BufferReader(block),
-            parse_options=pj.ParseOptions(
-                explicit_schema=schema, unexpected_field_behavior="error"
-            ),
-            read_options=pj.ReadOptions(use_threads=False, block_size=len(block) + 1),
-        )
-    except (pa.ArrowException, UnicodeDecodeError):
-        return None
-    if table.num_rows != rows:
-        return None
-    tally = context.tally.copy()
-    columns = []
-    for f in binding.fields:
-        given = table[f.name]
-        if f.cell == "ids" and any(chunk.values.null_count for chunk in given.chunks):
-            break
-        column: Any = pl.from_arrow(given)
-        if column.dtype == pl.String and (column == "").any():
-            column = column.set((column == "").fill_null(False), None)
-        column = finished(replace(f, required=False) if f.unless else f, column, context)
-        if column is None:
-            break
-        columns.append(column.alias(f.name))
-    else:
-        frame = pl.DataFrame(columns)
-        if all(_given_somewhere(f, frame) for f in binding.fields if f.unless and f.required):
-            context.state["json misses"] = 0
-            nothing = pl.Series(ROW_EXTRA, [None], dtype=pl.String)
-            return frame.with_columns(nothing.new_from_index(0, frame.height))
-    context.tally = tally  # the block is read again, and must not be counted twice
-    return None
-
-
-def _objects(block: bytes) -> int | None:
-    """How many lines the block has, when each begins and ends with a brace; None otherwise.
-
-    Where no value is an object, as many objects as lines then means one a line.
-    """
-    data = np.frombuffer(block, np.uint8)
-    ends = np.flatnonzero(data == NEWLINE)
-    if not len(data) or data[-1] != NEWLINE:
-        ends = np.append(ends, len(data))
-    starts = np.concatenate([[0], ends[:-1] + 1])
-    whole = (ends > starts).all() and (data[starts] == 123).all() and (data[ends - 1] == 125).all()
-    return len(ends) if whole else None
-
-
-def _arrow_type(field: Field) -> pa.DataType:
-    if field.cell == "clock":
-        decimal = fast_type(field)
-        return pa.decimal128(decimal.precision, decimal.scale)
-    return _ARROW.get(field.cell, pa.string())
-
-
-def _given_somewhere(field: Field, frame: pl.DataFrame) -> bool:
-    """Whether each row has the field or one of those that stand in for it."""
-    names = [n for n in (field.name, *field.unless) if n in frame.columns]
-    return bool(
-        frame.select(pl.any_horizontal(pl.col(n).is_not_null() for n in names).all()).item()
-    )
 
 
 def read_text(
