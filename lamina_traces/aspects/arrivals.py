@@ -331,6 +331,11 @@ def fit(trace: Trace, notices: list[Notice]) -> Arrivals | None:
     gaps = gap_counts(trace)
     tick_s = (trace.manifest.tick_ns or 0) / NS_PER_S
     zero_share = float(gaps.n[gaps.x == 0].sum() / gaps.rows)
+    instants = 1 + round((1 - zero_share) * gaps.rows)
+    if instants < 20:
+        text = f"{events:,} rows share {instants} instants: the log stamps batches, not arrivals"
+        notices.append(Notice("few-instants", text, NAME))
+        return None
     per_tick = events * tick_s / span_s if tick_s else 0.0
     batched = zero_share > 0.5
     coarse = tick_s > COARSE_TICK * gaps.mean and zero_share > 0  # a periodic load has no zero gaps

@@ -222,3 +222,17 @@ def test_power_of_a_whole_is_not_added_to_that_of_its_parts(tmp_path: Path) -> N
     supplies = trace.select(where="domain = 'psu'")
     without = characterize(supplies).aspect("power", "power_samples")
     assert sum(d.energy_j for d in without.devices) == pytest.approx(3000)
+
+
+def test_rows_that_share_a_few_instants_have_no_arrival_process(tmp_path: Path) -> None:
+    day = 86_400 * 10**9
+    frame = pl.DataFrame(
+        {
+            "arrival_ns": [d * day for d in range(19) for _ in range(50)],
+            "func_id": ["f"] * 950,
+            "init_s": [0.1 + 0.001 * i for i in range(950)],
+        }
+    )
+    profile = characterize(stored(tmp_path, "cold_starts", frame))
+    assert set(profile.parts["cold_starts"].streams[0].aspects) == {"cold_starts"}
+    assert [n.code for n in profile.notices] == ["few-instants"]
