@@ -20,7 +20,7 @@ from .options import (
     To,
     Where,
     WorkloadArgument,
-    absolute,
+    poisson_rate,
     reference,
 )
 from .output import clean, emit, emit_object, say, warn, write
@@ -102,19 +102,13 @@ def simulate(
     Example: lamina-traces simulate azure-code --model llama-3.1-8b --gpu h100-sxm --explain
     """
     from lamina_traces import runs, techniques, workloads
-    from lamina_traces.errors import CheckFailed, UsageError
+    from lamina_traces.errors import CheckFailed
     from lamina_traces.store import Store
-    from lamina_traces.units import parse_rate
 
     deployment = serving_spec(spec, model, gpu, tp, replicas, dtype, route)
     limits = runs.parse_slo(slo) if slo else None
     using = [techniques.parse(t) for t in with_ or []]
-    poisson = None if arrivals is None else absolute(None if rate is None else parse_rate(rate))
-    if arrivals is None and rate is not None:
-        raise UsageError(
-            "--rate goes with --arrivals poisson",
-            "scale a workload with: lamina-traces generate PROFILE --rate x2",
-        )
+    poisson = poisson_rate(arrivals, rate)
     trace = workloads.selected(workloads.trace(workload, store=store, say=say), where, from_, to)
     if poisson is not None:
         trace = workloads.with_poisson(trace, poisson, seed, say=say)

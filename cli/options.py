@@ -95,6 +95,21 @@ Replace = Annotated[bool, typer.Option("--replace", help="Replace the trace of t
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
+def poisson_rate(arrivals: str | None, rate: str | None) -> float | None:
+    """What --arrivals poisson --rate R asks for, per second; None without --arrivals."""
+    from lamina_traces.errors import UsageError
+    from lamina_traces.units import parse_rate
+
+    if arrivals is None:
+        if rate is not None:
+            raise UsageError(
+                "--rate goes with --arrivals poisson",
+                "scale a workload with: lamina-traces generate PROFILE --rate x2",
+            )
+        return None
+    return absolute(None if rate is None else parse_rate(rate))
+
+
 def absolute(rate: Any) -> float:
     """The rate that --arrivals needs, per second; a factor has nothing to multiply."""
     from lamina_traces.errors import UsageError

@@ -24,7 +24,7 @@ from .options import (
     TraceArgument,
     Where,
     Yes,
-    absolute,
+    poisson_rate,
     reference,
 )
 from .output import clean, clean_lines, emit, emit_batches, emit_object, say, table, warn, write
@@ -359,11 +359,10 @@ def export(
     Example: lamina-traces export azure-code --to mooncake -o azure.jsonl
     """
     from lamina_traces import workloads
-    from lamina_traces.units import parse_rate
 
+    poisson = poisson_rate(arrivals, rate)
     chosen = workloads.selected(workloads.trace(trace, store=store, say=say), where, None, None)
-    if arrivals is not None:
-        poisson = absolute(None if rate is None else parse_rate(rate))
+    if poisson is not None:
         chosen = workloads.with_poisson(chosen, poisson, seed, say=say)
     summary = workloads.export(chosen, to_target, output)
     if fmt in ("json", "jsonl"):
@@ -416,5 +415,9 @@ def _size(trace: Trace) -> str:
     from lamina_traces.units import format_count, format_seconds
 
     m = trace.manifest
-    span = "" if m.span_s is None else f" over {format_seconds(m.span_s)}"
-    return f"{format_count(m.rows)} row{'' if m.rows == 1 else 's'} of {m.main_table}{span}, read as {m.format}"
+    span = f" over {format_seconds(m.span_s)}" if m.span_s else ""
+    rows = f"{format_count(m.rows)} row{'' if m.rows == 1 else 's'} of {m.main_table}"
+    others = [
+        f"{format_count(t.rows)} of {name}" for name, t in m.tables.items() if name != m.main_table
+    ]
+    return f"{rows}{span}{', ' if others else ''}{', '.join(others)}, read as {m.format}"

@@ -173,7 +173,7 @@ def export(
     state = Writing(
         origin_ns,
         table=table,
-        beside={k: v for k, v in given.items() if k != table},
+        beside=(others := {k: _Frames(v) for k, v in given.items() if k != table}),
         clock=clock,
         nature=nature,
         name=place.name.split(".")[0] or "trace",
@@ -191,6 +191,11 @@ def export(
         written = goal.write(rows, partial, state)
         if written == 0:
             raise _nothing(goal, state)
+        for name, frames in others.items():
+            if not frames.taken:
+                state.losses[f"table {name} (--to duckdb takes all tables)"] += sum(
+                    f.height for f in frames
+                )
         size, digest = _sealed(partial)
         if goal.folder and place.is_dir():
             place.rmdir()
@@ -211,6 +216,18 @@ def export(
         {k: n for k, n in state.skipped.items() if n}, {k: n for k, n in state.losses.items() if n},
         tuple(state.notes), goal.command(shlex.quote(str(path)), state), table,
     )  # fmt: skip
+
+
+class _Frames:
+    """The frames of a table, and whether a target took them."""
+
+    def __init__(self, frames: Iterable[pl.DataFrame]) -> None:
+        self._frames = frames
+        self.taken = False
+
+    def __iter__(self) -> Iterator[pl.DataFrame]:
+        self.taken = True
+        return iter(self._frames)
 
 
 def intake_of(goal: Target, tables: Iterable[str]) -> tuple[Intake, str]:
@@ -234,6 +251,11 @@ def _place(goal: Target, path: str | Path) -> Path:
             f"name a {'folder' if goal.folder else 'file'}, for instance: -o trace{goal.suffix}",
         )
     place = Path(path)
+    if place.suffix in (".gz", ".zst"):
+        raise UsageError(
+            f"cannot write {path}: exports are not compressed",
+            f"name it {place.stem} and compress it after",
+        )
     if not place.parent.is_dir():
         raise UsageError(f"cannot write {path}", f"make its folder first: mkdir -p {place.parent}")
     if goal.folder and place.exists():

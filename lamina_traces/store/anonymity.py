@@ -18,7 +18,7 @@ from ..errors import StoreError
 
 TEXT_IDS = (
     "request_id", "parent_request_id", "user_id", "tenant_id", "client_id", "session_id", "workflow_id",
-    "owner_id", "group_id", "entity_id", "job_id",
+    "owner_id", "group_id", "entity_id", "job_id", "func_id", "app_id", "pod_id",
 )  # fmt: skip
 BLOCK_IDS = ("prefix_hashes", "output_hashes")
 LEFT_OUT = ("extra", "error_message")

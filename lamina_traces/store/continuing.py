@@ -11,7 +11,8 @@ from typing import Any
 import polars as pl
 
 from .. import formats
-from ..errors import UsageError
+from ..errors import Notice, UsageError
+from ..units import NS_PER_S, format_seconds
 from .anonymity import Pseudonyms
 from .manifest import COUNTS, Manifest
 from .trace import Trace
@@ -64,6 +65,34 @@ def resume(before: Trace, writer: TraceWriter, masks: Pseudonyms | None) -> form
     )
 
 
+def zone(before: Trace, asked: str | None) -> str | None:
+    """The zone of naive stamps: that of the trace. Raises UsageError where another one is asked for."""
+    known: str | None = before.manifest.provenance.get("tz")
+    if asked is not None and asked != known:
+        raise UsageError(
+            f"trace {before.name!r} was read with {'--tz ' + known if known else 'no --tz'}, this is --tz {asked}",
+            "ingest the files under a name of their own",
+        )
+    return known
+
+
+def overlap(before: Manifest, first_ns: int | None) -> tuple[Notice, ...]:
+    """What to say when rows are added that begin before the trace ends."""
+    if first_ns is None or before.arrival_last_ns is None or first_ns > before.arrival_last_ns:
+        return ()
+    s = format_seconds((before.arrival_last_ns - first_ns) / NS_PER_S)
+    why = (
+        "; a clock that begins anew in each file lays the files over each other"
+        if before.clock == "relative"
+        else ""
+    )
+    return (
+        Notice(
+            "overlap", f"the added rows begin {s} before those already there end{why}", "arrival_ns"
+        ),
+    )
+
+
 def joined(before: Manifest, facts: Mapping[str, Any]) -> dict[str, Any]:
     """The manifest's facts of both. Raises UsageError where the clocks differ."""
     if facts["clock"] != before.clock:
@@ -90,6 +119,8 @@ def joined(before: Manifest, facts: Mapping[str, Any]) -> dict[str, Any]:
         "format_version": ", ".join(v for v in versions if v),
         "mapping": tuple(dict.fromkeys([*before.mapping, *facts["mapping"]])),
         "dropped_fields": tuple(dict.fromkeys([*before.dropped_fields, *facts["dropped_fields"]])),
-        "notices": tuple(dict.fromkeys([*before.notices, *facts["notices"]])),
+        "notices": tuple(
+            {(n.code, n.subject): n for n in (*before.notices, *facts["notices"])}.values()
+        ),
         "provenance": {**before.provenance, **facts["provenance"]},
     }

@@ -117,7 +117,8 @@ class Manifest:
         if not self.counts:
             return f"{self.rows:,} rows"
         parts = [f"{self.counts[k]:,} {k}" for k in COUNTS[1:] if self.counts.get(k) or k == "kept"]
-        return f"{self.counts['lines']:,} {self.counted} = {' + '.join(parts)}"
+        one = self.counts["lines"] == 1
+        return f"{self.counts['lines']:,} {self.counted.removesuffix('s') if one else self.counted} = {' + '.join(parts)}"
 
     def to_dict(self) -> dict[str, Any]:
         return {

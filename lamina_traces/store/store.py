@@ -142,6 +142,9 @@ class Store:
         paths = [paths] if isinstance(paths, str | Path) else list(paths)
         if not paths:
             raise UsageError("no input", "name at least one file, or - for standard input")
+        twice = next((p for i, p in enumerate(paths) if str(p) in map(str, paths[:i])), None)
+        if twice is not None:
+            raise UsageError(f"{twice} is named twice", "name each file once")
         if sampled is not None and not 0 < sampled <= 1:
             raise UsageError(f"--sampled {sampled:g} is no share", "give a number above 0, up to 1")
         if append and (name is None or replace):
@@ -156,6 +159,7 @@ class Store:
         masks = Pseudonyms(self.path) if anonymize else None
         if before is not None:
             continuing.check(before, formats.files_of_all(paths), anonymize)
+            reading_options["tz"] = continuing.zone(before, reading_options.get("tz"))
         kept_name = name if name is not None else self.free_name(str(paths[0]))
         kind = before.kind if before is not None else KINDS[0]
         with self.writer(kept_name, kind=kind, replace=replace or before is not None) as writer:
@@ -165,7 +169,13 @@ class Store:
                 continuing.check_format(before, reading.format)
             else:
                 writer.kind = reading.kind
+            first_ns: int | None = None
             for block in reading:
+                if block.table == reading.table and "arrival_ns" in block.frame.columns:
+                    first_ns = min(
+                        (n for n in (first_ns, block.frame["arrival_ns"].min()) if n is not None),
+                        default=None,
+                    )  # type: ignore[assignment]
                 if len(block.rejects):
                     # Names, not paths: a store is passed on, and the directories of its maker are not.
                     name_only = pl.col("file").str.extract(r"([^/]*)$")
@@ -174,8 +184,13 @@ class Store:
                     writer.write(block.table, masks.frame(block.frame) if masks else block.frame)
             facts = _facts(reading.finish(), sampled)
             facts["nature"] = nature or facts["nature"]
-            facts["provenance"] = dict(provenance or {}) | ({"anonymized": True} if masks else {})
+            facts["provenance"] = dict(provenance or {})
+            if masks:
+                facts["provenance"]["anonymized"] = True
+            if reading_options.get("tz"):
+                facts["provenance"]["tz"] = reading_options["tz"]
             if before is not None:
+                facts["notices"] += continuing.overlap(before.manifest, first_ns)
                 facts = continuing.joined(before.manifest, facts)
             return writer.commit(**facts)
 

@@ -382,9 +382,9 @@ class TraceWriter:
                 continue
             if not clock.sorted:
                 was_sorted = False
-                notices.append(
-                    Notice("sorted", "the source was not in time order; rows were sorted", name)
-                )
+                said = Notice("sorted", "the source was not in time order; rows were sorted", name)
+                if said not in notices:
+                    notices.append(said)
             self._tables[name] = (
                 _rewritten(writer, TABLES[name], shift, sort=not clock.sorted),
                 clock,

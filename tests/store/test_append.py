@@ -202,3 +202,29 @@ def test_a_local_clock_begins_at_its_first_midnight(tmp_path: Path) -> None:
     assert trace.manifest.origin_local == "2026-03-02T00:00:00"
     hours = [t / 3.6e12 for t in trace.scan().collect()["arrival_ns"]]
     assert hours == [9, 58, 83]
+
+
+def test_the_zone_of_naive_stamps_is_kept(tmp_path: Path) -> None:
+    store = Store(tmp_path / "s")
+    one = azure(tmp_path / "1.csv", "2024-05-10 10:00:00", "2024-05-10 11:00:00")
+    two = azure(tmp_path / "2.csv", "2024-05-10 12:00:00")
+    whole = store.ingest([one, two], "whole", tz="Europe/Berlin")
+    store.ingest(one, "parts", tz="Europe/Berlin")
+    parts = store.ingest(two, "parts", append=True)
+    assert parts.scan().collect().equals(whole.scan().collect())
+    with pytest.raises(UsageError, match="--tz UTC"):
+        store.ingest(
+            azure(tmp_path / "3.csv", "2024-05-10 13:00:00"), "parts", append=True, tz="UTC"
+        )
+
+
+def test_days_that_lie_over_each_other_are_said_once(tmp_path: Path) -> None:
+    store = Store(tmp_path / "s")
+    store.ingest(moon(tmp_path / "1", {"timestamp": 0}, {"timestamp": 9000}), "t")
+    for day in (2, 3):
+        trace = store.ingest(moon(tmp_path / str(day), {"timestamp": day}), "t", append=True)
+    said = [n for n in trace.manifest.notices if n.code == "overlap"]
+    assert len(said) == 1
+    assert "8.997 s before" in said[0].text or "9 s before" in said[0].text
+    with pytest.raises(UsageError, match="named twice"):
+        store.ingest([tmp_path / "1", tmp_path / "1"], "u")
