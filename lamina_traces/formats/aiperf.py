@@ -14,7 +14,7 @@ from typing import Any
 
 import polars as pl
 
-from .durations import as_ns, counted, told
+from .durations import as_ns, per_token
 from .format import Context, Field, Format, Head
 
 _PER_SECOND = {"ns": 10**9, "us": 10**6, "ms": 10**3, "sec": 1, "s": 1}
@@ -69,10 +69,9 @@ def _unfold(value: Any, context: Context) -> Iterator[Mapping[str, Any]]:
     yield {k: v for k, v in row.items() if v is not None}
 
 
-def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
-    more = pl.when(pl.col("output") > 1).then(pl.col("output") - 1)
+def _canonical(frame: pl.DataFrame, _context: Context) -> pl.DataFrame:
     code = pl.col("code").str.to_lowercase()
-    out = frame.select(
+    return frame.select(
         pl.col("request").alias("request_id"),
         pl.col("start").alias("arrival_ns"),
         pl.col("session").alias("session_id"),
@@ -93,10 +92,9 @@ def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
         (pl.col("start") + as_ns(pl.col("ttft"))).alias("first_token_ns"),
         pl.col("end").alias("last_token_ns"),
         pl.col("ttft").alias("ttft_s"),
-        ((pl.col("e2e") - pl.col("ttft")) / more).alias("tpot_s"),
+        per_token(pl.col("e2e") - pl.col("ttft"), "output").alias("tpot_s"),
         pl.col("e2e").alias("e2e_s"),
     )
-    return counted(out, context)
 
 
 def _matches(head: Head) -> bool:
@@ -125,7 +123,6 @@ FORMAT = Format(
         Field("code", "text", "", "error_code", required=False),
     ),
     canonical=_canonical,
-    rest=told,
     unfold=_unfold,
     matches=_matches,
     clock="utc",

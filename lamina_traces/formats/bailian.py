@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import polars as pl
 
-from ..errors import Notice
 from .format import Context, Field, Format
 from .links import first_row
-from .optional import every_field
 
 BLOCK_TOKENS = 16
 _KNOWN = {"chat_id": pl.Int64, "root": pl.Int64, "row": pl.Int64}
@@ -41,9 +39,7 @@ def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
     if frame.height and not context.state.get("told"):
         context.state["told"] = True
         text = "prefix hashes are of single blocks, not chained: only leading runs of equal hashes are a shared prefix"
-        context.state.setdefault("notices", []).append(
-            Notice("hashes-independent", text, "prefix_hashes")
-        )
+        context.note("hashes-independent", text, "prefix_hashes")
     return frame.select(
         pl.col("chat_id").cast(pl.String).alias("request_id"),
         pl.col("timestamp").alias("arrival_ns"),
@@ -125,7 +121,6 @@ FORMAT = Format(
         Field("hash_ids", "ids", "", "prefix_hashes", required=False),
     ),
     canonical=_canonical,
-    bind=every_field,
     matches=lambda head: (
         {"chat_id", "parent_chat_id", "timestamp", "input_length"} <= set(head.names)
     ),

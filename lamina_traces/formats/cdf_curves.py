@@ -12,6 +12,7 @@ from pathlib import PurePath
 
 import polars as pl
 
+from ..errors import DataError
 from .cells import divided
 from .format import Binding, Context, Field, Format, Head, Request, bind_by_name
 
@@ -38,7 +39,13 @@ FIGURES = Format(
 
 
 def _bind(fmt: Format, head: Head, request: Request) -> Binding:
-    quantity = next(n for n in head.names if n != "cdf_pct")
+    quantity = next((n for n in head.names if n != "cdf_pct"), None)
+    if quantity is None:
+        raise DataError(
+            "cdf_curve needs a column beside cdf_pct: the quantity, with its unit in its name",
+            "name it like server_power_w",
+            path=head.path,
+        )
 
     def canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
         series = PurePath(context.path).name.split(".")[0].removesuffix("_cdf")

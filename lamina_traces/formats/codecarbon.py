@@ -14,8 +14,7 @@ from dataclasses import replace
 
 import polars as pl
 
-from .format import Binding, Context, Field, Format, Head, Request, bind_by_name
-from .telemetry import bounded, completed, constant, json_object, noted
+from .format import Binding, Context, Field, Format, Head, Request, bind_by_name, json_object
 
 J_PER_KWH = 3.6e6
 _DOMAINS = {"energy_consumed": ("all", "server"), "cpu_energy": ("cpu", "cpu"), "gpu_energy": ("gpu", "gpu"), "ram_energy": ("dram", "dram")}  # fmt: skip
@@ -49,7 +48,7 @@ def _windows(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
         goes_on = known is not None and _grew(known, sums)
         before.append(known if goes_on and known is not None else (0.0,) * len(_SUMS))
         if goes_on:
-            noted(context, "cumulative", "rows of one run_id add up: each is a window from the row before it on", "energy_j")  # fmt: skip
+            context.note("cumulative", "rows of one run_id add up: each is a window from the row before it on", "energy_j")  # fmt: skip
         if run is not None:
             last[run] = tuple(sums)
     earlier = pl.DataFrame(before, schema=dict.fromkeys(_SUMS, pl.Float64), orient="row")
@@ -62,11 +61,10 @@ def _grew(known: tuple[float | None, ...], sums: list[float | None]) -> bool:
 
 
 def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
-    frame = completed(frame, _FIELDS)
     width = _windows(frame.with_row_index("line"), context)
     used = {"timestamp", "project_name", *_SUMS, *_DROPPED}
     extra = json_object(frame, (n for n in frame.columns if n not in used), context)
-    nothing = constant(None, frame.height, pl.String)
+    nothing = pl.lit(None, pl.String)
     parts = []
     for name, (device, domain) in _DOMAINS.items():
         whole = name == "energy_consumed"
@@ -88,7 +86,7 @@ def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
                 (extra if whole else nothing).alias("extra"),
             ).filter(pl.col("energy_j").is_not_null() | whole)
         )  # fmt: skip
-    return bounded(pl.concat(parts).sort("line", maintain_order=True).drop("line"))
+    return pl.concat(parts).sort("line", maintain_order=True).drop("line")
 
 
 def _bind(fmt: Format, head: Head, request: Request) -> Binding:

@@ -14,7 +14,7 @@ from typing import Any
 
 import polars as pl
 
-from .durations import as_ns, counted, told
+from .durations import as_ns, per_token
 from .format import Context, Field, Format, Head
 
 _SCHEMAS = ("dynamo.request.trace.v1", "dynamo.agent.trace.v1")
@@ -62,13 +62,12 @@ def _unfold(value: Any, _context: Context) -> Iterator[Mapping[str, Any]]:
     yield {k: v for k, v in row.items() if v is not None}
 
 
-def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
+def _canonical(frame: pl.DataFrame, _context: Context) -> pl.DataFrame:
     lasted = as_ns(pl.col("total"))
     arrival = pl.coalesce("received", pl.col("ended") - lasted)
     ttft, e2e = pl.col("ttft"), pl.col("total")
-    more = pl.when(pl.col("output") > 1).then(pl.col("output") - 1)
     reason = pl.col("reason").str.to_lowercase()
-    out = frame.select(
+    return frame.select(
         pl.col("request_id"),
         arrival.alias("arrival_ns"),
         pl.col("workload"),
@@ -90,10 +89,9 @@ def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
         (arrival + lasted).alias("last_token_ns"),
         pl.col("queue").alias("queue_s"),
         ttft.alias("ttft_s"),
-        ((e2e - ttft) / more).alias("tpot_s"),
+        per_token(e2e - ttft, "output").alias("tpot_s"),
         e2e.alias("e2e_s"),
     )
-    return counted(out, context)
 
 
 def _matches(head: Head) -> bool:
@@ -125,7 +123,6 @@ FORMAT = Format(
         Field("total", "seconds", "ms", "e2e_s", required=False),
     ),
     canonical=_canonical,
-    rest=told,
     unfold=_unfold,
     matches=_matches,
     clock="utc",

@@ -16,7 +16,7 @@ import polars as pl
 from ..errors import DataError
 from .cells import divided
 from .format import Binding, Context, Field, Format, Head, Request, bind_by_name
-from .telemetry import completed, host_names
+from .hosts import host_names
 
 _LOADS = {
     "pipeline_update_latency": "pipeline",
@@ -49,7 +49,6 @@ def _containers(frame: pl.DataFrame, context: Context) -> pl.Series:
 
 
 def _loads(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
-    frame = completed(frame, _FIELDS)
     return frame.select(
         pl.col("timestamp_anon").alias("arrival_ns"),
         pl.lit(_what(context.path, _LOADS)).alias("func_id"),
@@ -59,7 +58,6 @@ def _loads(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
 
 
 def _series(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
-    frame = completed(frame, _FIELDS)
     return frame.select(
         pl.col("timestamp_anon").alias("arrival_ns"),
         pl.lit(_what(context.path, _SERIES)).alias("metric"),

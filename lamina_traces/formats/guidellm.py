@@ -13,7 +13,7 @@ from typing import Any
 
 import polars as pl
 
-from .durations import as_seconds, counted, told
+from .durations import as_seconds, per_token
 from .format import Context, Field, Format
 
 _STATUS = {"successful": "ok", "errored": "error", "incomplete": "incomplete"}
@@ -59,10 +59,9 @@ def _row(request: Mapping[str, Any], status: str, number: int) -> dict[str, Any]
     }
 
 
-def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
+def _canonical(frame: pl.DataFrame, _context: Context) -> pl.DataFrame:
     start, first, last = pl.col("start"), pl.col("first"), pl.col("last")
-    more = pl.when(pl.col("output") > 1).then(pl.col("output") - 1)
-    out = frame.select(
+    return frame.select(
         pl.col("request").alias("request_id"),
         start.alias("arrival_ns"),
         pl.col("session").alias("session_id"),
@@ -75,10 +74,9 @@ def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
         first.alias("first_token_ns"),
         last.alias("last_token_ns"),
         as_seconds(first - start).alias("ttft_s"),
-        (as_seconds(last - first) / more).alias("tpot_s"),
+        per_token(as_seconds(last - first), "output").alias("tpot_s"),
         as_seconds(last - start).alias("e2e_s"),
     )
-    return counted(out, context)
 
 
 FORMAT = Format(
@@ -100,7 +98,6 @@ FORMAT = Format(
         Field("cached", "tokens", "tokens", "cached_input_tokens", required=False),
     ),
     canonical=_canonical,
-    rest=told,
     unfold=_unfold,
     matches=lambda head: "benchmarks.requests.successful" in head.keys,
     clock="utc",

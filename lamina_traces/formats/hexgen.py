@@ -12,7 +12,6 @@ from typing import Any
 
 import polars as pl
 
-from ..errors import Notice
 from .format import Context, Field, Format
 from .links import joined, resolved
 
@@ -32,7 +31,7 @@ def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
     if frame.height and not context.state.get("told"):
         context.state["told"] = True
         text = "no edges are recorded: each call is taken to wait for the one before it in its workflow"
-        context.state.setdefault("notices", []).append(Notice("chain-assumed", text, "depends_on"))
+        context.note("chain-assumed", text, "depends_on")
     links = frame.with_columns(pl.col("key").cast(pl.String), pl.col("after").fill_null(""))
     return frame.select(
         pl.col("group").alias("workflow_id"),

@@ -13,7 +13,6 @@ import polars as pl
 
 from .format import Context, Field, Format
 from .huawei_runtime import region_of, with_functions
-from .telemetry import completed
 
 POD = r"^((pool\d+)-(\d+)-(\d+))-\d+$"
 """name of the pool with its limits, pool, millicores and MB in a pod's id."""
@@ -21,7 +20,6 @@ _PARTS = ("podAllocationCost", "deployCodeCost", "deployDependencyCost", "schedu
 
 
 def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
-    frame = completed(frame, FIELDS)
     pod = pl.col("podID").str.extract_groups(POD).struct
     function = pl.format("{}---{}---{}", "funcName", "userID", pod.field("1"))
     region = region_of(context.path)

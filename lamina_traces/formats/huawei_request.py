@@ -13,7 +13,6 @@ import polars as pl
 from .format import Context, Field, Format
 from .huawei_cold_start import POD
 from .huawei_runtime import region_of, with_functions
-from .telemetry import completed, noted
 
 _COSTS = (
     "totalCost_worker",
@@ -26,11 +25,9 @@ _COSTS = (
 
 
 def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
-    frame = completed(frame, FIELDS)
     pod = pl.col("podID").str.extract_groups(POD).struct
     if frame.height:
-        noted(
-            context, "log-times",
+        context.note("log-times",
             "the source does not say of what instant its stamps are; arrival is the worker's stamp", "arrival_ns",
         )  # fmt: skip
     out = frame.select(

@@ -12,7 +12,6 @@ import re
 import polars as pl
 
 from .format import Context, Field, Format
-from .telemetry import completed
 
 REGION = re.compile(r"(?:^|[/\\])(R[1-5])(?=[/\\])")
 """the region in the path of a file of the release."""
@@ -28,7 +27,6 @@ def region_of(path: str) -> str | None:
 
 
 def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
-    frame = completed(frame, FIELDS)
     pool = pl.col("funcID").str.extract_groups(FUNCTION).struct
     triggers = pl.col("triggerType-invocationType").str.strip_chars().str.split(" ")
     out = frame.select(

@@ -20,7 +20,6 @@ import polars as pl
 from ..errors import DataError
 from .format import Binding, Context, Field, Format, Head, Request, bind_by_name
 from .huawei_runtime import region_of
-from .telemetry import noted
 
 _COLUMN = {"2023": re.compile(r"\d+"), "2025": re.compile(r"\d+---\d+---pool\d+-\d+-\d+")}
 _FOLDER_2023 = re.compile(
@@ -93,8 +92,7 @@ def _bind(fmt: Format, head: Head, request: Request) -> Binding:
             )
         whole = long["value"].is_between(0, 2**53) & (long["value"] == long["value"].round(0))
         if not whole.all():
-            noted(
-                context,
+            context.note(
                 "not-counts",
                 "some numbers of requests are no counts and were left out",
                 "invocations",

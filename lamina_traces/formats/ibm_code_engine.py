@@ -10,14 +10,12 @@ from __future__ import annotations
 import polars as pl
 
 from ..units import DAY_NS
-from .format import Context, Field, Format
-from .telemetry import completed, json_object
+from .format import Context, Field, Format, json_object
 
 _DAYS = 2**63 // DAY_NS
 
 
 def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
-    frame = completed(frame, FIELDS)
     renamed = frame.rename({"AppContainerRequestMemory": "memory_asked_gb"})
     return frame.select(
         pl.col("AppHash").alias("func_id"),

@@ -13,7 +13,7 @@ from typing import Any
 
 import polars as pl
 
-from .durations import as_seconds, counted, told
+from .durations import as_seconds, per_token
 from .format import Context, Field, Format, Head
 
 _TEXT = ("request", "response")
@@ -54,16 +54,13 @@ def _rest(context: Context) -> pl.DataFrame:
     files = context.state.pop("measured files", {})
     if not files:
         return pl.DataFrame()
-    out = counted(pl.concat([_requests(pl.concat(f)) for f in files.values()]), context)
-    told(context)
-    return out
+    return pl.concat([_requests(pl.concat(f)) for f in files.values()])
 
 
 def _requests(frame: pl.DataFrame) -> pl.DataFrame:
     zero = pl.col("start").min()
     start, first = pl.col("start"), pl.col("first")
     last = pl.coalesce("last", "end")
-    more = pl.when(pl.col("output") > 1).then(pl.col("output") - 1)
     code = pl.col("code").str.to_lowercase()
     good = ~pl.col("failed")
     return frame.select(
@@ -82,7 +79,7 @@ def _requests(frame: pl.DataFrame) -> pl.DataFrame:
         (first - zero).alias("first_token_ns"),
         (last - zero).alias("last_token_ns"),
         as_seconds(first - start).alias("ttft_s"),
-        (as_seconds(last - first) / more).alias("tpot_s"),
+        per_token(as_seconds(last - first), "output").alias("tpot_s"),
         pl.when(good).then(as_seconds(last - start)).alias("e2e_s"),
     )
 

@@ -15,7 +15,7 @@ from dataclasses import replace
 import polars as pl
 
 from .format import Binding, Context, Field, Format, Head, Request, bind_by_name
-from .telemetry import completed, is_address
+from .hosts import is_address
 
 _FIELDS = (
     Field("phase", "integer", required=False),
@@ -29,7 +29,7 @@ _FIELDS = (
     Field("connectionTimeout", "flag", required=False),
     Field("functionTimeout", "flag", required=False),
     Field("memoryAllocationTimeout", "flag", required=False),
-    Field("activationID", "text", required=False),
+    Field("activationID", "text", "", "request_id", required=False),
     Field("startType", "text", "", "is_cold", required=False),
     Field("httpStatusCode", "integer", "", "error_code", required=False),
     Field("waitTime", "seconds", "us", "queue_s", required=False),
@@ -41,7 +41,6 @@ _EPOCH_US = 10**14
 
 
 def _canonical(frame: pl.DataFrame, _context: Context) -> pl.DataFrame:
-    frame = completed(frame, _FIELDS)
     late = pl.any_horizontal(pl.col(n).fill_null(False) for n in _TIMEOUTS)
     failed = (pl.col("httpStatusCode") >= _FAILURE).fill_null(False)
     cold = pl.col("startType").str.to_lowercase()

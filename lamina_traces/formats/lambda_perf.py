@@ -16,7 +16,6 @@ from typing import Any
 import polars as pl
 
 from .format import Binding, Context, Field, Format, Head, Request, bind_by_name
-from .telemetry import noted
 
 _LONG = {
     "r": "runtime", "d": "displayName", "i": "initDurations", "m": "memorySize", "a": "architecture", "p": "packageType",
@@ -54,7 +53,7 @@ def _plain(name: Any) -> Any:
 
 def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
     if frame.height:
-        noted(context, "stamp-of-the-day", "the start of each cold start is not recorded: arrival is when its day's file was made", "arrival_ns")  # fmt: skip
+        context.note("stamp-of-the-day", "the start of each cold start is not recorded: arrival is when its day's file was made", "arrival_ns")  # fmt: skip
     return frame.select(
         pl.col("generatedAt").alias("arrival_ns"),
         pl.col("func").alias("func_id"),

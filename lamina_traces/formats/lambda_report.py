@@ -19,7 +19,6 @@ from typing import Any
 import polars as pl
 
 from .format import Binding, Context, Field, Format, Head, Request, bind_by_name
-from .telemetry import noted
 
 _STAMP = re.compile(r"^\W{0,2}(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d{1,9})?)(Z|[+-]\d\d:?\d\d)?")
 _ID = re.compile(r"\b(START|REPORT) RequestId: ([0-9A-Za-z-]{1,64})")
@@ -71,7 +70,7 @@ def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
         .cast(pl.Int64, strict=False)
     )
     if frame["begun"].null_count() and frame["logged"].count():
-        noted(context, "derived-arrival", "no START line carries a stamp: arrival is the stamp of the report less its durations", "arrival_ns")  # fmt: skip
+        context.note("derived-arrival", "no START line carries a stamp: arrival is the stamp of the report less its durations", "arrival_ns")  # fmt: skip
     return frame.select(
         pl.coalesce("begun", pl.col("logged") - spent).alias("arrival_ns"),
         pl.col("id").alias("request_id"),

@@ -12,9 +12,9 @@ from dataclasses import replace
 
 import polars as pl
 
-from .durations import as_seconds, counted, told
+from .durations import as_seconds, per_token
 from .format import Binding, Context, Field, Format, Head, Request, bind_by_name
-from .optional import with_absent, without_addresses
+from .hosts import without_addresses
 
 _LEFT_OUT = ("metadata", "request_tags", "api_key", "api_base", "cache_key", "proxy_server_request", "messages", "response", "requester_ip_address")  # fmt: skip
 _FIELDS = (
@@ -38,7 +38,6 @@ _FIELDS = (
 
 def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
     context.dropped.update(n for n in _LEFT_OUT if n in frame.columns and frame[n].count())
-    frame = with_absent(frame, _FIELDS)
     frame = without_addresses(
         frame, ("user", "end_user", "team_id", "organization_id", "session_id"), context
     )
@@ -48,12 +47,11 @@ def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
     ttft = pl.when(streamed).then(as_seconds(first - start))
     failed = pl.col("status").str.to_lowercase() == "failure"
     nothing = (failed & (pl.col("prompt_tokens") == 0) & (pl.col("completion_tokens") == 0)).fill_null(False)  # fmt: skip
-    more = pl.when(pl.col("completion_tokens") > 1).then(pl.col("completion_tokens") - 1)
 
     def some(name: str) -> pl.Expr:
         return pl.when(pl.col(name) != "").then(pl.col(name))
 
-    out = frame.select(
+    return frame.select(
         pl.col("request_id"),
         start.alias("arrival_ns"),
         some("model").alias("model"),
@@ -73,10 +71,9 @@ def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
         pl.when(streamed).then(first).alias("first_token_ns"),
         end.alias("last_token_ns"),
         ttft.alias("ttft_s"),
-        ((lasted - ttft) / more).alias("tpot_s"),
+        per_token(lasted - ttft, "completion_tokens").alias("tpot_s"),
         lasted.alias("e2e_s"),
     )
-    return counted(out, context)
 
 
 def _bind(fmt: Format, head: Head, request: Request) -> Binding:
@@ -91,7 +88,6 @@ FORMAT = Format(
     syntax=("csv", "jsonl", "json"),
     fields=_FIELDS,
     canonical=_canonical,
-    rest=told,
     bind=_bind,
     matches=lambda head: (
         {"request_id", "startTime", "endTime", "prompt_tokens", "completion_tokens"}

@@ -18,7 +18,6 @@ from typing import Any
 
 import polars as pl
 
-from ..errors import Notice
 from .format import Context, Field, Format, Head
 from .turns import with_turns
 
@@ -81,7 +80,7 @@ def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
     if frame["hashes"].count() and not context.state.get("ids hashed"):
         context.state["ids hashed"] = True
         text = f"token ids were hashed in blocks of {BLOCK_TOKENS} and left out; equal hash means equal whole prefix"
-        context.state.setdefault("notices", []).append(Notice("ids-hashed", text, "prefix_hashes"))
+        context.note("ids-hashed", text, "prefix_hashes")
     out = frame.select(
         pl.col("session").alias("session_id"),
         pl.col("arrival_time_ns").alias("arrival_ns"),

@@ -17,7 +17,6 @@ import polars as pl
 from .cells import divided
 from .format import Binding, Context, Field, Format, Head, Request, bind_by_name
 from .nvidia_smi import MB_PER_MIB
-from .telemetry import constant
 
 _MARKS = ("gpu", "date", "time")
 _DAY, _TIME = 8, "00:00:00"
@@ -58,11 +57,10 @@ def _unfold(value: Any, context: Context) -> Iterator[Mapping[str, Any]]:
 
 
 def _canonical(frame: pl.DataFrame, _context: Context) -> pl.DataFrame:
-    n = frame.height
     return frame.select(
         pl.col("stamp").alias("arrival_ns"),
         ("gpu" + pl.col("gpu").str.strip_chars()).alias("device"),
-        constant("gpu", n, pl.String).alias("domain"),
+        pl.lit("gpu").alias("domain"),
         pl.col("pwr").alias("power_w"),
         divided(frame["sm"], 100.0).alias("util_frac"),
         divided(frame["mem"], 100.0).alias("mem_util_frac"),

@@ -12,6 +12,7 @@ is, for power, 140737488355328 (assumed); both are null.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -22,9 +23,9 @@ import polars as pl
 
 from .cells import divided
 from .format import Binding, Context, Field, Format, Frames, Head, Request, bind_by_name
+from .hosts import host_name, is_address
 from .nvidia_smi import MB_PER_MIB
 from .redaction import is_private
-from .telemetry import host_name, is_address, label_text, noted
 
 _NAME = r"[a-zA-Z_:][a-zA-Z0-9_:]*"
 _VALUE = r"[+-]?(?:\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?|Inf|inf|NaN|nan)"
@@ -66,11 +67,17 @@ def labelled(name: str, labels: Mapping[str, str], context: Context) -> dict[str
     return row
 
 
+def label_text(labels: Mapping[str, str]) -> str | None:
+    """Labels as a JSON object, keys sorted; None where there are none."""
+    if not labels:
+        return None
+    return json.dumps(dict(sorted(labels.items())), ensure_ascii=False, separators=(",", ":"))
+
+
 def finite(text: str, context: Context) -> str | None:
     """The text of a number; None for NaN and infinity, which no column holds."""
     if text.lower().lstrip("+-") in ("nan", "inf"):
         context.tally["not finite"] += 1
-        noted(context, "not-finite", "NaN and infinite values are null", "value")
         return None
     return text
 

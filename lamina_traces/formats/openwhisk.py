@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 
 from .format import Context, Field, Format
-from .telemetry import is_address
+from .hosts import is_address
 
 _STATUSES = {0: "ok", 1: "error", 2: "error", 3: "error"}
 _WORDS = {

@@ -17,7 +17,6 @@ from typing import Any
 import polars as pl
 
 from .format import Context, Field, Format
-from .telemetry import completed
 
 _NAMES: dict[str, tuple[str, str, str]] = {
     # name in the CSV: (cell, unit, canonical column)
@@ -56,7 +55,6 @@ _ML_ENERGY = (
 
 
 def _ml_energy(frame: pl.DataFrame, _context: Context) -> pl.DataFrame:
-    frame = completed(frame, _ML_ENERGY)
     return frame.select(pl.col(n).alias(to) for n, (_, _, to) in _NAMES.items())
 
 
@@ -128,7 +126,6 @@ def _unmeasured(name: str) -> pl.Expr:
 
 
 def _splitwise(frame: pl.DataFrame, _context: Context) -> pl.DataFrame:
-    frame = completed(frame, _SPLITWISE)
     return frame.select(
         "model",
         pl.col("hardware").alias("device_name"),

@@ -17,9 +17,9 @@ from typing import Any
 import polars as pl
 
 from .cells import parsed
+from .durations import seconds_between
 from .format import Binding, Context, Field, Format, Frames, Head, Request, bind_by_name
-from .job_states import counted_times, seconds_between, state_of, with_incidents
-from .telemetry import completed
+from .job_states import state_of, with_incidents
 
 _INSTANT = Field("attempt", "instant", "local", required=False, minimum=None)
 _ATTEMPT = pl.List(
@@ -99,7 +99,6 @@ def _log(frame: pl.DataFrame, context: Context) -> Frames:
         .alias("state"),
         pl.col("status").alias("state_raw"),
     )
-    counted_times(jobs, context)
     frames = with_incidents(jobs)
     retried = attempts.filter(pl.col("number") < pl.col("of")).select(
         pl.col("end_ns").alias("arrival_ns"),
@@ -154,7 +153,6 @@ LOG = Format(
 
 
 def _table(frame: pl.DataFrame, _context: Context) -> pl.DataFrame:
-    frame = completed(frame, TABLE_FIELDS)
     return frame.select(
         pl.col("timestamp").alias("arrival_ns"),
         pl.col("cluster").alias("group_id"),

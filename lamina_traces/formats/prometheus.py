@@ -15,7 +15,6 @@ import polars as pl
 
 from .format import Context, Format, Frames
 from .openmetrics import FIELDS, finite, labelled, series, stamp_ns
-from .telemetry import noted
 
 
 def _unfold(value: Any, context: Context) -> Iterator[Mapping[str, Any]]:
@@ -28,8 +27,7 @@ def _unfold(value: Any, context: Context) -> Iterator[Mapping[str, Any]]:
         labels = {str(k): str(v) for k, v in (found.get("metric") or {}).items()}
         row = labelled(labels.get("__name__", "expression"), labels, context)
         if "histograms" in found or "histogram" in found:
-            noted(
-                context,
+            context.note(
                 "native-histograms",
                 "native histograms have no single value and were left out",
                 "value",

@@ -21,8 +21,17 @@ from typing import Any
 
 import polars as pl
 
-from .format import Binding, Context, Field, Format, Frames, Head, Request, bind_by_name
-from .telemetry import constant, json_object, noted
+from .format import (
+    Binding,
+    Context,
+    Field,
+    Format,
+    Frames,
+    Head,
+    Request,
+    bind_by_name,
+    json_object,
+)
 
 _STAMP = re.compile(r"(\d\d)-(\d\d)-(\d{4}) (\d\d:\d\d:\d\d(?:\.\d{1,9})?)")
 _PREFIX = ":::MLLOG "
@@ -111,12 +120,11 @@ def _samples(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
     if run is not None and "begin" in run and "end" in run:
         _count(run, frame)
     name = _named(_run(context.path), context) if context.path else None
-    host = constant(name, frame.height, pl.String)
     total = frame.select(
         pl.col("Time").alias("arrival_ns"),
-        host.alias("host"),
-        constant("server", frame.height, pl.String).alias("device"),
-        constant("server", frame.height, pl.String).alias("domain"),
+        pl.lit(name, pl.String).alias("host"),
+        pl.lit("server").alias("device"),
+        pl.lit("server").alias("domain"),
         pl.col("Watts").alias("power_w"),
         json_object(frame, ("Volts", "Amps", "PF", "Mark"), context).alias("extra"),
     )
@@ -181,7 +189,7 @@ def _rest(context: Context) -> Frames:
         width = (run["end"] - run["begin"]) / 1e9
         mean = run["sum"] / run["n"] if "n" in run else None
         if mean is None:
-            noted(context, "no-samples", "a run's window holds no reading: its average is unknown", "power_windows")  # fmt: skip
+            context.note("no-samples", "a run's window holds no reading: its average is unknown", "power_windows")  # fmt: skip
         extra = {
             ("samples_per_s" if k in _RATES else k): v for k, v in run.get("extra", {}).items()
         }

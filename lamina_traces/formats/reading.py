@@ -6,7 +6,6 @@ import datetime
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
@@ -15,7 +14,18 @@ from ..schema import KINDS, TABLES, Kind, Table
 from ..units import DAY_NS
 from .delimited import REJECTS_SCHEMA, Counted, Rejects, read_careful, read_fast
 from .detection import read_head, recognised
-from .format import ROW_EXTRA, Before, Binding, Context, Format, Frames, Head, Request, polars_type
+from .format import (
+    ROW_EXTRA,
+    Before,
+    Binding,
+    Context,
+    Format,
+    Frames,
+    Head,
+    Request,
+    cell_type,
+    polars_type,
+)
 from .inputs import STDIN, Limits, Stream, files_of
 from .jsonlines import read_documents, read_json, read_text
 from .parquet import parquet_head, read_parquet
@@ -317,7 +327,7 @@ class Reading:
         if below := tally["negative durations"]:
             notices.append(Notice("negative-durations", f"{many(below, 'duration')} below zero became null; the stamps stay as recorded"))  # fmt: skip
         if beyond := tally["not finite"]:
-            notices.append(Notice("not-finite", f"{many(beyond, 'value', 'values')} beyond all numbers became null"))  # fmt: skip
+            notices.append(Notice("not-finite", f"{many(beyond, 'value')} that {'is' if beyond == 1 else 'are'} NaN or infinite became null"))  # fmt: skip
         rejected = sum(i.rejected for i in self._inputs)
         if rejected:
             notices.append(Notice("rejected", _rejected_text(rejected, self._reasons)))
@@ -325,10 +335,7 @@ class Reading:
             [*(n for s in self._sources for n in s.binding.dropped), *sorted(self._context.dropped)]
         )
         if dropped:
-            kept = (
-                "" if any(s.binding.unfold for s in self._sources) else " (--keep-text keeps them)"
-            )
-            notices.append(Notice("text-dropped", f"text and secrets were left out: {', '.join(dropped)}{kept}"))  # fmt: skip
+            notices.append(Notice("text-dropped", f"text and secrets were left out: {', '.join(dropped)} (--keep-text keeps them)"))  # fmt: skip
         notices += self._context.state.get("notices", [])
         local = first.clock == "local" and first.absolute and self._origin is not None
         return Summary(
@@ -382,16 +389,7 @@ def by_table(made: Frames, binding: Binding) -> Mapping[str, pl.DataFrame]:
 
 def empty_frame(binding: Binding, head: Head) -> pl.DataFrame:
     """A typed source frame without rows."""
-    types: dict[str, Any] = {
-        "tokens": pl.Int32,
-        "integer": pl.Int64,
-        "clock": pl.Int64,
-        "instant": pl.Int64,
-        "text": pl.String,
-        "ids": pl.List(pl.UInt64),
-        "flag": pl.Boolean,
-    }
-    schema = {f.name: types.get(f.cell, pl.Float64) for f in binding.fields}
+    schema = {f.name: cell_type(f.cell) for f in binding.fields}
     if head.syntax in ("jsonl", "json", "text"):
         schema[ROW_EXTRA] = pl.String
     return pl.DataFrame(schema=schema)

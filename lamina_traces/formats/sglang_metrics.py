@@ -14,7 +14,7 @@ from typing import Any
 
 import polars as pl
 
-from .durations import as_ns, counted, told
+from .durations import as_ns, per_token
 from .format import Context, Field, Format
 
 _FIELD_KEYS = (
@@ -51,11 +51,10 @@ def _instant(name: str, after: pl.Expr) -> pl.Expr:
     return pl.coalesce(name, later)
 
 
-def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
-    more = pl.when(pl.col("completion_tokens") > 1).then(pl.col("completion_tokens") - 1)
+def _canonical(frame: pl.DataFrame, _context: Context) -> pl.DataFrame:
     ttft, e2e = pl.col("first_token_latency"), pl.col("e2e_latency")
     aborted = pl.col("finish") == "abort"
-    out = frame.select(
+    return frame.select(
         pl.col("id").alias("request_id"),
         pl.col("request_received_ts").alias("arrival_ns"),
         pl.col("prompt_tokens").alias("input_tokens"),
@@ -80,11 +79,10 @@ def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
         _instant("request_finished_ts", e2e).alias("last_token_ns"),
         pl.col("queue_time").alias("queue_s"),
         ttft.alias("ttft_s"),
-        ((e2e - ttft) / more).alias("tpot_s"),
+        per_token(e2e - ttft, "completion_tokens").alias("tpot_s"),
         e2e.alias("e2e_s"),
         pl.col("num_retractions").alias("preemptions"),
     )
-    return counted(out, context)
 
 
 FORMAT = Format(
@@ -112,7 +110,6 @@ FORMAT = Format(
         Field("num_retractions", "tokens", "", "preemptions", required=False),
     ),
     canonical=_canonical,
-    rest=told,
     unfold=_unfold,
     matches=lambda head: {"request_parameters", "prompt_tokens", "e2e_latency"} <= set(head.names),
     clock="utc",

@@ -14,9 +14,19 @@ from dataclasses import replace
 
 import polars as pl
 
-from .format import Binding, Context, Field, Format, Frames, Head, Request, bind_by_name
-from .job_states import counted_times, seconds_between, state_of, with_incidents
-from .telemetry import completed, json_object, noted
+from .durations import seconds_between
+from .format import (
+    Binding,
+    Context,
+    Field,
+    Format,
+    Frames,
+    Head,
+    Request,
+    bind_by_name,
+    json_object,
+)
+from .job_states import state_of, with_incidents
 
 _CLUSTER = re.compile(r"trace_(\w+)\.csv|(?:^|[/\\])(Venus|Earth|Saturn|Uranus)[/\\]")
 _FIELDS = (
@@ -42,7 +52,6 @@ _FIELDS = (
 
 
 def _canonical(frame: pl.DataFrame, context: Context) -> Frames:
-    frame = completed(frame, _FIELDS)
     m = _CLUSTER.search(context.path)
     jobs = frame.select(
         "job_id",
@@ -64,7 +73,7 @@ def _canonical(frame: pl.DataFrame, context: Context) -> Frames:
     )
     differs = (frame["duration"] - jobs["duration_s"]).abs() > 1
     if differs.any():
-        noted(context, "durations", "some recorded durations are not end less start; those here are, the recorded ones are in extra", "duration_s")  # fmt: skip
+        context.note("durations", "some recorded durations are not end less start; those here are, the recorded ones are in extra", "duration_s")  # fmt: skip
     more = frame.select(
         pl.when(differs.fill_null(False)).then("duration").alias("recorded_duration_s"),
         pl.col("mem_per_pod_GB").alias("memory_per_pod_gb"),
@@ -72,7 +81,6 @@ def _canonical(frame: pl.DataFrame, context: Context) -> Frames:
     )
     if any(more[n].count() for n in more.columns):
         jobs = jobs.with_columns(json_object(more, more.columns, context))
-    counted_times(jobs, context)
     return with_incidents(jobs, frame["fail_time"])
 
 

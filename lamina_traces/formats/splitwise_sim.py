@@ -8,11 +8,10 @@ from __future__ import annotations
 import polars as pl
 
 from .format import Context, Field, Format
-from .optional import with_absent
 
 
 def _canonical(frame: pl.DataFrame, _context: Context) -> pl.DataFrame:
-    return with_absent(frame, _FIELDS).select(
+    return frame.select(
         pl.col("request_id"),
         pl.col("arrival_timestamp").alias("arrival_ns"),
         pl.col("application_id").alias("service"),

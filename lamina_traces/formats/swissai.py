@@ -12,7 +12,7 @@ from typing import Any
 
 import polars as pl
 
-from .durations import as_seconds, counted, told
+from .durations import as_seconds
 from .format import Context, Field, Format
 
 BUCKET_TOKENS = 16
@@ -28,11 +28,11 @@ def _unfold(value: Any, _context: Context) -> Iterator[Mapping[str, Any]]:
     yield row
 
 
-def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
+def _canonical(frame: pl.DataFrame, _context: Context) -> pl.DataFrame:
     lasted = pl.col("finished_at") - pl.col("created_at")
     total = pl.when(pl.col("reported_token_input") >= 0).then("reported_token_input")
     limit = pl.when(pl.col("limit").is_between(1, 2**31 - 1)).then("limit")
-    out = frame.select(
+    return frame.select(
         pl.col("id").alias("request_id"),
         pl.col("created_at").alias("arrival_ns"),
         pl.col("model"),
@@ -56,7 +56,6 @@ def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
         pl.col("finished_at").alias("last_token_ns"),
         as_seconds(lasted).alias("e2e_s"),
     )
-    return counted(out, context)
 
 
 FORMAT = Format(
@@ -77,7 +76,6 @@ FORMAT = Format(
         Field("bucket_ids", "ids", "", "prefix_hashes", required=False),
     ),
     canonical=_canonical,
-    rest=told,
     unfold=_unfold,
     matches=lambda head: (
         {"created_at", "finished_at", "reported_token_input", "reported_token_output"}

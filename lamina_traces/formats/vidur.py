@@ -15,16 +15,13 @@ from .format import Binding, Context, Field, Format, Head, Request, bind_by_name
 
 
 def _canonical(frame: pl.DataFrame, _context: Context) -> pl.DataFrame:
-    out = [
+    return frame.select(
+        pl.col("arrived_at").alias("arrival_ns"),
         pl.col("num_prefill_tokens").alias("input_tokens"),
         pl.col("num_decode_tokens").alias("output_tokens"),
+        pl.col("num_total_tokens").alias("total_tokens"),
         pl.lit("unknown").alias("status"),
-    ]
-    if "arrived_at" in frame.columns:
-        out.append(pl.col("arrived_at").alias("arrival_ns"))
-    if "num_total_tokens" in frame.columns:
-        out.append(pl.col("num_total_tokens").alias("total_tokens"))
-    return frame.select(out)
+    )
 
 
 def _bind(fmt: Format, head: Head, request: Request) -> Binding:

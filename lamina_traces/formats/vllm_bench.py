@@ -15,7 +15,7 @@ from typing import Any
 
 import polars as pl
 
-from .durations import as_ns, counted, told
+from .durations import as_ns, per_token
 from .format import Binding, Context, Field, Format, Head, Request, bind_by_name
 
 _LISTS = ("input_lens", "output_lens", "ttfts", "itls", "latencies", "start_times", "queue_times", "errors")  # fmt: skip
@@ -73,12 +73,11 @@ def _total(gaps: list[Decimal | None]) -> str | None:
     return str(sum(known)) if len(known) == len(gaps) else "not numbers"
 
 
-def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
+def _canonical(frame: pl.DataFrame, _context: Context) -> pl.DataFrame:
     # a request that never streamed has a ttft of 0
     ttft = pl.when(pl.col("ttft") > 0).then(pl.col("ttft"))
     e2e = pl.coalesce("latency", ttft + pl.col("gaps").fill_null(0.0))
-    more = pl.when(pl.col("output") > 1).then(pl.col("output") - 1)
-    out = frame.select(
+    return frame.select(
         pl.col("start").alias("arrival_ns"),
         pl.col("model"),
         pl.col("model").alias("model_raw"),
@@ -93,10 +92,9 @@ def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
         (pl.col("start") + as_ns(ttft)).alias("first_token_ns"),
         (pl.col("start") + as_ns(e2e)).alias("last_token_ns"),
         ttft.alias("ttft_s"),
-        ((e2e - ttft) / more).alias("tpot_s"),
+        per_token(e2e - ttft, "output").alias("tpot_s"),
         e2e.alias("e2e_s"),
     )
-    return counted(out, context)
 
 
 def _bind(fmt: Format, head: Head, request: Request) -> Binding:
@@ -121,7 +119,6 @@ FORMAT = Format(
         Field("errors", "flag", "", ""),
     ),
     canonical=_canonical,
-    rest=told,
     unfold=_unfold,
     bind=_bind,
     matches=lambda head: {"input_lens", "output_lens", "ttfts", "itls"} <= head.keys,

@@ -11,11 +11,8 @@ from __future__ import annotations
 
 import polars as pl
 
-from ..errors import Notice
 from .cells import divided
-from .durations import counted, told
 from .format import Context, Field, Format
-from .optional import every_field
 
 _NS = 1e9
 
@@ -31,7 +28,7 @@ def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
     decode = _seconds(frame, "last_token_ts", "first_token_ts")
     more = (frame["output_toks"] - 1).cast(pl.Float64)
     stamps = ("queued", "scheduled", "first_token", "last_token")
-    out = frame.select(
+    return frame.select(
         pl.col("request_id"),
         pl.col("arrival_time").alias("arrival_ns"),
         pl.col("input_toks").alias("input_tokens"),
@@ -46,7 +43,6 @@ def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
         (decode / more.set(more <= 0, None)).alias("tpot_s"),
         last.alias("e2e_s"),
     )
-    return counted(out, context)
 
 
 def _offset(ahead: pl.Series, context: Context) -> int:
@@ -64,10 +60,9 @@ def _offset(ahead: pl.Series, context: Context) -> int:
 
 
 def _rest(context: Context) -> pl.DataFrame:
-    notices = context.state.setdefault("notices", [])
     for offset, least, most in context.state.get("clock offsets", {}).values():
-        notices.append(Notice("two-clocks", f"engine stamps are on a monotonic clock: {-offset / _NS:.6f} s were added to them; queued - arrival varies by {(most - least) / 1e6:.0f} ms over the file", "queued_ns"))  # fmt: skip
-    return told(context)
+        context.note("two-clocks", f"engine stamps are on a monotonic clock: {-offset / _NS:.6f} s were added to them; queued - arrival varies by {(most - least) / 1e6:.0f} ms over the file", "queued_ns")  # fmt: skip
+    return pl.DataFrame()
 
 
 FORMAT = Format(
@@ -86,7 +81,6 @@ FORMAT = Format(
         Field("last_token_ts", "clock", "s", "last_token_ns", required=False),
     ),
     canonical=_canonical,
-    bind=every_field,
     rest=_rest,
     clock="utc",
     absolute=True,
