@@ -92,23 +92,25 @@ _FIELDS = (
     Field("adapter", "text", "", "adapter", required=False),
 )
 
-FORMAT = Format(
-    name="blis_v2",
-    title="BLIS TraceV2 (inference-sim)",
-    table="llm_requests",
-    syntax=("csv",),
-    fields=_FIELDS,
-    canonical=_canonical,
-    clock="relative",
-    source="inference-sim/inference-sim (Apache-2.0), sim/workload/tracev2.go",
-    evidence="importer's loader",
-    matches=lambda head: (
-        {"slo_class", "round_index", "arrival_time_us", "last_chunk_time_us", "input_tokens"}
-        <= set(head.names)
-    ),
-    quirks=(
-        "microseconds; 0 stands for not recorded in stamps, deadlines and counts by modality",
-        "round_index counts from 0; error messages are left out",
-        "the YAML header beside the CSV is not read",
+FORMATS = (
+    Format(
+        name="blis_v2",
+        title="BLIS TraceV2 (inference-sim)",
+        table="llm_requests",
+        syntax=("csv",),
+        fields=_FIELDS,
+        canonical=_canonical,
+        clock="relative",
+        source="inference-sim/inference-sim (Apache-2.0), sim/workload/tracev2.go",
+        evidence="importer's loader",
+        matches=lambda head: (
+            {"slo_class", "round_index", "arrival_time_us", "last_chunk_time_us", "input_tokens"}
+            <= set(head.names)
+        ),
+        quirks=(
+            "microseconds; 0 stands for not recorded in stamps, deadlines and counts by modality",
+            "round_index counts from 0; error messages are left out",
+            "the YAML header beside the CSV is not read",
+        ),
     ),
 )

@@ -61,31 +61,33 @@ def _incidents(requests: pl.DataFrame, context: Context) -> pl.DataFrame:
     )
 
 
-FORMAT = Format(
-    name="burstgpt",
-    title="BurstGPT request log (releases 1, 2 and 3)",
-    table="llm_requests",
-    syntax=("csv",),
-    fields=(
-        Field("Timestamp", "clock", "s", "arrival_ns"),
-        Field("Session ID", "text", "", "session_id", required=False),
-        Field("Elapsed time", "seconds", "s", "e2e_s", required=False),
-        Field("Model", "text", "", "model"),
-        Field("Request tokens", "tokens", "tokens", "input_tokens"),
-        Field("Response tokens", "tokens", "tokens", "output_tokens"),
-        Field("Total tokens", "tokens", "tokens", "total_tokens"),
-        Field("Log Type", "text", "", "service"),
+FORMATS = (
+    Format(
+        name="burstgpt",
+        title="BurstGPT request log (releases 1, 2 and 3)",
+        table="llm_requests",
+        syntax=("csv",),
+        fields=(
+            Field("Timestamp", "clock", "s", "arrival_ns"),
+            Field("Session ID", "text", "", "session_id", required=False),
+            Field("Elapsed time", "seconds", "s", "e2e_s", required=False),
+            Field("Model", "text", "", "model"),
+            Field("Request tokens", "tokens", "tokens", "input_tokens"),
+            Field("Response tokens", "tokens", "tokens", "output_tokens"),
+            Field("Total tokens", "tokens", "tokens", "total_tokens"),
+            Field("Log Type", "text", "", "service"),
+        ),
+        canonical=_canonical,
+        clock="local",
+        source="HPMLL/BurstGPT (CC-BY-4.0), README and BurstGPT_1.csv; arXiv 2401.17644",
+        evidence="real file",
+        quirks=(
+            "seconds since local midnight of the first day, in an unnamed zone; not rebased",
+            "no response tokens = failed (unknown-failure); 0,0,0 rows keep null lengths",
+            "failed requests stand in the table incidents, too",
+            "identical rows are distinct requests; nothing is de-duplicated",
+        ),
+        others=("incidents",),
+        version=lambda head: "3" if "Elapsed time" in head.names else "1-2",
     ),
-    canonical=_canonical,
-    clock="local",
-    source="HPMLL/BurstGPT (CC-BY-4.0), README and BurstGPT_1.csv; arXiv 2401.17644",
-    evidence="real file",
-    quirks=(
-        "seconds since local midnight of the first day, in an unnamed zone; not rebased",
-        "no response tokens = failed (unknown-failure); 0,0,0 rows keep null lengths",
-        "failed requests stand in the table incidents, too",
-        "identical rows are distinct requests; nothing is de-duplicated",
-    ),
-    others=("incidents",),
-    version=lambda head: "3" if "Elapsed time" in head.names else "1-2",
 )

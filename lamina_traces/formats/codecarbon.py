@@ -100,23 +100,25 @@ def _bind(fmt: Format, head: Head, request: Request) -> Binding:
     )
 
 
-FORMAT = Format(
-    name="codecarbon",
-    title="CodeCarbon emissions.csv (versions 2 and 3)",
-    table="power_windows",
-    syntax=("csv",),
-    fields=_FIELDS,
-    canonical=_canonical,
-    clock="local",
-    source="mlco2/codecarbon (MIT), examples/emissions.csv and tests/test_data",
-    evidence="real file",
-    quirks=(
-        "energy in kWh becomes J (× 3.6e6)",
-        "*_power columns are last readings: the mean power is energy over duration",
-        "rows of one run_id are cumulative; each becomes the window since the row before it",
-        "a window is four rows: cpu, gpu, dram, and all of them (server)",
+FORMATS = (
+    Format(
+        name="codecarbon",
+        title="CodeCarbon emissions.csv (versions 2 and 3)",
+        table="power_windows",
+        syntax=("csv",),
+        fields=_FIELDS,
+        canonical=_canonical,
+        clock="local",
+        source="mlco2/codecarbon (MIT), examples/emissions.csv and tests/test_data",
+        evidence="real file",
+        quirks=(
+            "energy in kWh becomes J (× 3.6e6)",
+            "*_power columns are last readings: the mean power is energy over duration",
+            "rows of one run_id are cumulative; each becomes the window since the row before it",
+            "a window is four rows: cpu, gpu, dram, and all of them (server)",
+        ),
+        bind=_bind,
+        matches=lambda head: {"emissions_rate", "energy_consumed", "run_id", "duration"} <= set(head.names),
+        version=lambda head: "3" if "experiment_id" in head.names else "2",
     ),
-    bind=_bind,
-    matches=lambda head: {"emissions_rate", "energy_consumed", "run_id", "duration"} <= set(head.names),
-    version=lambda head: "3" if "experiment_id" in head.names else "2",
 )  # fmt: skip

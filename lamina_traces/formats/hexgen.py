@@ -44,28 +44,30 @@ def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
     )
 
 
-FORMAT = Format(
-    name="hexgen",
-    title="HexGen-Flow text-to-SQL workflows",
-    table="llm_requests",
-    syntax=("json", "jsonl"),
-    fields=(
-        Field("step", "text", "", "stage", required=False),
-        Field("input_length", "tokens", "tokens", "input_tokens"),
-        Field("output_length", "tokens", "tokens", "output_tokens"),
-        Field("group", "text", "", "workflow_id"),
-        Field("key", "tokens", "", "step_index"),
-        Field("after", "text", "", "depends_on", required=False),
-    ),
-    canonical=_canonical,
-    unfold=_unfold,
-    matches=lambda head: {f"{_KEY}.input_length", f"{_KEY}.output_length"} <= head.keys,
-    clock="none",
-    source="Relaxed-System-Lab/Hexgen-Flow, trace files (layout only)",
-    evidence="documentation",
-    quirks=(
-        "no arrivals: supply them with --arrivals",
-        "no edges: the calls of a workflow are taken for a chain",
-        "no status recorded: failures are unknown, not absent",
+FORMATS = (
+    Format(
+        name="hexgen",
+        title="HexGen-Flow text-to-SQL workflows",
+        table="llm_requests",
+        syntax=("json", "jsonl"),
+        fields=(
+            Field("step", "text", "", "stage", required=False),
+            Field("input_length", "tokens", "tokens", "input_tokens"),
+            Field("output_length", "tokens", "tokens", "output_tokens"),
+            Field("group", "text", "", "workflow_id"),
+            Field("key", "tokens", "", "step_index"),
+            Field("after", "text", "", "depends_on", required=False),
+        ),
+        canonical=_canonical,
+        unfold=_unfold,
+        matches=lambda head: {f"{_KEY}.input_length", f"{_KEY}.output_length"} <= head.keys,
+        clock="none",
+        source="Relaxed-System-Lab/Hexgen-Flow, trace files (layout only)",
+        evidence="documentation",
+        quirks=(
+            "no arrivals: supply them with --arrivals",
+            "no edges: the calls of a workflow are taken for a chain",
+            "no status recorded: failures are unknown, not absent",
+        ),
     ),
 )

@@ -63,21 +63,23 @@ FIELDS = (
     Field("podID", "text", "", "pod_id"),
 )
 
-FORMAT = Format(
-    name="huawei_cold_start",
-    title="Huawei serverless cold starts (2025)",
-    table="cold_starts",
-    syntax=("csv",),
-    fields=FIELDS,
-    canonical=_canonical,
-    clock="relative",
-    source="sir-lab/data-release (CC-BY-4.0), src/demo_cold_start.ipynb; EuroSys 2025, section 3",
-    evidence="real file",
-    quirks=(
-        "the region is a folder R1 to R5 of the path, never a column",
-        "costs are seconds; a dependency cost of 0 means that the function has no layers",
-        "read with the table of functions, cold starts of R2 get their runtime and trigger",
-        "day is not kept: it is the whole days of time",
+FORMATS = (
+    Format(
+        name="huawei_cold_start",
+        title="Huawei serverless cold starts (2025)",
+        table="cold_starts",
+        syntax=("csv",),
+        fields=FIELDS,
+        canonical=_canonical,
+        clock="relative",
+        source="sir-lab/data-release (CC-BY-4.0), src/demo_cold_start.ipynb; EuroSys 2025, section 3",
+        evidence="real file",
+        quirks=(
+            "the region is a folder R1 to R5 of the path, never a column",
+            "costs are seconds; a dependency cost of 0 means that the function has no layers",
+            "read with the table of functions, cold starts of R2 get their runtime and trigger",
+            "day is not kept: it is the whole days of time",
+        ),
+        family="huawei_2025",
     ),
-    family="huawei_2025",
 )

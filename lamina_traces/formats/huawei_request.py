@@ -73,23 +73,26 @@ FIELDS = (
     Field("requestBodySize", "number", "B", "request_bytes", required=False),
 )
 
-FORMAT = Format(
-    name="huawei_request",
-    title="Huawei serverless requests (2025)",
-    table="invocations",
-    syntax=("csv",),
-    fields=FIELDS,
-    canonical=_canonical,
-    clock="relative",
-    source="sir-lab/data-release (CC-BY-4.0), README_data_release_2025.md",
-    evidence="real file",
-    quirks=(
-        "arrival is the worker's stamp, which looks like a time of logging",
-        "duration_s is the time in the runtime, e2e_s what the frontend saw; the other costs are in extra",
-        "no status is recorded",
+FORMATS = (
+    Format(
+        name="huawei_request",
+        title="Huawei serverless requests (2025)",
+        table="invocations",
+        syntax=("csv",),
+        fields=FIELDS,
+        canonical=_canonical,
+        clock="relative",
+        source="sir-lab/data-release (CC-BY-4.0), README_data_release_2025.md",
+        evidence="real file",
+        quirks=(
+            "arrival is the worker's stamp, which looks like a time of logging",
+            "duration_s is the time in the runtime, e2e_s what the frontend saw; the other costs are in extra",
+            "no status is recorded",
+        ),
+        matches=lambda head: (
+            {"time_worker", "totalCost_worker", "runtimeCost", "funcName", "userID"}
+            <= set(head.names)
+        ),
+        family="huawei_2025",
     ),
-    matches=lambda head: (
-        {"time_worker", "totalCost_worker", "runtimeCost", "funcName", "userID"} <= set(head.names)
-    ),
-    family="huawei_2025",
 )

@@ -81,21 +81,23 @@ FIELDS = (
     Field("triggerType-invocationType", "text", "", "triggers", required=False),
 )
 
-FORMAT = Format(
-    name="huawei_runtime",
-    title="Huawei serverless functions: runtime and triggers (2025)",
-    table="functions",
-    syntax=("csv",),
-    fields=FIELDS,
-    canonical=_canonical,
-    clock="none",
-    source="sir-lab/data-release (CC-BY-4.0), README_data_release_2025.md",
-    evidence="real file",
-    quirks=(
-        "triggers are separated by spaces; -S is synchronous, -A asynchronous",
-        "the table is of region R2; read with cold starts of R2 it gives them runtime and trigger",
+FORMATS = (
+    Format(
+        name="huawei_runtime",
+        title="Huawei serverless functions: runtime and triggers (2025)",
+        table="functions",
+        syntax=("csv",),
+        fields=FIELDS,
+        canonical=_canonical,
+        clock="none",
+        source="sir-lab/data-release (CC-BY-4.0), README_data_release_2025.md",
+        evidence="real file",
+        quirks=(
+            "triggers are separated by spaces; -S is synchronous, -A asynchronous",
+            "the table is of region R2; read with cold starts of R2 it gives them runtime and trigger",
+        ),
+        matches=lambda head: {"funcID", "triggerType-invocationType"} <= set(head.names),
+        family="huawei_2025",
+        rank=-1,
     ),
-    matches=lambda head: {"funcID", "triggerType-invocationType"} <= set(head.names),
-    family="huawei_2025",
-    rank=-1,
 )

@@ -42,20 +42,22 @@ FIELDS = (
     Field("AppMinScale", "tokens", "", "min_scale", required=False),
 )
 
-FORMAT = Format(
-    name="ibm_code_engine",
-    title="IBM Code Engine: configurations of applications",
-    table="functions",
-    syntax=("csv",),
-    fields=FIELDS,
-    canonical=_canonical,
-    clock="relative",
-    source="ubc-cirrus-lab/ibm-cloud-code-engine-traces (MIT), compressed_data/app_configs",
-    evidence="real file",
-    quirks=(
-        "a row is a change: it holds until the application's next row",
-        "blank cells: the application was absent",
-        "memory as requested is in extra (GB)",
+FORMATS = (
+    Format(
+        name="ibm_code_engine",
+        title="IBM Code Engine: configurations of applications",
+        table="functions",
+        syntax=("csv",),
+        fields=FIELDS,
+        canonical=_canonical,
+        clock="relative",
+        source="ubc-cirrus-lab/ibm-cloud-code-engine-traces (MIT), compressed_data/app_configs",
+        evidence="real file",
+        quirks=(
+            "a row is a change: it holds until the application's next row",
+            "blank cells: the application was absent",
+            "memory as requested is in extra (GB)",
+        ),
+        matches=lambda head: {"AppHash", "AppMinScale", "day", "NamespaceHash"} <= set(head.names),
     ),
-    matches=lambda head: {"AppHash", "AppMinScale", "day", "NamespaceHash"} <= set(head.names),
 )

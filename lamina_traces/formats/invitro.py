@@ -79,23 +79,25 @@ def _bind(fmt: Format, head: Head, request: Request) -> Binding:
     return replace(bound, clock="utc" if epoch else "relative")
 
 
-FORMAT = Format(
-    name="invitro",
-    title="In-Vitro loader: invocations sent",
-    table="invocations",
-    syntax=("csv",),
-    fields=_FIELDS,
-    canonical=_canonical,
-    clock="relative",
-    source="vhive-serverless/invitro (MIT), the record types that its loader writes",
-    evidence="importer's loader",
-    quirks=(
-        "times are microseconds",
-        "a timeout has no duration: 0 is not a measurement",
-        "the file does not name functions: func_id is the instance that answered, unknown where none did",
-    ),
-    bind=_bind,
-    matches=lambda head: (
-        {"invocationID", "startTime", "responseTime", "actualDuration"} <= set(head.names)
+FORMATS = (
+    Format(
+        name="invitro",
+        title="In-Vitro loader: invocations sent",
+        table="invocations",
+        syntax=("csv",),
+        fields=_FIELDS,
+        canonical=_canonical,
+        clock="relative",
+        source="vhive-serverless/invitro (MIT), the record types that its loader writes",
+        evidence="importer's loader",
+        quirks=(
+            "times are microseconds",
+            "a timeout has no duration: 0 is not a measurement",
+            "the file does not name functions: func_id is the instance that answered, unknown where none did",
+        ),
+        bind=_bind,
+        matches=lambda head: (
+            {"invocationID", "startTime", "responseTime", "actualDuration"} <= set(head.names)
+        ),
     ),
 )

@@ -91,32 +91,36 @@ def _bind(fmt: Format, head: Head, request: Request) -> Binding:
     return replace(bound, clock="utc" if stamped else "none")
 
 
-FORMAT = Format(
-    name="lambda_report",
-    title="AWS Lambda log: REPORT lines",
-    table="invocations",
-    syntax=("text",),
-    fields=(
-        Field("logged", "instant", "UTC", required=False, minimum=None),
-        Field("begun", "instant", "UTC", "arrival_ns", required=False, minimum=None),
-        Field("id", "text", "", "request_id"),
-        Field("duration", "seconds", "ms", "duration_s"),
-        Field("init", "seconds", "ms", "init_s", required=False),
-        Field("used", "number", "MB", "memory_mb", required=False),
-        Field("memory", "tokens", "MB", "memory_limit_mb", required=False),
-        Field("status", "text", "", "status"),
-        Field("error", "text", "", "error_code", required=False),
+FORMATS = (
+    Format(
+        name="lambda_report",
+        title="AWS Lambda log: REPORT lines",
+        table="invocations",
+        syntax=("text",),
+        fields=(
+            Field("logged", "instant", "UTC", required=False, minimum=None),
+            Field("begun", "instant", "UTC", "arrival_ns", required=False, minimum=None),
+            Field("id", "text", "", "request_id"),
+            Field("duration", "seconds", "ms", "duration_s"),
+            Field("init", "seconds", "ms", "init_s", required=False),
+            Field("used", "number", "MB", "memory_mb", required=False),
+            Field("memory", "tokens", "MB", "memory_limit_mb", required=False),
+            Field("status", "text", "", "status"),
+            Field("error", "text", "", "error_code", required=False),
+        ),
+        canonical=_canonical,
+        clock="utc",
+        source="AWS Lambda operator guide, log structure; developer guide, logging",
+        evidence="documentation",
+        quirks=(
+            "Init Duration is there for a cold start alone",
+            "lines that are no report are counted, never kept",
+            "the function is the file's name; a report without a Status says nothing of the outcome",
+        ),
+        bind=_bind,
+        matches=lambda head: any(
+            _REPORT.search(line) and "Duration: " in line for line in head.lines
+        ),
+        unfold=_unfold,
     ),
-    canonical=_canonical,
-    clock="utc",
-    source="AWS Lambda operator guide, log structure; developer guide, logging",
-    evidence="documentation",
-    quirks=(
-        "Init Duration is there for a cold start alone",
-        "lines that are no report are counted, never kept",
-        "the function is the file's name; a report without a Status says nothing of the outcome",
-    ),
-    bind=_bind,
-    matches=lambda head: any(_REPORT.search(line) and "Duration: " in line for line in head.lines),
-    unfold=_unfold,
 )

@@ -81,25 +81,27 @@ def _bind(fmt: Format, head: Head, request: Request) -> Binding:
     return replace(bind_by_name(fmt, head, request), multiline=True)
 
 
-FORMAT = Format(
-    name="litellm",
-    title="LiteLLM spend logs",
-    table="llm_requests",
-    syntax=("csv", "jsonl", "json"),
-    fields=_FIELDS,
-    canonical=_canonical,
-    bind=_bind,
-    matches=lambda head: (
-        {"request_id", "startTime", "endTime", "prompt_tokens", "completion_tokens"}
-        <= set(head.names)
-    ),
-    clock="utc",
-    source="litellm 1.109.1 (MIT), litellm/proxy/schema.prisma: LiteLLM_SpendLogs",
-    evidence="documentation",
-    quirks=(
-        "measured at the proxy: its time is in e2e_s and ttft_s",
-        "ttft_s only where the answer was streamed",
-        "answers from the proxy's cache have cache_hit True in extra: no engine saw them",
-        "a failure with 0 tokens has unknown lengths; rows without a status are unknown",
+FORMATS = (
+    Format(
+        name="litellm",
+        title="LiteLLM spend logs",
+        table="llm_requests",
+        syntax=("csv", "jsonl", "json"),
+        fields=_FIELDS,
+        canonical=_canonical,
+        bind=_bind,
+        matches=lambda head: (
+            {"request_id", "startTime", "endTime", "prompt_tokens", "completion_tokens"}
+            <= set(head.names)
+        ),
+        clock="utc",
+        source="litellm 1.109.1 (MIT), litellm/proxy/schema.prisma: LiteLLM_SpendLogs",
+        evidence="documentation",
+        quirks=(
+            "measured at the proxy: its time is in e2e_s and ttft_s",
+            "ttft_s only where the answer was streamed",
+            "answers from the proxy's cache have cache_hit True in extra: no engine saw them",
+            "a failure with 0 tokens has unknown lengths; rows without a status are unknown",
+        ),
     ),
 )

@@ -102,30 +102,32 @@ def _matches(head: Head) -> bool:
     return (flat or agentic) and "queued_ts" not in head.keys
 
 
-FORMAT = Format(
-    name="llmservingsim",
-    title="LLMServingSim workload, flat and agentic",
-    table="llm_requests",
-    syntax=("jsonl",),
-    fields=(
-        Field("input_toks", "tokens", "tokens", "input_tokens"),
-        Field("output_toks", "tokens", "tokens", "output_tokens"),
-        Field("arrival_time_ns", "clock", "ns", "arrival_ns", required=False),
-        Field("session", "text", "", "session_id", required=False),
-        Field("delay", "clock", "ns", "delay_after_parent_ns", required=False),
-        Field("hashes", "ids", "", "prefix_hashes", required=False),
-        Field("outputs", "ids", "", "output_hashes", required=False),
-    ),
-    canonical=_canonical,
-    unfold=_unfold,
-    matches=_matches,
-    clock="relative",
-    nature="synthetic",
-    source="casys-kaist/LLMServingSim (MIT), serving/core/router.py and workloads/",
-    evidence="real file",
-    quirks=(
-        "a line is one request, or a session of sub_requests; both may stand in one file",
-        "tool_duration_ns is the delay of the next sub-request after the end of its own",
-        f"token ids become chained 64-bit hashes of blocks of {BLOCK_TOKENS}; the ids stay out",
+FORMATS = (
+    Format(
+        name="llmservingsim",
+        title="LLMServingSim workload, flat and agentic",
+        table="llm_requests",
+        syntax=("jsonl",),
+        fields=(
+            Field("input_toks", "tokens", "tokens", "input_tokens"),
+            Field("output_toks", "tokens", "tokens", "output_tokens"),
+            Field("arrival_time_ns", "clock", "ns", "arrival_ns", required=False),
+            Field("session", "text", "", "session_id", required=False),
+            Field("delay", "clock", "ns", "delay_after_parent_ns", required=False),
+            Field("hashes", "ids", "", "prefix_hashes", required=False),
+            Field("outputs", "ids", "", "output_hashes", required=False),
+        ),
+        canonical=_canonical,
+        unfold=_unfold,
+        matches=_matches,
+        clock="relative",
+        nature="synthetic",
+        source="casys-kaist/LLMServingSim (MIT), serving/core/router.py and workloads/",
+        evidence="real file",
+        quirks=(
+            "a line is one request, or a session of sub_requests; both may stand in one file",
+            "tool_duration_ns is the delay of the next sub-request after the end of its own",
+            f"token ids become chained 64-bit hashes of blocks of {BLOCK_TOKENS}; the ids stay out",
+        ),
     ),
 )

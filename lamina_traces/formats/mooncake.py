@@ -78,24 +78,26 @@ def _bind(fmt: Format, head: Head, request: Request) -> Binding:
     return replace(bound, mapping=tuple(m for m in bound.mapping if m[0] in head.names))
 
 
-FORMAT = Format(
-    name="mooncake",
-    title="Mooncake request trace, and its relatives (aiperf, vLLM, SGLang, guidellm)",
-    table="llm_requests",
-    syntax=("jsonl",),
-    fields=_FIELDS,
-    canonical=_canonical,
-    clock="relative",
-    # Bailian: seconds, other blocks and hashes; RAGPulse: parts of a prompt
-    excludes=frozenset(("chat_id", "parent_chat_id", "hash_ids.passages_ids")),
-    source="kvcache-ai/Mooncake (Apache-2.0), README and FAST25-release/traces; arXiv 2407.00079",
-    evidence="real file",
-    quirks=(
-        "milliseconds by default; stamps with fractions and small steps are taken for seconds",
-        "rows of one session_id are its turns in file order; turn and depends_on are derived",
-        "hash ids are chained over 512-token blocks and stay 64-bit",
-        "no status recorded: failures are unknown, not absent",
-        "the published conversation trace ticks every 3 s: its gaps below that are artefacts",
+FORMATS = (
+    Format(
+        name="mooncake",
+        title="Mooncake request trace, and its relatives (aiperf, vLLM, SGLang, guidellm)",
+        table="llm_requests",
+        syntax=("jsonl",),
+        fields=_FIELDS,
+        canonical=_canonical,
+        clock="relative",
+        # Bailian: seconds, other blocks and hashes; RAGPulse: parts of a prompt
+        excludes=frozenset(("chat_id", "parent_chat_id", "hash_ids.passages_ids")),
+        source="kvcache-ai/Mooncake (Apache-2.0), README and FAST25-release/traces; arXiv 2407.00079",
+        evidence="real file",
+        quirks=(
+            "milliseconds by default; stamps with fractions and small steps are taken for seconds",
+            "rows of one session_id are its turns in file order; turn and depends_on are derived",
+            "hash ids are chained over 512-token blocks and stay 64-bit",
+            "no status recorded: failures are unknown, not absent",
+            "the published conversation trace ticks every 3 s: its gaps below that are artefacts",
+        ),
+        bind=_bind,
     ),
-    bind=_bind,
 )

@@ -78,32 +78,34 @@ def _bind(fmt: Format, head: Head, request: Request) -> Binding:
     return replace(bound, clock=clock)  # type: ignore[arg-type]
 
 
-FORMAT = Format(
-    name="nvidia_dmon",
-    title="nvidia-smi dmon log",
-    table="power_samples",
-    syntax=("text",),
-    fields=(
-        Field("stamp", "instant", "local", "arrival_ns", required=False, minimum=None),
-        Field("gpu", "text", "", "device"),
-        Field("pwr", "number", "W", "power_w", required=False),
-        Field("gtemp", "number", "C", "temp_c", required=False, minimum=None),
-        Field("sm", "number", "%", "util_frac", required=False),
-        Field("mem", "number", "%", "mem_util_frac", required=False),
-        Field("mclk", "number", "MHz", "mem_clock_mhz", required=False),
-        Field("pclk", "number", "MHz", "sm_clock_mhz", required=False),
-        Field("fb", "number", "MiB", "mem_used_mb", required=False),
+FORMATS = (
+    Format(
+        name="nvidia_dmon",
+        title="nvidia-smi dmon log",
+        table="power_samples",
+        syntax=("text",),
+        fields=(
+            Field("stamp", "instant", "local", "arrival_ns", required=False, minimum=None),
+            Field("gpu", "text", "", "device"),
+            Field("pwr", "number", "W", "power_w", required=False),
+            Field("gtemp", "number", "C", "temp_c", required=False, minimum=None),
+            Field("sm", "number", "%", "util_frac", required=False),
+            Field("mem", "number", "%", "mem_util_frac", required=False),
+            Field("mclk", "number", "MHz", "mem_clock_mhz", required=False),
+            Field("pclk", "number", "MHz", "sm_clock_mhz", required=False),
+            Field("fb", "number", "MiB", "mem_used_mb", required=False),
+        ),
+        canonical=_canonical,
+        clock="local",
+        source="nvidia-smi 580.159 on an H100: the output of dmon -s pucm, -o DT and --format csv",
+        evidence="real file",
+        quirks=(
+            "- means not recorded",
+            "without -o D there is no date, and so no clock: rows keep their order",
+            "fb is labelled MB and is MiB",
+        ),
+        bind=_bind,
+        matches=lambda head: any(_names(line.strip()) for line in head.lines[:50]),
+        unfold=_unfold,
     ),
-    canonical=_canonical,
-    clock="local",
-    source="nvidia-smi 580.159 on an H100: the output of dmon -s pucm, -o DT and --format csv",
-    evidence="real file",
-    quirks=(
-        "- means not recorded",
-        "without -o D there is no date, and so no clock: rows keep their order",
-        "fb is labelled MB and is MiB",
-    ),
-    bind=_bind,
-    matches=lambda head: any(_names(line.strip()) for line in head.lines[:50]),
-    unfold=_unfold,
 )

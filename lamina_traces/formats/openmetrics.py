@@ -247,7 +247,7 @@ FIELDS = (
     Field("scrape", "integer", required=False),
 )
 
-FORMAT = Format(
+EXPOSITION = Format(
     name="openmetrics",
     title="Prometheus text and OpenMetrics (vllm:*, sglang:*, any exporter)",
     table="metric_series",
@@ -267,7 +267,7 @@ FORMAT = Format(
     unfold=_unfold,
 )
 DCGM_TEXT = replace(
-    FORMAT,
+    EXPOSITION,
     name="dcgm",
     title="DCGM exporter metrics (DCGM_FI_*)",
     table="power_samples",
@@ -283,4 +283,4 @@ DCGM_TEXT = replace(
     rest=_rest,
     others=("metric_series",),
 )
-FORMATS = (FORMAT, DCGM_TEXT)
+FORMATS = (EXPOSITION, DCGM_TEXT)

@@ -44,22 +44,24 @@ def _canonical(frame: pl.DataFrame, _context: Context) -> Frames:
     return {"metric_series": series(frame)}
 
 
-FORMAT = Format(
-    name="prometheus",
-    title="Prometheus API: query_range and query (JSON)",
-    table="metric_series",
-    syntax=("json",),
-    fields=FIELDS,
-    canonical=_canonical,
-    clock="utc",
-    source="prometheus/prometheus (Apache-2.0), docs/querying/api.md",
-    evidence="documentation",
-    quirks=(
-        "numbers are text; NaN and infinite ones are null",
-        "the result of an expression has no name: its metric is called expression",
-        "addresses of instances become host1, host2…",
+FORMATS = (
+    Format(
+        name="prometheus",
+        title="Prometheus API: query_range and query (JSON)",
+        table="metric_series",
+        syntax=("json",),
+        fields=FIELDS,
+        canonical=_canonical,
+        clock="utc",
+        source="prometheus/prometheus (Apache-2.0), docs/querying/api.md",
+        evidence="documentation",
+        quirks=(
+            "numbers are text; NaN and infinite ones are null",
+            "the result of an expression has no name: its metric is called expression",
+            "addresses of instances become host1, host2…",
+        ),
+        absolute=True,
+        matches=lambda head: {"status", "data.resultType", "data.result"} <= head.keys,
+        unfold=_unfold,
     ),
-    absolute=True,
-    matches=lambda head: {"status", "data.resultType", "data.result"} <= head.keys,
-    unfold=_unfold,
 )

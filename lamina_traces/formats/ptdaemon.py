@@ -209,7 +209,7 @@ def _bind(fmt: Format, head: Head, request: Request) -> Binding:
     return replace(bound, clock="utc" if request.tz else "local")
 
 
-FORMAT = Format(
+LOG = Format(
     name="ptdaemon",
     title="SPEC PTDaemon power log (spl.txt)",
     table="power_samples",
@@ -266,4 +266,4 @@ DETAIL = Format(
     family="ptdaemon",
     rank=-1,
 )
-FORMATS = (FORMAT, DETAIL)
+FORMATS = (LOG, DETAIL)

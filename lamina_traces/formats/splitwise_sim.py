@@ -29,18 +29,20 @@ _FIELDS = (
     Field("token_size", "tokens", "tokens", "output_tokens"),
 )
 
-FORMAT = Format(
-    name="splitwise_sim",
-    title="splitwise-sim request file",
-    table="llm_requests",
-    syntax=("csv",),
-    fields=_FIELDS,
-    canonical=_canonical,
-    clock="relative",
-    source="Mutinifni/splitwise-sim (MIT), trace.py and request.py",
-    evidence="importer's loader",
-    quirks=(
-        "request_type and batch_size are kept in extra",
-        "no status recorded: failures are unknown, not absent",
+FORMATS = (
+    Format(
+        name="splitwise_sim",
+        title="splitwise-sim request file",
+        table="llm_requests",
+        syntax=("csv",),
+        fields=_FIELDS,
+        canonical=_canonical,
+        clock="relative",
+        source="Mutinifni/splitwise-sim (MIT), trace.py and request.py",
+        evidence="importer's loader",
+        quirks=(
+            "request_type and batch_size are kept in extra",
+            "no status recorded: failures are unknown, not absent",
+        ),
     ),
 )

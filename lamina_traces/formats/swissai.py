@@ -58,35 +58,37 @@ def _canonical(frame: pl.DataFrame, _context: Context) -> pl.DataFrame:
     )
 
 
-FORMAT = Format(
-    name="swissai",
-    title="SwissAI serving trace",
-    table="llm_requests",
-    syntax=("jsonl",),
-    fields=(
-        Field("id", "text", "", "request_id", required=False),
-        Field("status", "text", "", "status", required=False),
-        Field("created_at", "instant", "UTC", "arrival_ns", minimum=None),
-        Field("finished_at", "instant", "UTC", "last_token_ns", required=False, minimum=None),
-        Field("model", "text", "", "model", required=False),
-        Field("limit", "integer", "tokens", "max_output_tokens", required=False, minimum=None),
-        Field("reported_token_input", "tokens", "tokens", "input_tokens", minimum=-1),
-        Field("reported_token_output", "tokens", "tokens", "output_tokens", minimum=-1),
-        Field("token_count", "tokens", "tokens", "input_tokens", required=False),
-        Field("bucket_ids", "ids", "", "prefix_hashes", required=False),
-    ),
-    canonical=_canonical,
-    unfold=_unfold,
-    matches=lambda head: (
-        {"created_at", "finished_at", "reported_token_input", "reported_token_output"}
-        <= set(head.names)
-    ),
-    clock="utc",
-    source="eth-easl/swissai-serving-trace, data set card (layout only)",
-    evidence="documentation",
-    quirks=(
-        "-1 means not recorded",
-        "status ERROR is an error, DEFAULT is not",
-        "whether bucket ids are chained is not documented: match leading runs",
+FORMATS = (
+    Format(
+        name="swissai",
+        title="SwissAI serving trace",
+        table="llm_requests",
+        syntax=("jsonl",),
+        fields=(
+            Field("id", "text", "", "request_id", required=False),
+            Field("status", "text", "", "status", required=False),
+            Field("created_at", "instant", "UTC", "arrival_ns", minimum=None),
+            Field("finished_at", "instant", "UTC", "last_token_ns", required=False, minimum=None),
+            Field("model", "text", "", "model", required=False),
+            Field("limit", "integer", "tokens", "max_output_tokens", required=False, minimum=None),
+            Field("reported_token_input", "tokens", "tokens", "input_tokens", minimum=-1),
+            Field("reported_token_output", "tokens", "tokens", "output_tokens", minimum=-1),
+            Field("token_count", "tokens", "tokens", "input_tokens", required=False),
+            Field("bucket_ids", "ids", "", "prefix_hashes", required=False),
+        ),
+        canonical=_canonical,
+        unfold=_unfold,
+        matches=lambda head: (
+            {"created_at", "finished_at", "reported_token_input", "reported_token_output"}
+            <= set(head.names)
+        ),
+        clock="utc",
+        source="eth-easl/swissai-serving-trace, data set card (layout only)",
+        evidence="documentation",
+        quirks=(
+            "-1 means not recorded",
+            "status ERROR is an error, DEFAULT is not",
+            "whether bucket ids are chained is not documented: match leading runs",
+        ),
     ),
 )

@@ -46,22 +46,24 @@ _FIELDS = (
     Field("num_total_tokens", "tokens", "tokens", "total_tokens", required=False),
 )
 
-FORMAT = Format(
-    name="vidur",
-    title="Vidur processed trace, timed or lengths only",
-    table="llm_requests",
-    syntax=("csv",),
-    fields=_FIELDS,
-    canonical=_canonical,
-    clock="relative",
-    source="microsoft/vidur (MIT), data/processed_traces and trace_replay_request_generator.py",
-    evidence="real file",
-    quirks=(
-        "files for the length generator have no arrivals",
-        "the splitwise files are the Azure 2023 traces, rebased to the first request",
-        "no status recorded: failures are unknown, not absent",
+FORMATS = (
+    Format(
+        name="vidur",
+        title="Vidur processed trace, timed or lengths only",
+        table="llm_requests",
+        syntax=("csv",),
+        fields=_FIELDS,
+        canonical=_canonical,
+        clock="relative",
+        source="microsoft/vidur (MIT), data/processed_traces and trace_replay_request_generator.py",
+        evidence="real file",
+        quirks=(
+            "files for the length generator have no arrivals",
+            "the splitwise files are the Azure 2023 traces, rebased to the first request",
+            "no status recorded: failures are unknown, not absent",
+        ),
+        bind=_bind,
+        matches=_matches,
+        version=lambda _head: "timed",
     ),
-    bind=_bind,
-    matches=_matches,
-    version=lambda _head: "timed",
 )

@@ -65,34 +65,36 @@ def _rest(context: Context) -> pl.DataFrame:
     return pl.DataFrame()
 
 
-FORMAT = Format(
-    name="vllm_requests",
-    title="vLLM per-request timings (LLMServingSim bench)",
-    table="llm_requests",
-    syntax=("jsonl",),
-    fields=(
-        Field("request_id", "text", "", "request_id", required=False),
-        Field("input_toks", "tokens", "tokens", "input_tokens"),
-        Field("output_toks", "tokens", "tokens", "output_tokens"),
-        Field("arrival_time", "clock", "s", "arrival_ns"),
-        Field("queued_ts", "clock", "s", "queued_ns"),
-        Field("scheduled_ts", "clock", "s", "scheduled_ns", required=False),
-        Field("first_token_ts", "clock", "s", "first_token_ns", required=False),
-        Field("last_token_ts", "clock", "s", "last_token_ns", required=False),
-    ),
-    canonical=_canonical,
-    rest=_rest,
-    clock="utc",
-    absolute=True,
-    nature="measured",
-    matches=lambda head: (
-        {"arrival_time", "queued_ts", "first_token_ts", "last_token_ts"} <= set(head.names)
-    ),
-    source="casys-kaist/LLMServingSim (MIT), bench/examples/*/vllm/requests.jsonl; vLLM 0.19.0",
-    evidence="real file",
-    quirks=(
-        "arrivals are Unix seconds, the other stamps a monotonic clock: aligned by the least difference",
-        "ttft_s and e2e_s count from queued_ts, as the bench reports them, not from arrival_time",
-        "a request without a last token is incomplete",
+FORMATS = (
+    Format(
+        name="vllm_requests",
+        title="vLLM per-request timings (LLMServingSim bench)",
+        table="llm_requests",
+        syntax=("jsonl",),
+        fields=(
+            Field("request_id", "text", "", "request_id", required=False),
+            Field("input_toks", "tokens", "tokens", "input_tokens"),
+            Field("output_toks", "tokens", "tokens", "output_tokens"),
+            Field("arrival_time", "clock", "s", "arrival_ns"),
+            Field("queued_ts", "clock", "s", "queued_ns"),
+            Field("scheduled_ts", "clock", "s", "scheduled_ns", required=False),
+            Field("first_token_ts", "clock", "s", "first_token_ns", required=False),
+            Field("last_token_ts", "clock", "s", "last_token_ns", required=False),
+        ),
+        canonical=_canonical,
+        rest=_rest,
+        clock="utc",
+        absolute=True,
+        nature="measured",
+        matches=lambda head: (
+            {"arrival_time", "queued_ts", "first_token_ts", "last_token_ts"} <= set(head.names)
+        ),
+        source="casys-kaist/LLMServingSim (MIT), bench/examples/*/vllm/requests.jsonl; vLLM 0.19.0",
+        evidence="real file",
+        quirks=(
+            "arrivals are Unix seconds, the other stamps a monotonic clock: aligned by the least difference",
+            "ttft_s and e2e_s count from queued_ts, as the bench reports them, not from arrival_time",
+            "a request without a last token is incomplete",
+        ),
     ),
 )
