@@ -44,14 +44,13 @@ def _unfold(value: Any, context: Context) -> Iterator[Mapping[str, Any]]:
     if not isinstance(value, dict) or not isinstance(value.get("metadata"), dict):
         raise ValueError("no metadata in it")
     meta, metrics, error = value["metadata"], value.get("metrics") or {}, value.get("error") or {}
-    if error.get("message"):
-        context.dropped.add("error.message")
     turn = meta.get("turn_index")
     counts = {
         k: (metrics.get(m) or {}).get("value") if isinstance(metrics.get(m), dict) else None
         for k, m in _COUNTS.items()
     }
     row = {
+        **context.private({"error.message": error.get("message")}),
         **counts,
         **{k: _seconds(metrics.get(m)) for k, m in _TIMES.items()},
         "request": meta.get("x_request_id"),

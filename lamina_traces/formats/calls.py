@@ -14,7 +14,7 @@ import numpy.typing as npt
 import polars as pl
 
 from .durations import as_ns, per_token, seconds_between
-from .format import Context
+from .format import ROW_EXTRA, Context
 from .redaction import looks_private
 from .spans import COUNTS, SECONDS
 from .summary import many
@@ -174,6 +174,7 @@ def _merge(table: pl.DataFrame) -> pl.DataFrame:
         *(best(c) for c in (*COUNTS, *SECONDS, "model", "response_model", "request", "session", "user", "finish", "agents", "sampled")),
         pl.col("start", "end", "engine").first(),
         *(pl.col(c).filter(is_outer).first().alias(f"outer_{c}") for c in ("start", "end", "failed", "error", "program", "span", "trace", "above")),
+        pl.col(ROW_EXTRA).drop_nulls().str.join(",").alias("said"),
         (pl.col("engine") & ~is_outer).sum().alias("attempts"),
         pl.len().alias("spans"),
     )  # fmt: skip
@@ -226,13 +227,22 @@ def _merge(table: pl.DataFrame) -> pl.DataFrame:
         pl.col("ttft").alias("ttft_s"),
         per_token(pl.col("e2e") - pl.col("ttft"), "output").alias("tpot_s"),
         pl.col("e2e").alias("e2e_s"),
-        pl.struct(
+        _extra(
             pl.when(pl.col("spans") > 1).then("spans").alias("spans"),
             pl.when(merged).then(_lasted("outer_start", "outer_end")).alias("client_e2e_s"),
             pl.col("sequences"),
             pl.col("sampled").cast(pl.Float64, strict=False).alias("sampling_probability"),
-        ).struct.json_encode().str.replace_all(r'"\w+":null,?', "").str.replace(",}", "}", literal=True).replace("{}", None).alias("extra"),
+        ).alias("extra"),
     )  # fmt: skip
+
+
+def _extra(*facts: pl.Expr) -> pl.Expr:
+    """Facts that are no nulls as a JSON object, with what was kept of the spans' own text as a list."""
+    text = pl.struct(*facts).struct.json_encode().str.replace_all(r'"\w+":null,?', "")
+    known = text.str.strip_chars("{,}")
+    said = pl.when(pl.col("said") != "").then(pl.format('"recorded":[{}]', "said"))
+    inside = pl.concat_str(pl.when(known != "").then(known), said, separator=",", ignore_nulls=True)
+    return pl.when(inside != "").then(pl.concat_str(pl.lit("{"), inside, pl.lit("}")))
 
 
 def _say(

@@ -5,7 +5,7 @@ Columns are bound by name, since version 3 inserts some. Energy is kWh (1 kWh = 
 ``*_power`` columns are the last reading, not the mean, so the mean power here is energy over duration and
 the readings stay in ``extra``. A run that is flushed again and again writes cumulative rows under one
 run_id: from its second row on a window is the difference to the row before. Rows without a run_id stand
-alone. The stamp is taken at the end of a window, in local time; longitude and latitude are left out.
+alone. The stamp is taken at the end of a window, in local time; longitude and latitude are left out unless text is kept.
 """
 
 from __future__ import annotations
@@ -19,9 +19,6 @@ from .format import Binding, Context, Field, Format, Head, Request, bind_by_name
 J_PER_KWH = 3.6e6
 _DOMAINS = {"energy_consumed": ("all", "server"), "cpu_energy": ("cpu", "cpu"), "gpu_energy": ("gpu", "gpu"), "ram_energy": ("dram", "dram")}  # fmt: skip
 _SUMS = ("duration", "emissions", *_DOMAINS)
-_DROPPED = ("longitude", "latitude")
-
-
 _FIELDS = (
     Field("timestamp", "instant", "local", "arrival_ns", minimum=None),
     Field("project_name", "text", "", "label", required=False),
@@ -62,7 +59,7 @@ def _grew(known: tuple[float | None, ...], sums: list[float | None]) -> bool:
 
 def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
     width = _windows(frame.with_row_index("line"), context)
-    used = {"timestamp", "project_name", *_SUMS, *_DROPPED}
+    used = {"timestamp", "project_name", *_SUMS}
     extra = json_object(frame, (n for n in frame.columns if n not in used), context)
     nothing = pl.lit(None, pl.String)
     parts = []
@@ -91,13 +88,7 @@ def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
 
 def _bind(fmt: Format, head: Head, request: Request) -> Binding:
     bound = bind_by_name(fmt, head, request, absolute=True)
-    places = tuple(n for n in bound.extra if n in _DROPPED)
-    return replace(
-        bound,
-        extra=tuple(n for n in bound.extra if n not in places),
-        dropped=(*bound.dropped, *places),
-        clock="utc" if request.tz else "local",
-    )
+    return replace(bound, clock="utc" if request.tz else "local")
 
 
 FORMATS = (
@@ -108,6 +99,7 @@ FORMATS = (
         syntax=("csv",),
         fields=_FIELDS,
         canonical=_canonical,
+        private=frozenset(("longitude", "latitude")),
         clock="local",
         source="mlco2/codecarbon (MIT), examples/emissions.csv and tests/test_data",
         evidence="real file",

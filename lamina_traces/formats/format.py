@@ -169,10 +169,13 @@ class Context:
             notices.append(notice)
 
     def private(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """What is text or secret whatever it is called: itself with --keep-text; else only its names are kept."""
+        """What a row of ``unfold`` holds that is text or secret, whatever it is called.
+
+        With --keep-text it comes back under one key, ``text``; otherwise its names go to ``dropped``.
+        """
         given = {k: v for k, v in values.items() if v is not None and v not in ("", [], {})}
-        if self.request.keep_text:
-            return given
+        if self.request.keep_text and given:
+            return {"text": given}
         self.dropped.update(given)
         return {}
 
@@ -182,7 +185,9 @@ Frames = pl.DataFrame | Mapping[str, pl.DataFrame]
 Canonical = Callable[[pl.DataFrame, Context], Frames]
 Unfold = Callable[[Any, Context], Iterable[Mapping[str, Any]]]
 """a JSON value, or a line of text without its newline → its rows: values by field name. No row: the value is
-no record of this format (counted as other). Raises ValueError, with the reason, to reject the whole."""
+no record of this format (counted as other). Raises ValueError, with the reason, to reject the whole. What is
+no field goes to ``extra``, less names that show text or secrets; text under other names goes through
+``Context.private``."""
 
 
 @dataclass(frozen=True)

@@ -33,8 +33,9 @@ def _unfold(value: Any, context: Context) -> Iterator[Mapping[str, Any]]:
     for number, benchmark in enumerate(value["benchmarks"], 1):
         for group, status in _STATUS.items():
             for request in benchmark["requests"].get(group) or []:
-                context.dropped.update(k for k in _TEXT if request.get(k))
-                yield _row(request, status, number)
+                error = (request.get("info") or {}).get("error")
+                text = {k: request.get(k) for k in _TEXT} | {"info.error": error}
+                yield _row(request, status, number) | context.private(text)
 
 
 def _row(request: Mapping[str, Any], status: str, number: int) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from .format import Context
-from .redaction import SECRET_PATTERN, looks_private
+from .redaction import looks_private
 
 _KEY = secrets.token_bytes(32)
 _IPV6 = re.compile(r"\[?(?:[0-9a-f]{0,4}:){3,}[0-9a-f.]*", re.IGNORECASE)
@@ -42,12 +42,13 @@ def host_names(column: pl.Series, context: Context) -> pl.Series:
 
 
 def without_addresses(frame: pl.DataFrame, names: Sequence[str], context: Context) -> pl.DataFrame:
-    """Identifiers less those that are mail or network addresses, or keys (--keep-text keeps them)."""
+    """Identifiers less those that are addresses, keys or text (--keep-text keeps them)."""
     if context.request.keep_text:
         return frame
     out = frame
     for name in names:
-        bad = frame[name].str.contains(SECRET_PATTERN).fill_null(False)
+        met = [v for v in frame[name].drop_nulls().unique() if is_address(v)]
+        bad = frame[name].is_in(met).fill_null(False)
         if bad.any():
             context.dropped.add(name)
             out = out.with_columns(frame[name].set(bad, None))

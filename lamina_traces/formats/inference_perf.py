@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 
 from .durations import as_seconds, per_token
-from .format import Context, Field, Format, Head
+from .format import ROW_EXTRA, Context, Field, Format, Head
 
 _TEXT = ("request", "response")
 
@@ -22,13 +22,15 @@ _TEXT = ("request", "response")
 def _unfold(value: Any, context: Context) -> Iterator[Mapping[str, Any]]:
     if not isinstance(value, dict) or "start_time" not in value:
         raise ValueError("no start_time in it")
-    context.dropped.update(k for k in _TEXT if value.get(k))
     info, error = value.get("info") or {}, value.get("error") or {}
     sent, got = info.get("request_metrics") or {}, info.get("response_metrics") or info
     times = got.get("output_token_times") or []
     usage = got.get("server_usage") or {}
     details = usage.get("prompt_tokens_details") or {}
     yield {
+        **context.private(
+            {k: value.get(k) for k in _TEXT} | {"error.error_msg": error.get("error_msg")}
+        ),
         "start": value["start_time"],
         "end": value.get("end_time"),
         "first": times[0] if times else None,
@@ -81,6 +83,7 @@ def _requests(frame: pl.DataFrame) -> pl.DataFrame:
         as_seconds(first - start).alias("ttft_s"),
         per_token(as_seconds(last - first), "output").alias("tpot_s"),
         pl.when(good).then(as_seconds(last - start)).alias("e2e_s"),
+        pl.col(ROW_EXTRA).alias("extra"),
     )
 
 

@@ -15,7 +15,7 @@ from dataclasses import replace
 import polars as pl
 
 from .format import Binding, Context, Field, Format, Head, Request, bind_by_name
-from .hosts import is_address
+from .hosts import without_addresses
 
 _FIELDS = (
     Field("phase", "integer", required=False),
@@ -40,16 +40,14 @@ _FAILURE = 400
 _EPOCH_US = 10**14
 
 
-def _canonical(frame: pl.DataFrame, _context: Context) -> pl.DataFrame:
+def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
     late = pl.any_horizontal(pl.col(n).fill_null(False) for n in _TIMEOUTS)
     failed = (pl.col("httpStatusCode") >= _FAILURE).fill_null(False)
     cold = pl.col("startType").str.to_lowercase()
-    private = [n for n in frame["instance"].drop_nulls().unique() if is_address(n)]
-    instance = pl.when(~pl.col("instance").is_in(private)).then("instance")
-    return frame.select(
+    return without_addresses(frame, ("instance",), context).select(
         pl.col("startTime").alias("arrival_ns"),
         pl.coalesce("invocationID", "activationID").alias("request_id"),
-        instance.fill_null("unknown").alias("func_id"),
+        pl.col("instance").fill_null("unknown").alias("func_id"),
         pl.when(~late & (pl.col("actualDuration") > 0)).then("actualDuration").alias("duration_s"),
         pl.when(pl.col("responseTime") > 0).then("responseTime").alias("e2e_s"),
         pl.col("waitTime").alias("queue_s"),

@@ -91,7 +91,7 @@ class _Gathered:
         """What a row holds beyond the fields as JSON, less text and secrets unless they are kept."""
         rest = {k: v for k, v in row.items() if k not in self.known}
         if private := self.binding.private & rest.keys():
-            self.context.dropped.update(private)
+            self.context.dropped.update(k for k in private if rest[k])
             rest = {k: v for k, v in rest.items() if k not in private}
         if not self.context.request.keep_text:
             rest = without_private(rest, self.context.dropped)

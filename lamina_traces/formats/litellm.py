@@ -3,7 +3,7 @@
 Layout read from litellm 1.109.1 (litellm/proxy/schema.prisma, LiteLLM_SpendLogs; rows as CSV, JSON or JSON
 lines). Stamps are UTC. ``completionStartTime`` is the first chunk of a streamed answer and equals
 ``endTime`` otherwise: then there is no ttft_s. Messages, responses, keys, addresses and the free-form
-metadata are left out.
+metadata are left out unless text is kept.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from .durations import as_seconds, per_token
 from .format import Binding, Context, Field, Format, Head, Request, bind_by_name
 from .hosts import without_addresses
 
-_LEFT_OUT = ("metadata", "request_tags", "api_key", "api_base", "cache_key", "proxy_server_request", "messages", "response", "requester_ip_address")  # fmt: skip
+_PRIVATE = frozenset(
+    ("metadata", "request_tags", "api_key", "api_base", "cache_key", "proxy_server_request", "messages", "response", "requester_ip_address")
+)  # fmt: skip
 _FIELDS = (
     Field("request_id", "text", "", "request_id"),
     Field("startTime", "instant", "UTC", "arrival_ns", minimum=None),
@@ -32,12 +34,10 @@ _FIELDS = (
     Field("end_user", "text", "", "user_id", required=False),
     Field("session_id", "text", "", "session_id", required=False),
     Field("status", "text", "", "status", required=False),
-    *(Field(n, "text", required=False) for n in _LEFT_OUT),
 )
 
 
 def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
-    context.dropped.update(n for n in _LEFT_OUT if n in frame.columns and frame[n].count())
     frame = without_addresses(
         frame, ("user", "end_user", "team_id", "organization_id", "session_id"), context
     )
@@ -89,6 +89,7 @@ FORMATS = (
         syntax=("csv", "jsonl", "json"),
         fields=_FIELDS,
         canonical=_canonical,
+        private=_PRIVATE,
         bind=_bind,
         matches=lambda head: (
             {"request_id", "startTime", "endTime", "prompt_tokens", "completion_tokens"}

@@ -49,13 +49,14 @@ def labelled(name: str, labels: Mapping[str, str], context: Context) -> dict[str
     """What the labels of a series say: host, device, model, ``le``, and the others as JSON, less text and secrets."""
     kept: dict[str, str] = {}
     row: dict[str, Any] = {"metric": name}
+    keep_text = context.request.keep_text
     for key, value in labels.items():
         if key == "le":
             row["le"] = None if value in ("+Inf", "Inf", "inf") else value
         elif key in _HOSTS and value:
             kept[key] = host_name(value, context)
             row.setdefault("host", kept[key])
-        elif is_private(key) or key in _TEXTS or is_address(value):
+        elif not keep_text and (is_private(key) or key in _TEXTS or is_address(value)):
             context.dropped.add(key)
         elif key != "__name__":
             kept[key] = value

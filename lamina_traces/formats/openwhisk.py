@@ -2,8 +2,8 @@
 
 Annotations read from apache/openwhisk, docs/annotations.md: path, kind, limits (MB), waitTime and initTime
 (ms). initTime is there for a cold start alone. That start and end are milliseconds since 1970, duration
-milliseconds, and a statusCode of 0 a success is assumed from memory. Results, logs and the subject are never
-kept.
+milliseconds, and a statusCode of 0 a success is assumed from memory. Results, logs and the subject are left
+out unless text is kept.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def _public(value: Any) -> str | None:
     return value if isinstance(value, str) and value and not is_address(value) else None
 
 
-def _unfold(value: Any, _context: Context) -> Iterator[Mapping[str, Any]]:
+def _unfold(value: Any, context: Context) -> Iterator[Mapping[str, Any]]:
     if "activationId" not in value:
         raise ValueError("no activationId in it")
     notes = {a["key"]: a.get("value") for a in value.get("annotations") or () if "key" in a}
@@ -49,7 +49,8 @@ def _unfold(value: Any, _context: Context) -> Iterator[Mapping[str, Any]]:
         "code": str(code) if isinstance(code, int) and code else None,
     }
     more = {"version": value.get("version"), "cause": value.get("cause")}
-    yield row | {k: v for k, v in more.items() if v is not None}
+    text = {"response.result": response.get("result"), "logs": value.get("logs"), "subject": value.get("subject")}  # fmt: skip
+    yield row | {k: v for k, v in more.items() if v is not None} | context.private(text)
 
 
 def _canonical(frame: pl.DataFrame, _context: Context) -> pl.DataFrame:
@@ -95,7 +96,7 @@ FORMATS = (
         quirks=(
             "initTime is there for a cold start alone",
             "duration is as recorded: whether it holds the init is not documented",
-            "results, logs and the subject are never kept",
+            "results, logs and the subject are left out unless text is kept",
         ),
         absolute=True,
         matches=lambda head: {"activationId", "annotations.key", "start"} <= head.keys,

@@ -354,7 +354,9 @@ class Reading:
             dropped_fields=tuple(dropped),
             mapping=first.mapping,
             sampled=self._context.state.get("sampled"),
-            unit=self.format.unit,
+            unit="records"
+            if any(s.head.syntax == "json" for s in self._sources)
+            else self.format.unit,
             reasons=dict(sorted(self._reasons.items(), key=lambda kv: -kv[1])),
         )
 

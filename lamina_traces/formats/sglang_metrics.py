@@ -3,8 +3,7 @@
 Layout read from sglang 0.5.23 (srt/observability/request_metrics_exporter.py, req_time_stats.py,
 managers/tokenizer_manager.py), written with --export-metrics-to-file to
 ``sglang-request-metrics-<hour>.log``. Stamps are Unix seconds, durations seconds from the reception of the
-request. ``request_parameters`` is the request as text, prompt included where the log level says so: it is
-left out.
+request. ``request_parameters`` is the request as text, prompt included where the log level says so.
 """
 
 from __future__ import annotations
@@ -27,19 +26,21 @@ _EXTRA = (
     "response_sent_to_client_ts", "api_server_dispatch_finish_ts", "spec_accept_rate",
     "spec_accept_length", "spec_num_correct_drafts", "spec_num_proposed_drafts", "spec_verify_ct",
 )  # fmt: skip
-"""other keys may hold anything that a deployment adds, and are left out"""
+"""other keys may hold anything that a deployment adds, and are taken for text"""
 
 
 def _unfold(value: Any, context: Context) -> Iterator[Mapping[str, Any]]:
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")
-    context.dropped.update(
-        k for k in value if k not in _FIELD_KEYS and k not in _EXTRA and k != "finish_reason"
-    )
+    known = {*_FIELD_KEYS, *_EXTRA, "finish_reason"}
     reason = value.get("finish_reason")
     told = reason if isinstance(reason, dict) else {"type": reason}
     yield {
         **{k: value[k] for k in (*_FIELD_KEYS, *_EXTRA) if value.get(k) is not None},
+        **context.private(
+            {k: v for k, v in value.items() if k not in known}
+            | {"finish_reason.message": told.get("message")}
+        ),
         "finish": told.get("type"),
         "error": told.get("err_type") or told.get("status_code"),
     }

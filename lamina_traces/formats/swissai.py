@@ -18,13 +18,14 @@ from .format import Context, Field, Format
 BUCKET_TOKENS = 16
 
 
-def _unfold(value: Any, _context: Context) -> Iterator[Mapping[str, Any]]:
+def _unfold(value: Any, context: Context) -> Iterator[Mapping[str, Any]]:
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")
     parameters = value.get("model_parameters")
     row = {k: v for k, v in value.items() if k != "model_parameters"}
     if isinstance(parameters, dict):
         row["limit"] = parameters.get("max_tokens")
+        row |= context.private({"model_parameters.stop": parameters.get("stop")})
     yield row
 
 

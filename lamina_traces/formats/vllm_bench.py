@@ -29,7 +29,7 @@ def _unfold(value: Any, context: Context) -> Iterator[Mapping[str, Any]]:
     n = len(lists["input_lens"])
     if "output_lens" not in lists or any(len(v) != n for v in lists.values()):
         raise ValueError("its lists have different lengths")
-    context.dropped.update(k for k in _TEXTS if value.get(k) and any(value[k]))
+    texts = {k: value[k] for k in _TEXTS if isinstance(value.get(k), list) and len(value[k]) == n}
     starts = [_exact(s) for s in lists.get("start_times", [])]
     origin = min((s for s in starts if s is not None), default=Decimal(0))
     run = context.state["runs"] = context.state.get("runs", 0) + 1
@@ -50,6 +50,7 @@ def _unfold(value: Any, context: Context) -> Iterator[Mapping[str, Any]]:
             "client_queue": one.get("queue_times"),
             "failed": failed,
             "errors": "errors" in one,
+            **context.private({k: v[i] for k, v in texts.items()}),
         }
 
 

@@ -15,7 +15,7 @@ from lamina_traces.formats import FORMATS
 from lamina_traces.schema import STATUSES, TABLES
 from lamina_traces.store import Store
 from tests.formats.fixtures_llm import FIXTURES, SECRET, SECRETS
-from tests.formats.reads import write
+from tests.formats.reads import read, write
 
 SIDE = ("ragpulse_parts",)
 """read beside another source only"""
@@ -64,6 +64,26 @@ def test_planted_secrets_stay_out(name: str, tmp_path: Path) -> None:
     out = repr([b.frame.to_dicts() for b in blocks]) + repr([b.rejects.to_dicts() for b in blocks])
     assert sum(b.frame.height for b in blocks) > 0
     assert SECRET not in out + repr(summary)
+
+
+KEEPS_NO_TEXT = {"dynamo"}
+"""its payloads are records of their own, and no requests"""
+
+
+@pytest.mark.parametrize("name", sorted(set(SECRETS) - KEEPS_NO_TEXT))
+def test_text_is_kept_on_request_and_changes_nothing_else(name: str, tmp_path: Path) -> None:
+    path = named(name, tmp_path, SECRETS[name])
+    without, kept = read(path), read(path, keep_text=True)
+    assert without.summary.dropped_fields
+    assert kept.summary.dropped_fields == ()
+    assert "text-dropped" not in [n.code for n in kept.summary.notices]
+    said = [n.text for n in without.summary.notices if n.code == "text-dropped"]
+    assert said
+    assert said[0].endswith("(--keep-text keeps them)")
+    assert SECRET in "".join(e or "" for e in kept.column("extra"))
+    assert all(e is None or isinstance(json.loads(e), dict) for e in kept.column("extra"))
+    others = [c for c in without.frame.columns if c not in ("extra", "user_id")]
+    assert kept.frame.select(others).equals(without.frame.select(others))
 
 
 @pytest.mark.parametrize("name", SECRETS)
