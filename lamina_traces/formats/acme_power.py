@@ -12,7 +12,6 @@ assumed.
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from pathlib import PurePath
 
 import polars as pl
@@ -169,8 +168,7 @@ def _bind_wide(fmt: Format, head: Head, request: Request) -> Binding:
             return out.with_columns(pl.lit("gpu").alias("domain"), long["number"].alias("power_w"))
         return out.with_columns(pl.lit(metric).alias("metric"), pl.lit("gauge").alias("type"), long["number"].alias("value"))  # fmt: skip
 
-    bound = bind_by_name(fmt, head, request, fields=fields, canonical=canonical)
-    return replace(bound, table=fmt.table)
+    return bind_by_name(fmt, head, request, fields=fields, canonical=canonical)
 
 
 def _wide(name: str, title: str, table: str, power: bool) -> Format:

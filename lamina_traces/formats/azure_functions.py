@@ -21,7 +21,7 @@ import polars as pl
 
 from ..errors import DataError
 from ..units import DAY_NS
-from .cells import divided
+from .durations import as_seconds
 from .format import Binding, Context, Field, Format, Head, Request, bind_by_name
 
 _DAY = re.compile(r"\.d(\d{2})(?:\.csv|$|\.)")
@@ -197,7 +197,7 @@ def _events(frame: pl.DataFrame, _context: Context) -> pl.DataFrame:
         (pl.col("end_timestamp") - pl.col("duration")).alias("arrival_ns"),
         pl.format("{}/{}", "app", "func").alias("func_id"),
         pl.col("app").alias("app_id"),
-        divided(frame["duration"].cast(pl.Float64), 1e9).alias("duration_s"),
+        as_seconds(pl.col("duration")).alias("duration_s"),
         pl.lit("unknown").alias("status"),
     )
 

@@ -36,8 +36,7 @@ def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
         pl.col("chat_id").alias("parent"), pl.col("row").alias("before")
     )
     before = rooted.join(rows, on="parent", how="left", maintain_order="left")
-    if frame.height and not context.state.get("told"):
-        context.state["told"] = True
+    if frame.height:
         text = "prefix hashes are of single blocks, not chained: only leading runs of equal hashes are a shared prefix"
         context.note("hashes-independent", text, "prefix_hashes")
     return frame.select(

@@ -7,13 +7,12 @@ is the quantity, with its unit.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import PurePath
 
 import polars as pl
 
 from ..errors import DataError
-from .cells import divided
+from .durations import over
 from .format import Binding, Context, Field, Format, Head, Request, bind_by_name
 
 FIGURES = Format(
@@ -53,16 +52,14 @@ def _bind(fmt: Format, head: Head, request: Request) -> Binding:
             pl.lit(quantity).alias("quantity"),
             pl.lit(series or "all").alias("series"),
             pl.col(quantity).alias("x"),
-            divided(frame["cdf_pct"], 100.0).alias("cdf"),
+            over(pl.col("cdf_pct"), 100).alias("cdf"),
         )
 
     fields = (
         Field(quantity, "number", "", "x", minimum=None),
         Field("cdf_pct", "number", "%", "cdf"),
     )
-    return replace(
-        bind_by_name(fmt, head, request, fields=fields, canonical=canonical), table=fmt.table
-    )
+    return bind_by_name(fmt, head, request, fields=fields, canonical=canonical)
 
 
 CURVE = Format(

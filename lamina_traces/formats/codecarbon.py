@@ -10,11 +10,10 @@ alone. The stamp is taken at the end of a window, in local time; longitude and l
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import polars as pl
 
-from .format import Binding, Context, Field, Format, Head, Request, bind_by_name, json_object
+from .durations import as_ns
+from .format import Context, Field, Format, json_object
 
 J_PER_KWH = 3.6e6
 _DOMAINS = {"energy_consumed": ("all", "server"), "cpu_energy": ("cpu", "cpu"), "gpu_energy": ("gpu", "gpu"), "ram_energy": ("dram", "dram")}  # fmt: skip
@@ -69,7 +68,7 @@ def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
         parts.append(
             width.select(
                 "line",
-                (pl.col("timestamp") - (pl.col("duration") * 1e9).round(0).cast(pl.Int64, strict=False)).alias("arrival_ns"),
+                (pl.col("timestamp") - as_ns(pl.col("duration"))).alias("arrival_ns"),
                 pl.col("project_name").alias("label"),
                 pl.lit(device).alias("device"),
                 pl.col("gpu_model" if name == "gpu_energy" else "cpu_model").alias("device_name")
@@ -84,11 +83,6 @@ def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
             ).filter(pl.col("energy_j").is_not_null() | whole)
         )  # fmt: skip
     return pl.concat(parts).sort("line", maintain_order=True).drop("line")
-
-
-def _bind(fmt: Format, head: Head, request: Request) -> Binding:
-    bound = bind_by_name(fmt, head, request, absolute=True)
-    return replace(bound, clock="utc" if request.tz else "local")
 
 
 FORMATS = (
@@ -109,7 +103,6 @@ FORMATS = (
             "rows of one run_id are cumulative; each becomes the window since the row before it",
             "a window is four rows: cpu, gpu, dram, and all of them (server)",
         ),
-        bind=_bind,
         matches=lambda head: {"emissions_rate", "energy_consumed", "run_id", "duration"} <= set(head.names),
         version=lambda head: "3" if "experiment_id" in head.names else "2",
     ),

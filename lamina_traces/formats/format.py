@@ -299,7 +299,8 @@ def bind_by_name(
     a format that unfolds have the names of its fields; what else they hold goes to ``extra``, too. Keys of
     JSON lines are looked for even where the head has none, since later lines may; the mapping names those
     seen. The format's own mapping finds a column for every field: null where the source has none. Canonical
-    columns that only such fields feed were not recorded, and are left out again.
+    columns that only such fields feed were not recorded, and are left out again. Local dates become UTC
+    where the user names their zone.
     """
     wanted = fmt.fields if fields is None else tuple(fields)
     if fmt.unfold is not None:
@@ -350,13 +351,12 @@ def bind_by_name(
         ((f.name, f.to, f.unit) for f in bound if f.to and f.name in head.names),
         key=lambda m: order.get(m[1], len(order)),
     )
+    dated = any(f.cell == "instant" and f.to == "arrival_ns" for f in bound)
     return Binding(
         fields=tuple(bound),
         table=fmt.table,
-        clock=fmt.clock,
-        absolute=fmt.absolute or any(f.cell == "instant" and f.to == "arrival_ns" for f in bound)
-        if absolute is None
-        else absolute,
+        clock="utc" if fmt.clock == "local" and dated and request.tz else fmt.clock,
+        absolute=fmt.absolute or dated if absolute is None else absolute,
         nature=fmt.nature,
         canonical=mapped,
         rest=fmt.rest,

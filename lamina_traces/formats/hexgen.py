@@ -28,8 +28,7 @@ def _unfold(value: Any, context: Context) -> Iterator[Mapping[str, Any]]:
 
 
 def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
-    if frame.height and not context.state.get("told"):
-        context.state["told"] = True
+    if frame.height:
         text = "no edges are recorded: each call is taken to wait for the one before it in its workflow"
         context.note("chain-assumed", text, "depends_on")
     links = frame.with_columns(pl.col("key").cast(pl.String), pl.col("after").fill_null(""))

@@ -12,28 +12,18 @@ from __future__ import annotations
 import polars as pl
 
 from .format import Context, Field, Format
-from .huawei_runtime import region_of, with_functions
+from .huawei_runtime import identity, pod_part, region_of, with_functions
 
-POD = r"^((pool\d+)-(\d+)-(\d+))-\d+$"
-"""name of the pool with its limits, pool, millicores and MB in a pod's id."""
 _PARTS = ("podAllocationCost", "deployCodeCost", "deployDependencyCost", "schedulingCost")
 
 
 def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
-    pod = pl.col("podID").str.extract_groups(POD).struct
-    function = pl.format("{}---{}---{}", "funcName", "userID", pod.field("1"))
     region = region_of(context.path)
     out = [
         pl.col("time").alias("arrival_ns"),
         pl.col("requestID").alias("request_id"),
-        # without a readable pod id the pool is unknown, and so is that part of the function's name
-        pl.coalesce(function, pl.format("{}---{}", "funcName", "userID")).alias("func_id"),
-        pl.col("userID").alias("owner_id"),
-        pl.col("clusterName").alias("cluster"),
-        pl.col("podID").alias("pod_id"),
-        pod.field("2").alias("pool"),
-        pod.field("3").cast(pl.Int32, strict=False).alias("cpu_limit_mcore"),
-        pod.field("4").cast(pl.Int32, strict=False).alias("memory_limit_mb"),
+        *identity(),
+        pod_part(2).alias("pool"),
         pl.col("totalCost_cold_start").alias("total_s"),
         pl.col("podAllocationCost").alias("pod_alloc_s"),
         pl.col("deployCodeCost").alias("deploy_code_s"),

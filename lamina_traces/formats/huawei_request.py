@@ -11,8 +11,7 @@ from __future__ import annotations
 import polars as pl
 
 from .format import Context, Field, Format
-from .huawei_cold_start import POD
-from .huawei_runtime import region_of, with_functions
+from .huawei_runtime import identity, region_of, with_functions
 
 _COSTS = (
     "totalCost_worker",
@@ -25,7 +24,6 @@ _COSTS = (
 
 
 def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
-    pod = pl.col("podID").str.extract_groups(POD).struct
     if frame.height:
         context.note("log-times",
             "the source does not say of what instant its stamps are; arrival is the worker's stamp", "arrival_ns",
@@ -33,16 +31,8 @@ def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
     out = frame.select(
         pl.col("time_worker").alias("arrival_ns"),
         pl.col("requestID").alias("request_id"),
-        pl.coalesce(
-            pl.format("{}---{}---{}", "funcName", "userID", pod.field("1")),
-            pl.format("{}---{}", "funcName", "userID"),
-        ).alias("func_id"),
-        pl.col("userID").alias("owner_id"),
+        *identity(),
         pl.lit(region_of(context.path), pl.String).alias("region"),
-        pl.col("clusterName").alias("cluster"),
-        pl.col("podID").alias("pod_id"),
-        pod.field("3").cast(pl.Int32, strict=False).alias("cpu_limit_mcore"),
-        pod.field("4").cast(pl.Int32, strict=False).alias("memory_limit_mb"),
         pl.col("runtimeCost").alias("duration_s"),
         pl.col("totalCost_frontend").alias("e2e_s"),
         pl.col("cpu_usage").alias("cpu_cores"),

@@ -16,6 +16,8 @@ from .format import Context, Field, Format
 REGION = re.compile(r"(?:^|[/\\])(R[1-5])(?=[/\\])")
 """the region in the path of a file of the release."""
 FUNCTION = r"^\d+---\d+---((pool\d+)-(\d+)-(\d+))$"
+_POD = r"^((pool\d+)-(\d+)-(\d+))-\d+$"
+"""name of the pool with its limits, pool, millicores and MB in a pod's id."""
 _TABLE_OF = "R2"
 _TYPED = r"-[SA]$"
 
@@ -24,6 +26,29 @@ def region_of(path: str) -> str | None:
     """R1 to R5 where a folder of the path is called so."""
     m = REGION.search(path)
     return m[1] if m else None
+
+
+def pod_part(number: int) -> pl.Expr:
+    """A part of ``podID``: 1 the name of the pool with its limits, 2 the pool, 3 millicores, 4 MB."""
+    return pl.col("podID").str.extract(_POD, number)
+
+
+def identity() -> list[pl.Expr]:
+    """The function, customer, cluster and pod of a record, and the pod's limits.
+
+    Without a readable pod id the pool is unknown, and so is that part of the function's name.
+    """
+    return [
+        pl.coalesce(
+            pl.format("{}---{}---{}", "funcName", "userID", pod_part(1)),
+            pl.format("{}---{}", "funcName", "userID"),
+        ).alias("func_id"),
+        pl.col("userID").alias("owner_id"),
+        pl.col("clusterName").alias("cluster"),
+        pl.col("podID").alias("pod_id"),
+        pod_part(3).cast(pl.Int32, strict=False).alias("cpu_limit_mcore"),
+        pod_part(4).cast(pl.Int32, strict=False).alias("memory_limit_mb"),
+    ]
 
 
 def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
 from pathlib import PurePath
 
 import polars as pl
@@ -111,8 +110,7 @@ def _bind(fmt: Format, head: Head, request: Request) -> Binding:
             )
         return out
 
-    bound = bind_by_name(fmt, head, request, fields=fields, canonical=canonical)
-    return replace(bound, table=fmt.table)
+    return bind_by_name(fmt, head, request, fields=fields, canonical=canonical)
 
 
 def _made(year: str, counted: bool) -> Format:

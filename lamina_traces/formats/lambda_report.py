@@ -18,6 +18,7 @@ from typing import Any
 
 import polars as pl
 
+from .durations import as_ns
 from .format import Binding, Context, Field, Format, Head, Request, bind_by_name
 
 _STAMP = re.compile(r"^\W{0,2}(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d{1,9})?)(Z|[+-]\d\d:?\d\d)?")
@@ -64,11 +65,7 @@ def _unfold(value: Any, context: Context) -> Iterator[Mapping[str, Any]]:
 
 def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
     name = PurePath(context.path).name.split(".")[0] or "unknown"
-    spent = (
-        ((pl.col("duration") + pl.col("init").fill_null(0)) * 1e9)
-        .round(0)
-        .cast(pl.Int64, strict=False)
-    )
+    spent = as_ns(pl.col("duration") + pl.col("init").fill_null(0))
     if frame["begun"].null_count() and frame["logged"].count():
         context.note("derived-arrival", "no START line carries a stamp: arrival is the stamp of the report less its durations", "arrival_ns")  # fmt: skip
     return frame.select(

@@ -3,8 +3,9 @@
 Layout read from kvcache-ai/Mooncake (README, FAST25-release/traces) and the loaders of aiperf, vLLM,
 SGLang and guidellm. ``hash_ids`` are chained ids of 512-token blocks: equal id means equal whole
 prefix. Rows that share a ``session_id`` (aiperf) are one conversation in file order; its later turns
-may carry a ``delay`` after the turn before them and no timestamp. Mooncake's own stamps are whole milliseconds; some tools write seconds into the same key, so
-stamps with a fraction that advance by less than 10 a row are taken for seconds, and that is said.
+may carry a ``delay`` after the turn before them and no timestamp. Mooncake's own stamps are whole
+milliseconds; some tools write seconds into the same key, so stamps with a fraction that advance by less than
+10 a row are taken for seconds, and that is said.
 """
 
 from __future__ import annotations
@@ -69,13 +70,8 @@ def _bind(fmt: Format, head: Head, request: Request) -> Binding:
                     "arrival_ns",
                 ),
             )
-    # all keys are looked for, since the head may hold first turns only; the mapping names those seen
     fields = [replace(f, unit=unit) if f.name == "timestamp" else f for f in fmt.fields]
-    seen = {n.strip().casefold() for n in head.names}
-    unseen = (f.name for f in fields if f.name not in seen and (f.unless or not f.required))
-    whole = replace(head, names=(*head.names, *unseen))
-    bound = bind_by_name(fmt, whole, request, fields=fields, notices=notices)
-    return replace(bound, mapping=tuple(m for m in bound.mapping if m[0] in head.names))
+    return bind_by_name(fmt, head, request, fields=fields, notices=notices)
 
 
 FORMATS = (

@@ -14,7 +14,7 @@ from typing import Any
 
 import polars as pl
 
-from .cells import divided
+from .durations import over
 from .format import Binding, Context, Field, Format, Head, Request, bind_by_name
 from .nvidia_smi import MB_PER_MIB
 
@@ -62,8 +62,8 @@ def _canonical(frame: pl.DataFrame, _context: Context) -> pl.DataFrame:
         ("gpu" + pl.col("gpu").str.strip_chars()).alias("device"),
         pl.lit("gpu").alias("domain"),
         pl.col("pwr").alias("power_w"),
-        divided(frame["sm"], 100.0).alias("util_frac"),
-        divided(frame["mem"], 100.0).alias("mem_util_frac"),
+        over(pl.col("sm"), 100).alias("util_frac"),
+        over(pl.col("mem"), 100).alias("mem_util_frac"),
         (pl.col("fb") * MB_PER_MIB).alias("mem_used_mb"),
         pl.col("pclk").alias("sm_clock_mhz"),
         pl.col("mclk").alias("mem_clock_mhz"),
@@ -74,8 +74,7 @@ def _canonical(frame: pl.DataFrame, _context: Context) -> pl.DataFrame:
 def _bind(fmt: Format, head: Head, request: Request) -> Binding:
     dated = any("date" in (_names(line.strip()) or ()) for line in head.lines)
     bound = bind_by_name(fmt, head, request, absolute=dated)
-    clock = ("utc" if request.tz else "local") if dated else "none"
-    return replace(bound, clock=clock)  # type: ignore[arg-type]
+    return bound if dated else replace(bound, clock="none")
 
 
 FORMATS = (

@@ -174,14 +174,13 @@ def _bind(fmt: Format, head: Head, request: Request) -> Binding:
         notices.append(
             Notice("device-order", "no index column: rows of one stamp are taken for the GPUs in order", "device")
         )  # fmt: skip
-    bound = bind_by_name(
+    return bind_by_name(
         replace(fmt, fields=tuple(fields)),
         head,
         request,
         canonical=canonical,
         notices=tuple(notices),
     )
-    return replace(bound, clock="utc" if request.tz else "local", absolute=True)
 
 
 def _in_order(stamps: pl.Series, context: Context) -> pl.Series:

@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
 import polars as pl
 
 from .cells import parsed
 from .durations import seconds_between
-from .format import Binding, Context, Field, Format, Frames, Head, Request, bind_by_name
+from .format import Context, Field, Format, Frames
 from .job_states import state_of, with_incidents
 
 _INSTANT = Field("attempt", "instant", "local", required=False, minimum=None)
@@ -117,11 +116,6 @@ def _log(frame: pl.DataFrame, context: Context) -> Frames:
     return frames
 
 
-def _bind(fmt: Format, head: Head, request: Request) -> Binding:
-    bound = bind_by_name(fmt, head, request, absolute=True)
-    return replace(bound, clock="utc" if request.tz else "local")
-
-
 LOG = Format(
     name="philly",
     title="Philly cluster_job_log (JSON)",
@@ -145,7 +139,6 @@ LOG = Format(
         "an attempt that was followed by another is an incident",
         "stamps are local time without a zone: --tz makes them UTC",
     ),
-    bind=_bind,
     matches=lambda head: {"jobid", "vc", "attempts", "submitted_time"} <= head.keys,
     unfold=_unfold,
     others=("incidents",),
@@ -185,7 +178,6 @@ TABLE = Format(
         "no status is recorded: nothing can be said about failures",
         "cluster is a virtual cluster (group_id)",
     ),
-    bind=_bind,
     closed=True,
 )
 FORMATS = (LOG, TABLE)

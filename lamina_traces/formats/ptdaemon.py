@@ -15,21 +15,16 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import PurePath
 from typing import Any
 
 import polars as pl
 
 from .format import (
-    Binding,
     Context,
     Field,
     Format,
     Frames,
-    Head,
-    Request,
-    bind_by_name,
     json_object,
 )
 
@@ -204,11 +199,6 @@ def _rest(context: Context) -> Frames:
     return {"power_windows": pl.DataFrame(rows, infer_schema_length=None)} if rows else {}
 
 
-def _bind(fmt: Format, head: Head, request: Request) -> Binding:
-    bound = bind_by_name(fmt, head, request, absolute=True)
-    return replace(bound, clock="utc" if request.tz else "local")
-
-
 LOG = Format(
     name="ptdaemon",
     title="SPEC PTDaemon power log (spl.txt)",
@@ -234,7 +224,6 @@ LOG = Format(
         "channels are rows of their own (ch1, ch2…, domain psu); the server's power is their sum",
         "with mlperf_log_detail.txt of the same folder, the official average of the run is a power window",
     ),
-    bind=_bind,
     matches=lambda head: any(
         re.match(r"Time,\d\d-\d\d-\d{4} [\d:.]+,Watts,", line) for line in head.lines[:20]
     ),
@@ -259,7 +248,6 @@ DETAIL = Format(
     source="mlcommons/inference_results_v1.0 (Apache-2.0), mlperf_log_detail.txt",
     evidence="real file",
     quirks=("read beside spl.txt; alone it gives the windows without their power",),
-    bind=_bind,
     matches=lambda head: any(line.startswith(_PREFIX) for line in head.lines[:50]),
     unfold=_detail,
     rest=_rest,

@@ -10,20 +10,16 @@ duration that differs is kept in ``extra``. The cluster is the file's or the fol
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 
 import polars as pl
 
+from ..schema import Clock
 from .durations import seconds_between
 from .format import (
-    Binding,
     Context,
     Field,
     Format,
     Frames,
-    Head,
-    Request,
-    bind_by_name,
     json_object,
 )
 from .job_states import state_of, with_incidents
@@ -84,13 +80,9 @@ def _canonical(frame: pl.DataFrame, context: Context) -> Frames:
     return with_incidents(jobs, frame["fail_time"])
 
 
-def _bind(fmt: Format, head: Head, request: Request) -> Binding:
-    bound = bind_by_name(fmt, head, request, absolute=True)
-    zoned = fmt is ACME or request.tz is not None
-    return replace(bound, clock="utc" if zoned else "local")
-
-
-def _made(name: str, title: str, source: str, mark: str, quirks: tuple[str, ...]) -> Format:
+def _made(
+    name: str, title: str, source: str, mark: str, clock: Clock, quirks: tuple[str, ...]
+) -> Format:
     return Format(
         name=name,
         title=title,
@@ -98,7 +90,7 @@ def _made(name: str, title: str, source: str, mark: str, quirks: tuple[str, ...]
         syntax=("csv",),
         fields=_FIELDS,
         canonical=_canonical,
-        clock="utc",
+        clock=clock,
         source=source,
         evidence="documentation",
         quirks=(
@@ -106,7 +98,6 @@ def _made(name: str, title: str, source: str, mark: str, quirks: tuple[str, ...]
             "FAILED, TIMEOUT and NODE_FAIL are incidents, too; CANCELLED is not",
             *quirks,
         ),
-        bind=_bind,
         matches=lambda head: (
             {"job_id", "state", "submit_time", "start_time", "gpu_num", mark} <= set(head.names)
         ),
@@ -115,11 +106,11 @@ def _made(name: str, title: str, source: str, mark: str, quirks: tuple[str, ...]
 
 
 ACME = _made(
-    "acme_jobs", "AcmeTrace jobs (Seren, Kalos)", "InternLM/AcmeTrace (CC-BY-4.0), README.md", "type",
+    "acme_jobs", "AcmeTrace jobs (Seren, Kalos)", "InternLM/AcmeTrace (CC-BY-4.0), README.md", "type", "utc",
     ("stamps carry their offset, which differs between the clusters",),
 )  # fmt: skip
 HELIOS = _made(
-    "helios", "Helios jobs", "S-Lab-System-Group/HeliosData (CC-BY-4.0), README.md", "vc",
+    "helios", "Helios jobs", "S-Lab-System-Group/HeliosData (CC-BY-4.0), README.md", "vc", "local",
     ("stamps are local time without a zone: --tz makes them UTC",),
 )  # fmt: skip
 FORMATS = (ACME, HELIOS)

@@ -11,22 +11,15 @@ from __future__ import annotations
 
 import polars as pl
 
-from .cells import divided
+from .durations import per_token, seconds_between
 from .format import Context, Field, Format
 
 _NS = 1e9
 
 
-def _seconds(frame: pl.DataFrame, later: str, earlier: str) -> pl.Series:
-    return divided((frame[later] - frame[earlier]).cast(pl.Float64), _NS)
-
-
 def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
     ahead = frame["queued_ts"] - frame["arrival_time"]
     offset = _offset(ahead, context)
-    first, last = _seconds(frame, "first_token_ts", "queued_ts"), _seconds(frame, "last_token_ts", "queued_ts")  # fmt: skip
-    decode = _seconds(frame, "last_token_ts", "first_token_ts")
-    more = (frame["output_toks"] - 1).cast(pl.Float64)
     stamps = ("queued", "scheduled", "first_token", "last_token")
     return frame.select(
         pl.col("request_id"),
@@ -38,10 +31,12 @@ def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
         .otherwise(pl.lit("ok"))
         .alias("status"),
         *((pl.col(f"{s}_ts") - offset).alias(f"{s}_ns") for s in stamps),
-        _seconds(frame, "scheduled_ts", "queued_ts").alias("queue_s"),
-        first.alias("ttft_s"),
-        (decode / more.set(more <= 0, None)).alias("tpot_s"),
-        last.alias("e2e_s"),
+        seconds_between("queued_ts", "scheduled_ts").alias("queue_s"),
+        seconds_between("queued_ts", "first_token_ts").alias("ttft_s"),
+        per_token(seconds_between("first_token_ts", "last_token_ts"), "output_toks").alias(
+            "tpot_s"
+        ),
+        seconds_between("queued_ts", "last_token_ts").alias("e2e_s"),
     )
 
 

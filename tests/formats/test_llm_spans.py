@@ -175,7 +175,7 @@ def test_text_of_spans_is_kept_on_request(tmp_path: Path) -> None:
     client = span("t", "a", "", 0, 40, **CLIENT)
     client |= {"events": [event, event], "status": {"code": 2, "message": "STATUS"}}
     client["attributes"] = [*client["attributes"], said]
-    engine = span(
+    server = span(
         "t", "b", "a", 1, 39, gen_ai__latency__e2e=0.03, gen_ai__prompt="ENGINE", **CLIENT
     )
     path = write(
