@@ -5,7 +5,8 @@ Columns are bound by name, since version 3 inserts some. Energy is kWh (1 kWh = 
 ``*_power`` columns are the last reading, not the mean, so the mean power here is energy over duration and
 the readings stay in ``extra``. A run that is flushed again and again writes cumulative rows under one
 run_id: from its second row on a window is the difference to the row before. Rows without a run_id stand
-alone. The stamp is taken at the end of a window, in local time; longitude and latitude are left out unless text is kept.
+alone. The stamp is taken at the end of a window, in local time. Longitude and latitude are left out unless
+text is kept.
 """
 
 from __future__ import annotations

@@ -296,7 +296,7 @@ def numeric_text(text: str) -> bool:
 FORMATS = (
     Format(
         name="columns",
-        title="any CSV, JSON or Parquet file, with --map",
+        title="Any CSV, JSON or Parquet file, with --map",
         table="llm_requests",
         syntax=("csv", "jsonl", "parquet"),
         fields=(),

@@ -22,9 +22,9 @@ def is_address(name: str) -> bool:
 
 
 def host_name(name: str, context: Context) -> str:
-    """The name of a host; ``host1``, ``host2``… in order of appearance where it is an address (--keep-text keeps it).
+    """The name of a host; ``host1``, ``host2``… in order of appearance where it is an address.
 
-    What is kept for that is a digest under a key that ends with the process, never the address.
+    --keep-text keeps the address. Otherwise a digest is kept under a key that ends with the process.
     """
     if context.request.keep_text or not is_address(name):
         return name

@@ -91,7 +91,7 @@ def _bind(_fmt: Format, head: Head, _request: Request) -> Binding:
 FORMATS = (
     Format(
         name="lamina",
-        title="canonical Parquet of lamina-traces",
+        title="Canonical Parquet of lamina-traces",
         table="llm_requests",
         syntax=("parquet",),
         fields=(),

@@ -6,8 +6,8 @@ request (``arrival_time_ns``). A session line holds ``sub_requests``: the first 
 with an empty list is skipped, as the tool does.
 
 Token ids never get in. They are hashed block by block where they are read: the hash of a full block of 16
-ids covers everything before it in the prompt (BLAKE2b over the hash before it and the ids, 64 bits), so equal hash means equal
-whole prefix. A partial last block has no hash.
+ids covers everything before it in the prompt (BLAKE2b over the hash before it and the ids, 64 bits), so equal
+hash means equal whole prefix. A partial last block has no hash.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
 Layout from the output of nvidia-smi 580.159 on an H100. A line that begins with ``#`` names the columns,
 the next one their units; both are repeated now and then. ``-`` is null. With ``-o DT`` the date is written
 ``YYYYMMDD``, in local time without a zone; without a date there is no clock. What dmon calls MB was, read
-beside a query log of the same seconds, the figure that the query log calls MiB. ``pwr`` is in whole watts and nothing says whether it is an average.
+beside a query log of the same seconds, the figure that the query log calls MiB. ``pwr`` is in whole watts, and
+nothing says whether it is an average.
 """
 
 from __future__ import annotations
@@ -99,7 +100,7 @@ FORMATS = (
         source="nvidia-smi 580.159 on an H100: the output of dmon -s pucm, -o DT and --format csv",
         evidence="real file",
         quirks=(
-            "- means not recorded",
+            "a dash means not recorded",
             "without -o D there is no date, and so no clock: rows keep their order",
             "fb is labelled MB and is MiB",
         ),

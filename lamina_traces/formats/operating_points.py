@@ -75,10 +75,10 @@ def _configurations(value: Any, _context: Context) -> Iterator[Mapping[str, Any]
         yield row
 
 
-def _made(name: str, syntax: str, **more: Any) -> Format:
+def _made(name: str, layout: str, syntax: str, **more: Any) -> Format:
     return Format(
         name=name,
-        title="ML.ENERGY leaderboard: LLM configurations",
+        title=f"ML.ENERGY leaderboard: LLM configurations ({layout})",
         table="operating_points",
         syntax=(syntax,),  # type: ignore[arg-type]
         fields=_ML_ENERGY,
@@ -97,13 +97,14 @@ def _made(name: str, syntax: str, **more: Any) -> Format:
 
 ML_ENERGY = _made(
     "mlenergy",
+    "a document a model and task",
     "json",
     matches=lambda head: (
         {"configurations.avg_power_watts", "configurations.energy_per_token_joules"} <= head.keys
     ),
     unfold=_configurations,
 )
-ML_ENERGY_CSV = _made("mlenergy_csv", "csv")
+ML_ENERGY_CSV = _made("mlenergy_csv", "flattened to CSV", "csv")
 
 
 _SPLITWISE = (

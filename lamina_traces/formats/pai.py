@@ -140,12 +140,12 @@ TASKS = _made(
 )  # fmt: skip
 
 
-def _header(name: str, fields: tuple[Field, ...]) -> Format:
+def _header(name: str, what: str, fields: tuple[Field, ...]) -> Format:
     """The ``.header`` beside a table: known and passed over."""
     line = ",".join(_names(fields))
     return Format(
         name=f"{name}_header",
-        title="Alibaba PAI 2020: names of a table",
+        title=f"Alibaba PAI 2020: names of the columns of {what}",
         table="jobs",
         syntax=("text",),
         fields=(),
@@ -161,4 +161,4 @@ def _header(name: str, fields: tuple[Field, ...]) -> Format:
     )
 
 
-FORMATS = (JOBS, TASKS, _header("pai_jobs", _JOB), _header("pai_tasks", _TASK))
+FORMATS = (JOBS, TASKS, _header("pai_jobs", "jobs", _JOB), _header("pai_tasks", "tasks", _TASK))

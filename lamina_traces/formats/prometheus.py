@@ -1,7 +1,7 @@
 """Answers of Prometheus' HTTP API: ``/api/v1/query_range`` and ``/api/v1/query``.
 
 Layout from the Prometheus HTTP API (prometheus/prometheus, docs/querying/api.md): status, data.resultType
-(matrix or vector) and data.result, each with its labels in ``metric`` and ``values``, pairs of unix seconds
+(matrix or vector) and data.result, each with its labels in ``metric`` and ``values``, pairs of Unix seconds
 and the number as text. Native histograms have no single value and are left out. An answer that is no success
 is rejected whole. The API does not say a metric's type.
 """

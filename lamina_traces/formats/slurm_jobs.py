@@ -1,4 +1,4 @@
-"""Job logs of AcmeTrace (Hu et al., NSDI 2024) and Helios (Hu et al., SC 2021), both from Slurm-like schedulers.
+"""Job logs of two clusters with Slurm-like schedulers: AcmeTrace (Hu et al., NSDI 2024), Helios (Hu et al., SC 2021).
 
 Layout read from InternLM/AcmeTrace, README.md (trace_seren.csv, trace_kalos.csv) and
 S-Lab-System-Group/HeliosData, README.md (cluster_log.csv). Acme's stamps carry their offset, +08:00 in Seren

@@ -3,8 +3,9 @@
 Layout read from casys-kaist/LLMServingSim (bench/, examples/*/vllm/requests.jsonl). ``arrival_time`` is
 Unix seconds; ``queued_ts``, ``scheduled_ts``, ``first_token_ts`` and ``last_token_ts`` are the engine's
 monotonic clock. The second clock is moved by one offset for each file, the least of queued - arrival in its
-first block, so that no request of that block is queued before it arrives. Durations are differences on the monotonic clock and do
-not depend on the offset: ttft_s = first - queued, e2e_s = last - queued, as the bench reports them.
+first block, so that no request of that block is queued before it arrives. Durations are differences on the
+monotonic clock and do not depend on the offset: ttft_s = first - queued, e2e_s = last - queued, as the bench
+reports them.
 """
 
 from __future__ import annotations

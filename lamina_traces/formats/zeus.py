@@ -80,7 +80,7 @@ LOG = Format(
     source="ml-energy/zeus (Apache-2.0), tests/profile_data",
     evidence="real file",
     quirks=(
-        "start_time is a monotonic clock in the released files; from 10^9 on it is taken for unix seconds",
+        "start_time is a monotonic clock in the released files; from 10^9 on it is taken for Unix seconds",
         "a counter is a row: a window of four GPUs gives four",
     ),
     bind=_bind,
