@@ -351,7 +351,7 @@ def bind_by_name(
         ((f.name, f.to, f.unit) for f in bound if f.to and f.name in head.names),
         key=lambda m: order.get(m[1], len(order)),
     )
-    dated = any(f.cell == "instant" and f.to == "arrival_ns" for f in bound)
+    dated = any(f.cell == "instant" and f.to == "arrival_ns" for f in wanted)
     return Binding(
         fields=tuple(bound),
         table=fmt.table,
