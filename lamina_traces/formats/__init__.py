@@ -1,69 +1,17 @@
 """Foreign formats: every reader and writer.
 
 ``open_reading`` streams canonical blocks out of foreign files, ``export`` streams canonical batches
-into files that other tools load. A format is one module here and one line in ``FORMATS``.
+into files that other tools load. A format is one module here and its name in ``_MODULES``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from importlib import import_module
 from pathlib import Path
 
 import polars as pl
 
-from . import (
-    acme_power,
-    aibrix,
-    aiperf,
-    azure,
-    azure_functions,
-    azure_lmm,
-    bailian,
-    blis_v2,
-    burstgpt,
-    cdf_curves,
-    codecarbon,
-    columns,
-    dynamo,
-    gentd26,
-    guidellm,
-    hexgen,
-    huawei_cold_start,
-    huawei_request,
-    huawei_runtime,
-    huawei_wide,
-    ibm_code_engine,
-    inference_perf,
-    invitro,
-    lambda_perf,
-    lambda_report,
-    lamina,
-    litellm,
-    llmservingsim,
-    mooncake,
-    nvidia_dmon,
-    nvidia_smi,
-    openai_usage,
-    openmetrics,
-    openwhisk,
-    operating_points,
-    otel,
-    pai,
-    philly,
-    prometheus,
-    ptdaemon,
-    ragpulse,
-    servegen,
-    sglang_metrics,
-    slurm_jobs,
-    splitwise_sim,
-    swissai,
-    vidur,
-    vllm_bench,
-    vllm_requests,
-    weka,
-    zeus,
-)
 from .detection import head_of, read_head, recognised
 from .exporting import ExportSummary, Target
 from .exporting import export as _export
@@ -75,61 +23,29 @@ from .reading import open_reading as _open_reading
 from .summary import Block, Input, Preview, Summary
 from .targets import TARGETS
 
+_MODULES = (
+    # traces of LLM services, and what simulators and load generators read
+    "burstgpt", "azure", "azure_lmm", "mooncake", "bailian", "ragpulse", "weka", "swissai", "servegen", "hexgen",
+    "aibrix", "vidur", "splitwise_sim", "llmservingsim", "blis_v2",
+    # logs of LLM services in production
+    "otel", "litellm", "dynamo", "sglang_metrics", "openai_usage",
+    # measured runs of LLM services
+    "vllm_requests", "vllm_bench", "aiperf", "guidellm", "inference_perf", "operating_points",
+    # serverless
+    "azure_functions", "huawei_cold_start", "huawei_request", "huawei_runtime", "huawei_wide", "ibm_code_engine",
+    "gentd26", "lambda_perf", "lambda_report", "openwhisk", "invitro",
+    # power and energy
+    "nvidia_smi", "nvidia_dmon", "ptdaemon", "zeus", "codecarbon", "acme_power",
+    # jobs and their failures
+    "philly", "slurm_jobs", "pai",
+    # metrics and curves
+    "openmetrics", "prometheus", "cdf_curves",
+    # our own
+    "lamina", "columns",
+)  # fmt: skip
+"""the modules of this folder that have ``FORMATS``, a tuple."""
 FORMATS: dict[str, Format] = {
-    f.name: f
-    for f in (
-        burstgpt.FORMAT,
-        azure.FORMAT,
-        azure_lmm.FORMAT,
-        mooncake.FORMAT,
-        bailian.FORMAT,
-        *ragpulse.FORMATS,
-        *weka.FORMATS,
-        vidur.FORMAT,
-        llmservingsim.FORMAT,
-        hexgen.FORMAT,
-        splitwise_sim.FORMAT,
-        blis_v2.FORMAT,
-        swissai.FORMAT,
-        aibrix.FORMAT,
-        vllm_requests.FORMAT,
-        *servegen.FORMATS,
-        *otel.FORMATS,
-        litellm.FORMAT,
-        sglang_metrics.FORMAT,
-        dynamo.FORMAT,
-        openai_usage.FORMAT,
-        vllm_bench.FORMAT,
-        aiperf.FORMAT,
-        guidellm.FORMAT,
-        inference_perf.FORMAT,
-        huawei_cold_start.FORMAT,
-        nvidia_smi.FORMAT,
-        huawei_request.FORMAT,
-        huawei_runtime.FORMAT,
-        *huawei_wide.FORMATS,
-        *azure_functions.FORMATS,
-        lambda_perf.FORMAT,
-        lambda_report.FORMAT,
-        invitro.FORMAT,
-        openwhisk.FORMAT,
-        ibm_code_engine.FORMAT,
-        *gentd26.FORMATS,
-        nvidia_dmon.FORMAT,
-        *ptdaemon.FORMATS,
-        *zeus.FORMATS,
-        codecarbon.FORMAT,
-        *acme_power.FORMATS,
-        *operating_points.FORMATS,
-        *cdf_curves.FORMATS,
-        *philly.FORMATS,
-        *slurm_jobs.FORMATS,
-        *pai.FORMATS,
-        *openmetrics.FORMATS,
-        prometheus.FORMAT,
-        lamina.FORMAT,
-        columns.FORMAT,
-    )
+    f.name: f for name in _MODULES for f in import_module(f".{name}", __name__).FORMATS
 }
 """formats by name, in the order in which catalogues list them."""
 

@@ -12,13 +12,12 @@ assumed.
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from pathlib import PurePath
 
 import polars as pl
 
-from .format import Binding, Context, Field, Format, Head, Request, bind_by_name
-from .telemetry import completed, constant, host_name, host_names, json_object, noted
+from .format import Binding, Context, Field, Format, Head, Request, bind_by_name, json_object
+from .hosts import host_name, host_names
 
 _SUPPLY = re.compile(r"PSU(\d+)_PIN")
 _METRICS = frozenset(
@@ -66,10 +65,10 @@ def _bind_ipmi(fmt: Format, head: Head, request: Request) -> Binding:
     }
 
     def canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
-        rows = completed(frame, _IPMI).with_row_index("line")
+        rows = frame.with_row_index("line")
         rows = rows.with_columns(host_names(rows["node"], context).alias("node"))
         extra = json_object(rows, ("PSU_IN_SUM",), context)
-        nothing = constant(None, rows.height, pl.String)
+        nothing = pl.lit(None, pl.String)
         parts = [
             rows.select(
                 "line",
@@ -149,8 +148,7 @@ def _bind_wide(fmt: Format, head: Head, request: Request) -> Binding:
         )
         if bad.any():
             context.tally["unreadable"] += int(bad.sum())
-            noted(
-                context,
+            context.note(
                 "unreadable",
                 "some cells are no numbers and were taken for not recorded",
                 metric,
@@ -170,8 +168,7 @@ def _bind_wide(fmt: Format, head: Head, request: Request) -> Binding:
             return out.with_columns(pl.lit("gpu").alias("domain"), long["number"].alias("power_w"))
         return out.with_columns(pl.lit(metric).alias("metric"), pl.lit("gauge").alias("type"), long["number"].alias("value"))  # fmt: skip
 
-    bound = bind_by_name(fmt, head, request, fields=fields, canonical=canonical)
-    return replace(bound, table=fmt.table)
+    return bind_by_name(fmt, head, request, fields=fields, canonical=canonical)
 
 
 def _wide(name: str, title: str, table: str, power: bool) -> Format:

@@ -49,27 +49,29 @@ def _matches(head: Head) -> bool:
     return "timestamp" in head.keys and bool(lengths & head.keys)
 
 
-FORMAT = Format(
-    name="aibrix",
-    title="AIBrix workload",
-    table="llm_requests",
-    syntax=("jsonl", "json"),
-    fields=(
-        Field("timestamp", "clock", "ms", "arrival_ns"),
-        Field("session_id", "text", "", "session_id", required=False),
-        Field("prompt_length", "tokens", "tokens", "input_tokens", required=False),
-        Field("output_length", "tokens", "tokens", "output_tokens", required=False),
-    ),
-    canonical=_canonical,
-    unfold=_unfold,
-    matches=_matches,
-    clock="relative",
-    nature="synthetic",
-    source="vllm-project/aibrix (Apache-2.0), benchmarks/generator",
-    evidence="documentation",
-    quirks=(
-        "many requests a line; milliseconds",
-        "lengths may be absent, and prompts are left out",
-        "no status recorded: failures are unknown, not absent",
+FORMATS = (
+    Format(
+        name="aibrix",
+        title="AIBrix workload",
+        table="llm_requests",
+        syntax=("jsonl", "json"),
+        fields=(
+            Field("timestamp", "clock", "ms", "arrival_ns"),
+            Field("session_id", "text", "", "session_id", required=False),
+            Field("prompt_length", "tokens", "tokens", "input_tokens", required=False),
+            Field("output_length", "tokens", "tokens", "output_tokens", required=False),
+        ),
+        canonical=_canonical,
+        unfold=_unfold,
+        matches=_matches,
+        clock="relative",
+        nature="synthetic",
+        source="vllm-project/aibrix (Apache-2.0), benchmarks/generator",
+        evidence="documentation",
+        quirks=(
+            "many requests a line; milliseconds",
+            "lengths may be absent, and prompts are left out",
+            "no status recorded: failures are unknown, not absent",
+        ),
     ),
 )

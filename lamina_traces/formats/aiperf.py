@@ -14,7 +14,7 @@ from typing import Any
 
 import polars as pl
 
-from .durations import as_ns, counted, told
+from .durations import as_ns, per_token
 from .format import Context, Field, Format, Head
 
 _PER_SECOND = {"ns": 10**9, "us": 10**6, "ms": 10**3, "sec": 1, "s": 1}
@@ -44,14 +44,13 @@ def _unfold(value: Any, context: Context) -> Iterator[Mapping[str, Any]]:
     if not isinstance(value, dict) or not isinstance(value.get("metadata"), dict):
         raise ValueError("no metadata in it")
     meta, metrics, error = value["metadata"], value.get("metrics") or {}, value.get("error") or {}
-    if error.get("message"):
-        context.dropped.add("error.message")
     turn = meta.get("turn_index")
     counts = {
         k: (metrics.get(m) or {}).get("value") if isinstance(metrics.get(m), dict) else None
         for k, m in _COUNTS.items()
     }
     row = {
+        **context.private({"error.message": error.get("message")}),
         **counts,
         **{k: _seconds(metrics.get(m)) for k, m in _TIMES.items()},
         "request": meta.get("x_request_id"),
@@ -69,10 +68,9 @@ def _unfold(value: Any, context: Context) -> Iterator[Mapping[str, Any]]:
     yield {k: v for k, v in row.items() if v is not None}
 
 
-def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
-    more = pl.when(pl.col("output") > 1).then(pl.col("output") - 1)
+def _canonical(frame: pl.DataFrame, _context: Context) -> pl.DataFrame:
     code = pl.col("code").str.to_lowercase()
-    out = frame.select(
+    return frame.select(
         pl.col("request").alias("request_id"),
         pl.col("start").alias("arrival_ns"),
         pl.col("session").alias("session_id"),
@@ -93,49 +91,49 @@ def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
         (pl.col("start") + as_ns(pl.col("ttft"))).alias("first_token_ns"),
         pl.col("end").alias("last_token_ns"),
         pl.col("ttft").alias("ttft_s"),
-        ((pl.col("e2e") - pl.col("ttft")) / more).alias("tpot_s"),
+        per_token(pl.col("e2e") - pl.col("ttft"), "output").alias("tpot_s"),
         pl.col("e2e").alias("e2e_s"),
     )
-    return counted(out, context)
 
 
 def _matches(head: Head) -> bool:
     return {"metadata.request_start_ns", "metadata.request_end_ns", "metrics"} <= head.keys
 
 
-FORMAT = Format(
-    name="aiperf",
-    title="aiperf per-request records (profile_export.jsonl)",
-    table="llm_requests",
-    syntax=("jsonl",),
-    fields=(
-        Field("request", "text", "", "request_id", required=False),
-        Field("session", "text", "", "session_id", required=False),
-        Field("turn", "tokens", "", "turn", required=False),
-        Field("start", "clock", "ns", "arrival_ns"),
-        Field("end", "clock", "ns", "last_token_ns", required=False),
-        Field("input", "tokens", "tokens", "input_tokens", required=False),
-        Field("output", "tokens", "tokens", "output_tokens", required=False),
-        Field("reasoning", "tokens", "tokens", "reasoning_tokens", required=False),
-        Field("cached", "tokens", "tokens", "cached_input_tokens", required=False),
-        Field("ttft", "seconds", "s", "ttft_s", required=False),
-        Field("e2e", "seconds", "s", "e2e_s", required=False),
-        Field("cancelled", "flag", "", "status"),
-        Field("failed", "flag", "", "status"),
-        Field("code", "text", "", "error_code", required=False),
-    ),
-    canonical=_canonical,
-    rest=told,
-    unfold=_unfold,
-    matches=_matches,
-    clock="utc",
-    absolute=True,
-    nature="measured",
-    source="aiperf 0.13.0 (Apache-2.0), aiperf/common/models/record_models.py and aiperf/metrics/types",
-    evidence="importer's loader",
-    quirks=(
-        "measured by the client; arrivals are the instants of sending",
-        "inter_token_latency is replaced by tpot_s, which divides by all output tokens but one",
-        "records of the warm-up, where exported, have phase warmup in extra",
+FORMATS = (
+    Format(
+        name="aiperf",
+        title="aiperf per-request records (profile_export.jsonl)",
+        table="llm_requests",
+        syntax=("jsonl",),
+        fields=(
+            Field("request", "text", "", "request_id", required=False),
+            Field("session", "text", "", "session_id", required=False),
+            Field("turn", "tokens", "", "turn", required=False),
+            Field("start", "clock", "ns", "arrival_ns"),
+            Field("end", "clock", "ns", "last_token_ns", required=False),
+            Field("input", "tokens", "tokens", "input_tokens", required=False),
+            Field("output", "tokens", "tokens", "output_tokens", required=False),
+            Field("reasoning", "tokens", "tokens", "reasoning_tokens", required=False),
+            Field("cached", "tokens", "tokens", "cached_input_tokens", required=False),
+            Field("ttft", "seconds", "s", "ttft_s", required=False),
+            Field("e2e", "seconds", "s", "e2e_s", required=False),
+            Field("cancelled", "flag", "", "status"),
+            Field("failed", "flag", "", "status"),
+            Field("code", "text", "", "error_code", required=False),
+        ),
+        canonical=_canonical,
+        unfold=_unfold,
+        matches=_matches,
+        clock="utc",
+        absolute=True,
+        nature="measured",
+        source="aiperf 0.13.0 (Apache-2.0), aiperf/common/models/record_models.py and aiperf/metrics/types",
+        evidence="importer's loader",
+        quirks=(
+            "measured by the client; arrivals are the instants of sending",
+            "inter_token_latency is replaced by tpot_s, which divides by all output tokens but one",
+            "records of the warm-up, where exported, have phase warmup in extra",
+        ),
     ),
 )

@@ -21,24 +21,26 @@ def _canonical(frame: pl.DataFrame, _context: Context) -> pl.DataFrame:
     )
 
 
-FORMAT = Format(
-    name="azure",
-    title="Azure LLM inference trace (2023, 2024)",
-    table="llm_requests",
-    syntax=("csv",),
-    fields=(
-        Field("TIMESTAMP", "instant", "UTC", "arrival_ns", minimum=None),
-        Field("ContextTokens", "tokens", "tokens", "input_tokens"),
-        Field("GeneratedTokens", "tokens", "tokens", "output_tokens"),
-    ),
-    canonical=_canonical,
-    clock="utc",
-    source="Azure/AzurePublicDataset (CC-BY-4.0), AzureLLMInferenceDataset2023.md and 2024.md",
-    evidence="real file",
-    closed=True,
-    quirks=(
-        "naive stamps are taken for UTC",
-        "0 to 9 fractional digits, also mixed within a file",
-        "no status recorded: failures are unknown, not absent",
+FORMATS = (
+    Format(
+        name="azure",
+        title="Azure LLM inference trace (2023, 2024)",
+        table="llm_requests",
+        syntax=("csv",),
+        fields=(
+            Field("TIMESTAMP", "instant", "UTC", "arrival_ns", minimum=None),
+            Field("ContextTokens", "tokens", "tokens", "input_tokens"),
+            Field("GeneratedTokens", "tokens", "tokens", "output_tokens"),
+        ),
+        canonical=_canonical,
+        clock="utc",
+        source="Azure/AzurePublicDataset (CC-BY-4.0), AzureLLMInferenceDataset2023.md and 2024.md",
+        evidence="real file",
+        closed=True,
+        quirks=(
+            "naive stamps are taken for UTC",
+            "0 to 9 fractional digits, also mixed within a file",
+            "no status recorded: failures are unknown, not absent",
+        ),
     ),
 )

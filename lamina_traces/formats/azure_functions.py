@@ -21,9 +21,8 @@ import polars as pl
 
 from ..errors import DataError
 from ..units import DAY_NS
-from .cells import divided
+from .durations import as_seconds
 from .format import Binding, Context, Field, Format, Head, Request, bind_by_name
-from .telemetry import completed, noted
 
 _DAY = re.compile(r"\.d(\d{2})(?:\.csv|$|\.)")
 _MINUTE_NS = 60 * 10**9
@@ -56,11 +55,10 @@ def _bind_counts(fmt: Format, head: Head, request: Request) -> Binding:
 
     def canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
         start = _day_ns(context.path)
-        noted(
-            context, "observed",
+        context.note("observed",
             f"minutes {first} to {last} of a day were observed; a minute without a row held no invocation", "invocations",
         )  # fmt: skip
-        rows = completed(frame, fmt.fields).with_row_index("line")
+        rows = frame.with_row_index("line")
         long = rows.unpivot(
             minutes, index=["line", "HashOwner", "HashApp", "HashFunction", "Trigger"]
         )
@@ -133,7 +131,6 @@ def _stats(
     frame: pl.DataFrame, context: Context, found: dict[str, tuple[str, str]], samples: str
 ) -> pl.DataFrame:
     """One row a statistic. Durations come in seconds already: their cells are read so."""
-    frame = completed(frame, (Field("HashFunction", "text"), Field(samples, "integer")))
     keys = ["line", "HashOwner", "HashApp", "HashFunction", samples]
     there = [n for n in found if n in frame.columns]
     long = frame.with_row_index("line").unpivot(there, index=keys).drop_nulls("value")
@@ -200,7 +197,7 @@ def _events(frame: pl.DataFrame, _context: Context) -> pl.DataFrame:
         (pl.col("end_timestamp") - pl.col("duration")).alias("arrival_ns"),
         pl.format("{}/{}", "app", "func").alias("func_id"),
         pl.col("app").alias("app_id"),
-        divided(frame["duration"].cast(pl.Float64), 1e9).alias("duration_s"),
+        as_seconds(pl.col("duration")).alias("duration_s"),
         pl.lit("unknown").alias("status"),
     )
 

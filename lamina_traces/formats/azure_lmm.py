@@ -20,24 +20,26 @@ def _canonical(frame: pl.DataFrame, _context: Context) -> pl.DataFrame:
     )
 
 
-FORMAT = Format(
-    name="azure_lmm",
-    title="Azure multimodal inference trace (2025)",
-    table="llm_requests",
-    syntax=("csv",),
-    fields=(
-        Field("TIMESTAMP", "instant", "UTC", "arrival_ns", minimum=None),
-        Field("NumImages", "tokens", "", "image_count"),
-        Field("ContextTokens", "tokens", "tokens", "input_tokens"),
-        Field("GeneratedTokens", "tokens", "tokens", "output_tokens"),
-    ),
-    canonical=_canonical,
-    clock="utc",
-    source="Azure/AzurePublicDataset (CC-BY-4.0), AzureLMMInferenceDataset2025.md",
-    evidence="documentation",
-    closed=True,
-    quirks=(
-        "whether the tokens of images are part of ContextTokens is not recorded",
-        "no status recorded: failures are unknown, not absent",
+FORMATS = (
+    Format(
+        name="azure_lmm",
+        title="Azure multimodal inference trace (2025)",
+        table="llm_requests",
+        syntax=("csv",),
+        fields=(
+            Field("TIMESTAMP", "instant", "UTC", "arrival_ns", minimum=None),
+            Field("NumImages", "tokens", "", "image_count"),
+            Field("ContextTokens", "tokens", "tokens", "input_tokens"),
+            Field("GeneratedTokens", "tokens", "tokens", "output_tokens"),
+        ),
+        canonical=_canonical,
+        clock="utc",
+        source="Azure/AzurePublicDataset (CC-BY-4.0), AzureLMMInferenceDataset2025.md",
+        evidence="documentation",
+        closed=True,
+        quirks=(
+            "whether the tokens of images are part of ContextTokens is not recorded",
+            "no status recorded: failures are unknown, not absent",
+        ),
     ),
 )

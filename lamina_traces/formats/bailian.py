@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import polars as pl
 
-from ..errors import Notice
 from .format import Context, Field, Format
 from .links import first_row
-from .optional import every_field
 
 BLOCK_TOKENS = 16
 _KNOWN = {"chat_id": pl.Int64, "root": pl.Int64, "row": pl.Int64}
@@ -38,12 +36,9 @@ def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
         pl.col("chat_id").alias("parent"), pl.col("row").alias("before")
     )
     before = rooted.join(rows, on="parent", how="left", maintain_order="left")
-    if frame.height and not context.state.get("told"):
-        context.state["told"] = True
+    if frame.height:
         text = "prefix hashes are of single blocks, not chained: only leading runs of equal hashes are a shared prefix"
-        context.state.setdefault("notices", []).append(
-            Notice("hashes-independent", text, "prefix_hashes")
-        )
+        context.note("hashes-independent", text, "prefix_hashes")
     return frame.select(
         pl.col("chat_id").cast(pl.String).alias("request_id"),
         pl.col("timestamp").alias("arrival_ns"),
@@ -109,33 +104,34 @@ def _roots(chats: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
     return out
 
 
-FORMAT = Format(
-    name="bailian",
-    title="Qwen-Bailian usage trace",
-    table="llm_requests",
-    syntax=("jsonl",),
-    fields=(
-        Field("chat_id", "integer", "", "request_id", minimum=None),
-        Field("parent_chat_id", "integer", "", "parent_request_id", minimum=-1),
-        Field("timestamp", "clock", "s", "arrival_ns"),
-        Field("input_length", "tokens", "tokens", "input_tokens"),
-        Field("output_length", "tokens", "tokens", "output_tokens"),
-        Field("type", "text", "", "service", required=False),
-        Field("turn", "tokens", "", "turn", required=False, minimum=1),
-        Field("hash_ids", "ids", "", "prefix_hashes", required=False),
-    ),
-    canonical=_canonical,
-    bind=every_field,
-    matches=lambda head: (
-        {"chat_id", "parent_chat_id", "timestamp", "input_length"} <= set(head.names)
-    ),
-    clock="relative",
-    source="alibaba-edu/qwen-bailian-usagetraces-anon (Apache-2.0), README; aiperf 0.13.0, BailianTrace",
-    evidence="importer's loader",
-    quirks=(
-        "seconds; the session is the chat_id at the root of the parents",
-        "input_length is the whole prompt of a turn",
-        "blocks of 16 tokens, hashed each on its own: match leading runs, not sets",
-        "no status recorded: failures are unknown, not absent",
+FORMATS = (
+    Format(
+        name="bailian",
+        title="Qwen-Bailian usage trace",
+        table="llm_requests",
+        syntax=("jsonl",),
+        fields=(
+            Field("chat_id", "integer", "", "request_id", minimum=None),
+            Field("parent_chat_id", "integer", "", "parent_request_id", minimum=-1),
+            Field("timestamp", "clock", "s", "arrival_ns"),
+            Field("input_length", "tokens", "tokens", "input_tokens"),
+            Field("output_length", "tokens", "tokens", "output_tokens"),
+            Field("type", "text", "", "service", required=False),
+            Field("turn", "tokens", "", "turn", required=False, minimum=1),
+            Field("hash_ids", "ids", "", "prefix_hashes", required=False),
+        ),
+        canonical=_canonical,
+        matches=lambda head: (
+            {"chat_id", "parent_chat_id", "timestamp", "input_length"} <= set(head.names)
+        ),
+        clock="relative",
+        source="alibaba-edu/qwen-bailian-usagetraces-anon (Apache-2.0), README; aiperf 0.13.0, BailianTrace",
+        evidence="importer's loader",
+        quirks=(
+            "seconds; the session is the chat_id at the root of the parents",
+            "input_length is the whole prompt of a turn",
+            "blocks of 16 tokens, hashed each on its own: match leading runs, not sets",
+            "no status recorded: failures are unknown, not absent",
+        ),
     ),
 )

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import polars as pl
 
-from .durations import as_seconds, counted, told
+from .durations import as_seconds, per_token
 from .format import Context, Field, Format
-from .optional import next_index, with_absent
+from .links import next_index
 
 _STATUS = ("ok", "error", "timeout", "incomplete")
 _ZERO_IS_NULL = {
@@ -27,9 +27,7 @@ _ZERO_IS_NULL = {
 }
 
 
-def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
-    frame = with_absent(frame, _FIELDS)
-
+def _canonical(frame: pl.DataFrame, _context: Context) -> pl.DataFrame:
     def some(name: str) -> pl.Expr:
         return pl.when(pl.col(name) != 0).then(pl.col(name))
 
@@ -41,12 +39,11 @@ def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
     )
     status = pl.col("status").str.to_lowercase()
     first, last = since("first_chunk_time_us"), since("last_chunk_time_us")
-    more = pl.when(pl.col("output_tokens") > 1).then(pl.col("output_tokens") - 1)
     text = {
         "client_id": "client_id", "tenant_id": "tenant_id", "slo_class": "slo_class",
         "session_id": "session_id", "finish_reason": "finish_reason",
     }  # fmt: skip
-    out = frame.select(
+    return frame.select(
         pl.col("request_id"),
         pl.col("arrival_time_us").alias("arrival_ns"),
         pl.col("model"),
@@ -60,13 +57,12 @@ def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
         (pl.col("output_tokens") * ratio).round(0).cast(pl.Int32).alias("reasoning_tokens"),
         pl.when(status.is_in(_STATUS)).then(status).otherwise(pl.lit("unknown")).alias("status"),
         first.alias("ttft_s"),
-        ((last - first) / more).alias("tpot_s"),
+        per_token(last - first, "output_tokens").alias("tpot_s"),
         last.alias("e2e_s"),
         pl.col("streaming"),
         pl.col("vllm_priority").alias("priority"),
         pl.col("adapter"),
     )  # fmt: skip
-    return counted(out, context)
 
 
 _FIELDS = (
@@ -96,24 +92,25 @@ _FIELDS = (
     Field("adapter", "text", "", "adapter", required=False),
 )
 
-FORMAT = Format(
-    name="blis_v2",
-    title="BLIS TraceV2 (inference-sim)",
-    table="llm_requests",
-    syntax=("csv",),
-    fields=_FIELDS,
-    canonical=_canonical,
-    rest=told,
-    clock="relative",
-    source="inference-sim/inference-sim (Apache-2.0), sim/workload/tracev2.go",
-    evidence="importer's loader",
-    matches=lambda head: (
-        {"slo_class", "round_index", "arrival_time_us", "last_chunk_time_us", "input_tokens"}
-        <= set(head.names)
-    ),
-    quirks=(
-        "microseconds; 0 stands for not recorded in stamps, deadlines and counts by modality",
-        "round_index counts from 0; error messages are left out",
-        "the YAML header beside the CSV is not read",
+FORMATS = (
+    Format(
+        name="blis_v2",
+        title="BLIS TraceV2 (inference-sim)",
+        table="llm_requests",
+        syntax=("csv",),
+        fields=_FIELDS,
+        canonical=_canonical,
+        clock="relative",
+        source="inference-sim/inference-sim (Apache-2.0), sim/workload/tracev2.go",
+        evidence="importer's loader",
+        matches=lambda head: (
+            {"slo_class", "round_index", "arrival_time_us", "last_chunk_time_us", "input_tokens"}
+            <= set(head.names)
+        ),
+        quirks=(
+            "microseconds; 0 stands for not recorded in stamps, deadlines and counts by modality",
+            "round_index counts from 0; error messages are left out",
+            "the YAML header beside the CSV is not read",
+        ),
     ),
 )

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 import polars as pl
 
 from .format import Context, Field, Format
+from .links import first_row
 
 _SERVICE = {"conversation log": "conversation", "api log": "api"}
 
@@ -30,7 +31,7 @@ def _canonical(frame: pl.DataFrame, context: Context) -> Mapping[str, pl.DataFra
     )
     if not frame["Log Type"].is_in(["API log", "Conversation log"]).all():  # folding costs time
         service = log.str.to_lowercase().replace(_SERVICE)
-    out = [
+    requests = frame.select(
         pl.col("Timestamp").alias("arrival_ns"),
         service.alias("service"),
         pl.col("Model").alias("model"),
@@ -42,19 +43,15 @@ def _canonical(frame: pl.DataFrame, context: Context) -> Mapping[str, pl.DataFra
         .then(pl.lit("unknown-failure"))
         .otherwise(pl.lit("ok"))
         .alias("status"),
-    ]
-    if "Session ID" in frame.columns:
-        out.append(pl.col("Session ID").alias("session_id"))
-    if "Elapsed time" in frame.columns:
-        out.append(pl.col("Elapsed time").alias("e2e_s"))
-    requests = frame.select(out)
+        pl.col("Session ID").alias("session_id"),
+        pl.col("Elapsed time").alias("e2e_s"),
+    )
     return {"llm_requests": requests, "incidents": _incidents(requests, context)}
 
 
 def _incidents(requests: pl.DataFrame, context: Context) -> pl.DataFrame:
     """The failed requests as failures; ``entity_id`` is their row_id."""
-    first = context.state.get("rows", 0)
-    context.state["rows"] = first + requests.height
+    first = first_row(requests, context)
     failed = (requests["status"] == "unknown-failure").arg_true()
     return requests[failed].select(
         "arrival_ns",
@@ -64,31 +61,33 @@ def _incidents(requests: pl.DataFrame, context: Context) -> pl.DataFrame:
     )
 
 
-FORMAT = Format(
-    name="burstgpt",
-    title="BurstGPT request log (releases 1, 2 and 3)",
-    table="llm_requests",
-    syntax=("csv",),
-    fields=(
-        Field("Timestamp", "clock", "s", "arrival_ns"),
-        Field("Session ID", "text", "", "session_id", required=False),
-        Field("Elapsed time", "seconds", "s", "e2e_s", required=False),
-        Field("Model", "text", "", "model"),
-        Field("Request tokens", "tokens", "tokens", "input_tokens"),
-        Field("Response tokens", "tokens", "tokens", "output_tokens"),
-        Field("Total tokens", "tokens", "tokens", "total_tokens"),
-        Field("Log Type", "text", "", "service"),
+FORMATS = (
+    Format(
+        name="burstgpt",
+        title="BurstGPT request log (releases 1, 2 and 3)",
+        table="llm_requests",
+        syntax=("csv",),
+        fields=(
+            Field("Timestamp", "clock", "s", "arrival_ns"),
+            Field("Session ID", "text", "", "session_id", required=False),
+            Field("Elapsed time", "seconds", "s", "e2e_s", required=False),
+            Field("Model", "text", "", "model"),
+            Field("Request tokens", "tokens", "tokens", "input_tokens"),
+            Field("Response tokens", "tokens", "tokens", "output_tokens"),
+            Field("Total tokens", "tokens", "tokens", "total_tokens"),
+            Field("Log Type", "text", "", "service"),
+        ),
+        canonical=_canonical,
+        clock="local",
+        source="HPMLL/BurstGPT (CC-BY-4.0), README and BurstGPT_1.csv; arXiv 2401.17644",
+        evidence="real file",
+        quirks=(
+            "seconds since local midnight of the first day, in an unnamed zone; not rebased",
+            "no response tokens = failed (unknown-failure); 0,0,0 rows keep null lengths",
+            "failed requests stand in the table incidents, too",
+            "identical rows are distinct requests; nothing is de-duplicated",
+        ),
+        others=("incidents",),
+        version=lambda head: "3" if "Elapsed time" in head.names else "1-2",
     ),
-    canonical=_canonical,
-    clock="local",
-    source="HPMLL/BurstGPT (CC-BY-4.0), README and BurstGPT_1.csv; arXiv 2401.17644",
-    evidence="real file",
-    quirks=(
-        "seconds since local midnight of the first day, in an unnamed zone; not rebased",
-        "no response tokens = failed (unknown-failure); 0,0,0 rows keep null lengths",
-        "failed requests stand in the table incidents, too",
-        "identical rows are distinct requests; nothing is de-duplicated",
-    ),
-    others=("incidents",),
-    version=lambda head: "3" if "Elapsed time" in head.names else "1-2",
 )

@@ -13,10 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from ..errors import Notice
-from .clocks import skew_notices
-from .durations import as_ns, as_seconds, counted, told
-from .format import Context
+from .durations import as_ns, per_token, seconds_between
+from .format import ROW_EXTRA, Context
+from .redaction import looks_private
 from .spans import COUNTS, SECONDS
 from .summary import many
 
@@ -37,9 +36,7 @@ def merged(context: Context) -> pl.DataFrame:
     blocks = context.state.pop("spans", [])
     if not blocks:
         return pl.DataFrame()
-    out = counted(_requests(pl.concat(blocks), context, context.state.get("rows", 0)), context)
-    told(context)
-    return out
+    return _requests(pl.concat(blocks), context, context.state.get("rows", 0))
 
 
 def _parents(spans: pl.DataFrame) -> npt.NDArray[np.int64]:
@@ -157,6 +154,11 @@ def _agents(spans: pl.DataFrame, parents: npt.NDArray[np.int64]) -> list[str | N
     return [n if n is not None else (names[a] if a >= 0 else None) for n, a in zip(names, near.tolist(), strict=True)]  # fmt: skip
 
 
+def _lasted(start: str, end: str) -> pl.Expr:
+    """The duration of a span; null where it ends before it starts."""
+    return pl.when(pl.col(end) >= pl.col(start)).then(seconds_between(start, end))
+
+
 def _merge(table: pl.DataFrame) -> pl.DataFrame:
     """One row for each outermost request, with what the best span inside of it says."""
     is_outer = pl.col("at") == pl.col("outer")
@@ -172,12 +174,11 @@ def _merge(table: pl.DataFrame) -> pl.DataFrame:
         *(best(c) for c in (*COUNTS, *SECONDS, "model", "response_model", "request", "session", "user", "finish", "agents", "sampled")),
         pl.col("start", "end", "engine").first(),
         *(pl.col(c).filter(is_outer).first().alias(f"outer_{c}") for c in ("start", "end", "failed", "error", "program", "span", "trace", "above")),
+        pl.col(ROW_EXTRA).drop_nulls().str.join(",").alias("said"),
         (pl.col("engine") & ~is_outer).sum().alias("attempts"),
         pl.len().alias("spans"),
     )  # fmt: skip
-    lasted = pl.when(pl.col("end") >= pl.col("start")).then(
-        as_seconds(pl.col("end") - pl.col("start"))
-    )
+    lasted = _lasted("start", "end")
     merged = pl.col("engine") & (pl.col("spans") > 1)
     kind = pl.col("outer_error").str.to_lowercase()
     status = (
@@ -198,7 +199,6 @@ def _merge(table: pl.DataFrame) -> pl.DataFrame:
         first=pl.col("start") + as_ns(pl.col("ttft")),
         last=pl.when(pl.col("engine")).then(pl.col("start") + as_ns(pl.col("e2e"))).otherwise("end"),
     )  # fmt: skip
-    more = pl.when(pl.col("output") > 1).then(pl.col("output") - 1)
     return one.select(
         pl.col("outer").alias("at"),
         pl.col("outer_above").alias("above"),
@@ -225,15 +225,24 @@ def _merge(table: pl.DataFrame) -> pl.DataFrame:
         pl.col("last").alias("last_token_ns"),
         pl.col("queue").alias("queue_s"),
         pl.col("ttft").alias("ttft_s"),
-        ((pl.col("e2e") - pl.col("ttft")) / more).alias("tpot_s"),
+        per_token(pl.col("e2e") - pl.col("ttft"), "output").alias("tpot_s"),
         pl.col("e2e").alias("e2e_s"),
-        pl.struct(
+        _extra(
             pl.when(pl.col("spans") > 1).then("spans").alias("spans"),
-            pl.when(merged).then(as_seconds(pl.col("outer_end") - pl.col("outer_start"))).alias("client_e2e_s"),
+            pl.when(merged).then(_lasted("outer_start", "outer_end")).alias("client_e2e_s"),
             pl.col("sequences"),
             pl.col("sampled").cast(pl.Float64, strict=False).alias("sampling_probability"),
-        ).struct.json_encode().str.replace_all(r'"\w+":null,?', "").str.replace(",}", "}", literal=True).replace("{}", None).alias("extra"),
+        ).alias("extra"),
     )  # fmt: skip
+
+
+def _extra(*facts: pl.Expr) -> pl.Expr:
+    """Facts that are no nulls as a JSON object, with what was kept of the spans' own text as a list."""
+    text = pl.struct(*facts).struct.json_encode().str.replace_all(r'"\w+":null,?', "")
+    known = text.str.strip_chars("{,}")
+    said = pl.when(pl.col("said") != "").then(pl.format('"recorded":[{}]', "said"))
+    inside = pl.concat_str(pl.when(known != "").then(known), said, separator=",", ignore_nulls=True)
+    return pl.when(inside != "").then(pl.concat_str(pl.lit("{"), inside, pl.lit("}")))
 
 
 def _say(
@@ -243,16 +252,14 @@ def _say(
     whole: int,
     context: Context,
 ) -> None:
-    notices: list[Notice] = context.state.setdefault("notices", [])
     if repeated := whole - spans.height:
-        notices.append(Notice("repeated-spans", f"{many(repeated, 'span was', 'spans were')} exported again under a known id and left out"))  # fmt: skip
+        context.note("repeated-spans", f"{many(repeated, 'span was', 'spans were')} exported again under a known id and left out")  # fmt: skip
     others = spans.height - int(out["members"].sum())
     if others:
-        notices.append(Notice("other-spans", f"{many(others, 'span records', 'spans record')} no LLM request of its own (agents, tools, transport)"))  # fmt: skip
+        context.note("other-spans", f"{many(others, 'span records', 'spans record')} no LLM request of its own (agents, tools, transport)")  # fmt: skip
     if again := int((out["attempts"] > 1).sum()):
-        notices.append(Notice("several-attempts", f"{many(again, 'request has', 'requests have')} several engine spans (retries, or prefill and decode apart): the last successful one was taken", "ttft_s"))  # fmt: skip
-    if back := int((spans["end"] < spans["start"]).sum()):
-        notices.append(Notice("negative-durations", f"{many(back, 'span ends', 'spans end')} before it starts: its stamps were kept, and it has no duration", "e2e_s"))  # fmt: skip
+        context.note("several-attempts", f"{many(again, 'request has', 'requests have')} several engine spans (retries, or prefill and decode apart): the last successful one was taken", "ttft_s")  # fmt: skip
+    context.tally["negative durations"] += int((spans["end"] < spans["start"]).sum())
     child = np.flatnonzero(parents >= 0)
     served = spans["kind"].str.to_uppercase().is_in(["2", "SPAN_KIND_SERVER", "SERVER"])
     # what begins after its parent has ended was not called by it, unless it is a server's answer
@@ -261,20 +268,62 @@ def _say(
     )
     child = child[(called.fill_null(False) | pl.Series(_engine(spans)).gather(child)).to_numpy()]
     inner, around = spans[child], spans[parents[child]]
-    notices += skew_notices(
+    _note_skew(
         pl.DataFrame(
             {
                 "parent_host": around["host"], "child_host": inner["host"],
                 "parent_start": around["start"], "parent_end": around["end"],
                 "child_start": inner["start"], "child_end": inner["end"],
             }
-        )
+        ),
+        context,
     )  # fmt: skip
     share = spans["sampled"].drop_nulls().unique().sort()
     if len(share) == 1:
-        context.state["sampled"] = float(
-            share[0]
-        )  # the reading's, for rates that are corrected by it
+        # the reading's, for rates that are corrected by it
+        context.state["sampled"] = float(share[0])
     if len(share):
         shown = ", ".join(share.head(3).to_list()) + (", …" if len(share) > 3 else "")
-        notices.append(Notice("sampled", f"spans were sampled with probability {shown} (tracestate): rates are that much lower than the service's", "arrival_ns"))  # fmt: skip
+        context.note("sampled", f"spans were sampled with probability {shown} (tracestate): rates are that much lower than the service's", "arrival_ns")  # fmt: skip
+
+
+def _note_skew(calls: pl.DataFrame, context: Context) -> None:
+    """Say which pairs of hosts have stamps that contradict each other.
+
+    A call lies inside the call that made it. Where the two were stamped by different hosts, child - parent
+    must be between (end of child - end of parent) and (start of child - start of parent); stamps outside of
+    that are evidence of skew, which is estimated and reported.
+
+    ``calls`` has a row for each call across hosts: ``parent_host``, ``child_host``, ``parent_start``,
+    ``parent_end``, ``child_start``, ``child_end`` (ns).
+    """
+    after = pl.col("child_start") - pl.col("parent_start")
+    before = pl.col("child_end") - pl.col("parent_end")
+    pairs = (
+        calls.filter((pl.col("parent_host") != pl.col("child_host")).fill_null(False))
+        .group_by("parent_host", "child_host", maintain_order=True)
+        .agg(
+            pl.len().alias("calls"),
+            ((after < 0) | (before > 0)).sum().alias("broken"),
+            before.max().alias("least"),
+            after.min().alias("most"),
+            ((after + before) / 2).median().alias("middle"),
+        )
+        .filter(pl.col("broken") > 0)
+    )
+    for row in pairs.iter_rows(named=True):
+        context.note("clock-skew", _skew(row), "arrival_ns")
+
+
+def _skew(row: dict[str, object]) -> str:
+    least, most, middle = (float(row[k]) / 1e6 for k in ("least", "most", "middle"))  # type: ignore[arg-type]
+    if least <= most:
+        size = f"between {least:.3f} and {most:.3f} ms"
+    else:
+        size = f"about {middle:.3f} ms, and not constant"
+    child, parent = _host(row["child_host"]), _host(row["parent_host"])
+    return f"the clock of {child} less that of {parent}: {size} ({row['broken']:,} of {row['calls']:,} calls do not lie inside their caller); no stamp was changed"
+
+
+def _host(name: object) -> str:
+    return "a host" if looks_private(str(name)) else str(name)

@@ -7,12 +7,12 @@ is the quantity, with its unit.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import PurePath
 
 import polars as pl
 
-from .cells import divided
+from ..errors import DataError
+from .durations import over
 from .format import Binding, Context, Field, Format, Head, Request, bind_by_name
 
 FIGURES = Format(
@@ -38,7 +38,13 @@ FIGURES = Format(
 
 
 def _bind(fmt: Format, head: Head, request: Request) -> Binding:
-    quantity = next(n for n in head.names if n != "cdf_pct")
+    quantity = next((n for n in head.names if n != "cdf_pct"), None)
+    if quantity is None:
+        raise DataError(
+            "cdf_curve needs a column beside cdf_pct: the quantity, with its unit in its name",
+            "name it like server_power_w",
+            path=head.path,
+        )
 
     def canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
         series = PurePath(context.path).name.split(".")[0].removesuffix("_cdf")
@@ -46,16 +52,14 @@ def _bind(fmt: Format, head: Head, request: Request) -> Binding:
             pl.lit(quantity).alias("quantity"),
             pl.lit(series or "all").alias("series"),
             pl.col(quantity).alias("x"),
-            divided(frame["cdf_pct"], 100.0).alias("cdf"),
+            over(pl.col("cdf_pct"), 100).alias("cdf"),
         )
 
     fields = (
         Field(quantity, "number", "", "x", minimum=None),
         Field("cdf_pct", "number", "%", "cdf"),
     )
-    return replace(
-        bind_by_name(fmt, head, request, fields=fields, canonical=canonical), table=fmt.table
-    )
+    return bind_by_name(fmt, head, request, fields=fields, canonical=canonical)
 
 
 CURVE = Format(

@@ -5,24 +5,20 @@ Columns are bound by name, since version 3 inserts some. Energy is kWh (1 kWh = 
 ``*_power`` columns are the last reading, not the mean, so the mean power here is energy over duration and
 the readings stay in ``extra``. A run that is flushed again and again writes cumulative rows under one
 run_id: from its second row on a window is the difference to the row before. Rows without a run_id stand
-alone. The stamp is taken at the end of a window, in local time; longitude and latitude are left out.
+alone. The stamp is taken at the end of a window, in local time. Longitude and latitude are left out unless
+text is kept.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import polars as pl
 
-from .format import Binding, Context, Field, Format, Head, Request, bind_by_name
-from .telemetry import bounded, completed, constant, json_object, noted
+from .durations import as_ns
+from .format import Context, Field, Format, json_object
 
 J_PER_KWH = 3.6e6
 _DOMAINS = {"energy_consumed": ("all", "server"), "cpu_energy": ("cpu", "cpu"), "gpu_energy": ("gpu", "gpu"), "ram_energy": ("dram", "dram")}  # fmt: skip
 _SUMS = ("duration", "emissions", *_DOMAINS)
-_DROPPED = ("longitude", "latitude")
-
-
 _FIELDS = (
     Field("timestamp", "instant", "local", "arrival_ns", minimum=None),
     Field("project_name", "text", "", "label", required=False),
@@ -49,7 +45,7 @@ def _windows(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
         goes_on = known is not None and _grew(known, sums)
         before.append(known if goes_on and known is not None else (0.0,) * len(_SUMS))
         if goes_on:
-            noted(context, "cumulative", "rows of one run_id add up: each is a window from the row before it on", "energy_j")  # fmt: skip
+            context.note("cumulative", "rows of one run_id add up: each is a window from the row before it on", "energy_j")  # fmt: skip
         if run is not None:
             last[run] = tuple(sums)
     earlier = pl.DataFrame(before, schema=dict.fromkeys(_SUMS, pl.Float64), orient="row")
@@ -62,11 +58,10 @@ def _grew(known: tuple[float | None, ...], sums: list[float | None]) -> bool:
 
 
 def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
-    frame = completed(frame, _FIELDS)
     width = _windows(frame.with_row_index("line"), context)
-    used = {"timestamp", "project_name", *_SUMS, *_DROPPED}
+    used = {"timestamp", "project_name", *_SUMS}
     extra = json_object(frame, (n for n in frame.columns if n not in used), context)
-    nothing = constant(None, frame.height, pl.String)
+    nothing = pl.lit(None, pl.String)
     parts = []
     for name, (device, domain) in _DOMAINS.items():
         whole = name == "energy_consumed"
@@ -74,7 +69,7 @@ def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
         parts.append(
             width.select(
                 "line",
-                (pl.col("timestamp") - (pl.col("duration") * 1e9).round(0).cast(pl.Int64, strict=False)).alias("arrival_ns"),
+                (pl.col("timestamp") - as_ns(pl.col("duration"))).alias("arrival_ns"),
                 pl.col("project_name").alias("label"),
                 pl.lit(device).alias("device"),
                 pl.col("gpu_model" if name == "gpu_energy" else "cpu_model").alias("device_name")
@@ -88,37 +83,28 @@ def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
                 (extra if whole else nothing).alias("extra"),
             ).filter(pl.col("energy_j").is_not_null() | whole)
         )  # fmt: skip
-    return bounded(pl.concat(parts).sort("line", maintain_order=True).drop("line"))
+    return pl.concat(parts).sort("line", maintain_order=True).drop("line")
 
 
-def _bind(fmt: Format, head: Head, request: Request) -> Binding:
-    bound = bind_by_name(fmt, head, request, absolute=True)
-    places = tuple(n for n in bound.extra if n in _DROPPED)
-    return replace(
-        bound,
-        extra=tuple(n for n in bound.extra if n not in places),
-        dropped=(*bound.dropped, *places),
-        clock="utc" if request.tz else "local",
-    )
-
-
-FORMAT = Format(
-    name="codecarbon",
-    title="CodeCarbon emissions.csv (versions 2 and 3)",
-    table="power_windows",
-    syntax=("csv",),
-    fields=_FIELDS,
-    canonical=_canonical,
-    clock="local",
-    source="mlco2/codecarbon (MIT), examples/emissions.csv and tests/test_data",
-    evidence="real file",
-    quirks=(
-        "energy in kWh becomes J (× 3.6e6)",
-        "*_power columns are last readings: the mean power is energy over duration",
-        "rows of one run_id are cumulative; each becomes the window since the row before it",
-        "a window is four rows: cpu, gpu, dram, and all of them (server)",
+FORMATS = (
+    Format(
+        name="codecarbon",
+        title="CodeCarbon emissions.csv (versions 2 and 3)",
+        table="power_windows",
+        syntax=("csv",),
+        fields=_FIELDS,
+        canonical=_canonical,
+        private=frozenset(("longitude", "latitude")),
+        clock="local",
+        source="mlco2/codecarbon (MIT), examples/emissions.csv and tests/test_data",
+        evidence="real file",
+        quirks=(
+            "energy in kWh becomes J (× 3.6e6)",
+            "*_power columns are last readings: the mean power is energy over duration",
+            "rows of one run_id are cumulative; each becomes the window since the row before it",
+            "a window is four rows: cpu, gpu, dram, and all of them (server)",
+        ),
+        matches=lambda head: {"emissions_rate", "energy_consumed", "run_id", "duration"} <= set(head.names),
+        version=lambda head: "3" if "experiment_id" in head.names else "2",
     ),
-    bind=_bind,
-    matches=lambda head: {"emissions_rate", "energy_consumed", "run_id", "duration"} <= set(head.names),
-    version=lambda head: "3" if "experiment_id" in head.names else "2",
 )  # fmt: skip

@@ -293,21 +293,23 @@ def numeric_text(text: str) -> bool:
     return numeric(Head("csv", ("x",), ({"x": text},)), "x")
 
 
-FORMAT = Format(
-    name="columns",
-    title="any CSV, JSON or Parquet file, with --map",
-    table="llm_requests",
-    syntax=("csv", "jsonl", "parquet"),
-    fields=(),
-    canonical=lambda frame, _context: frame,
-    clock="relative",
-    source="the user's --map",
-    evidence="documentation",
-    quirks=(
-        "columns that are not mapped are kept in extra, less text and secrets",
-        "numbers in the range of Unix time are taken for Unix time",
-        "rows without a length are rejected, unless a status column is mapped",
+FORMATS = (
+    Format(
+        name="columns",
+        title="Any CSV, JSON or Parquet file, with --map",
+        table="llm_requests",
+        syntax=("csv", "jsonl", "parquet"),
+        fields=(),
+        canonical=lambda frame, _context: frame,
+        clock="relative",
+        source="the user's --map",
+        evidence="documentation",
+        quirks=(
+            "columns that are not mapped are kept in extra, less text and secrets",
+            "numbers in the range of Unix time are taken for Unix time",
+            "rows without a length are rejected, unless a status column is mapped",
+        ),
+        bind=_bind,
+        matches=lambda _head: False,
     ),
-    bind=_bind,
-    matches=lambda _head: False,
 )

@@ -1,12 +1,8 @@
-"""Durations beside stamps: whole nanoseconds from reported seconds, and seconds from two stamps."""
+"""Durations: whole nanoseconds from reported seconds, seconds from stamps, time per token."""
 
 from __future__ import annotations
 
 import polars as pl
-
-from ..errors import Notice
-from .format import Context
-from .summary import many
 
 _LONGEST_S = 4e9
 """126 years: a longer duration is no measurement, and its stamp would leave int64 nanoseconds."""
@@ -17,28 +13,22 @@ def as_ns(seconds: pl.Expr) -> pl.Expr:
     return pl.when(seconds.abs() <= _LONGEST_S).then((seconds * 1e9).round(0)).cast(pl.Int64)
 
 
-def as_seconds(ns: pl.Expr) -> pl.Expr:
-    """Nanoseconds over 10^9, rounded once: polars divides by a scalar as a product with its reciprocal,
+def over(value: pl.Expr, by: float) -> pl.Expr:
+    """A column over a number, rounded once: polars divides by a scalar as a product with its reciprocal,
     which rounds twice (1.128 would be 1.1280000000000001)."""
-    return ns / (ns * 0 + 1e9)
+    return value / (value * 0 + float(by))
 
 
-_DURATIONS = ("queue_s", "ttft_s", "tpot_s", "e2e_s")
-_TALLY = "negative durations"
+def as_seconds(ns: pl.Expr) -> pl.Expr:
+    """Nanoseconds as seconds."""
+    return over(ns, 1e9)
 
 
-def counted(out: pl.DataFrame, context: Context) -> pl.DataFrame:
-    """Canonical requests whose durations can be: a negative one is null and counted, its stamps stay."""
-    for name in _DURATIONS:
-        if name in out.columns and (bad := (out[name] < 0).fill_null(False)).any():
-            context.tally[_TALLY] += int(bad.sum())
-            out = out.with_columns(out[name].set(bad, None))
-    return out
+def seconds_between(start: str, end: str) -> pl.Expr:
+    """Seconds from one instant to another, null where either is not recorded."""
+    return as_seconds(pl.col(end) - pl.col(start))
 
 
-def told(context: Context) -> pl.DataFrame:
-    """The notice about what ``counted`` met (a format's ``rest``)."""
-    if n := context.tally[_TALLY]:
-        text = f"{many(n, 'duration is', 'durations are')} negative (stamps that contradict each other) and left unknown; the stamps were kept"
-        context.state.setdefault("notices", []).append(Notice("negative-durations", text, "e2e_s"))
-    return pl.DataFrame()
+def per_token(decode: pl.Expr, output: str) -> pl.Expr:
+    """``tpot_s``: the time from the first token to the last over the tokens after the first; null without one."""
+    return decode / pl.when(pl.col(output) > 1).then(pl.col(output) - 1)

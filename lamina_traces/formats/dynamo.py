@@ -14,7 +14,7 @@ from typing import Any
 
 import polars as pl
 
-from .durations import as_ns, counted, told
+from .durations import as_ns, per_token
 from .format import Context, Field, Format, Head
 
 _SCHEMAS = ("dynamo.request.trace.v1", "dynamo.agent.trace.v1")
@@ -62,13 +62,12 @@ def _unfold(value: Any, _context: Context) -> Iterator[Mapping[str, Any]]:
     yield {k: v for k, v in row.items() if v is not None}
 
 
-def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
+def _canonical(frame: pl.DataFrame, _context: Context) -> pl.DataFrame:
     lasted = as_ns(pl.col("total"))
     arrival = pl.coalesce("received", pl.col("ended") - lasted)
     ttft, e2e = pl.col("ttft"), pl.col("total")
-    more = pl.when(pl.col("output") > 1).then(pl.col("output") - 1)
     reason = pl.col("reason").str.to_lowercase()
-    out = frame.select(
+    return frame.select(
         pl.col("request_id"),
         arrival.alias("arrival_ns"),
         pl.col("workload"),
@@ -90,10 +89,9 @@ def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
         (arrival + lasted).alias("last_token_ns"),
         pl.col("queue").alias("queue_s"),
         ttft.alias("ttft_s"),
-        ((e2e - ttft) / more).alias("tpot_s"),
+        per_token(e2e - ttft, "output").alias("tpot_s"),
         e2e.alias("e2e_s"),
     )
-    return counted(out, context)
 
 
 def _matches(head: Head) -> bool:
@@ -101,41 +99,42 @@ def _matches(head: Head) -> bool:
     return base <= head.keys or {f"event.{k}" for k in base} <= head.keys
 
 
-FORMAT = Format(
-    name="dynamo",
-    title="Dynamo request and agent trace",
-    table="llm_requests",
-    syntax=("jsonl",),
-    fields=(
-        Field("request_id", "text", "", "request_id"),
-        Field("model", "text", "", "model", required=False),
-        Field("workload", "text", "", "workload", required=False),
-        Field("session", "text", "", "session_id", required=False),
-        Field("run", "text", "", "workflow_id", required=False),
-        Field("received", "clock", "ms", "arrival_ns", required=False),
-        Field("ended", "clock", "ms", "last_token_ns"),
-        Field("input", "tokens", "tokens", "input_tokens", required=False),
-        Field("output", "tokens", "tokens", "output_tokens", required=False),
-        Field("cached", "tokens", "tokens", "cached_input_tokens", required=False),
-        Field("block", "tokens", "tokens", "prefix_block_size", required=False, minimum=1),
-        Field("hashes", "ids", "", "prefix_hashes", required=False),
-        Field("reason", "text", "", "finish_reason", required=False),
-        Field("queue", "seconds", "ms", "queue_s", required=False),
-        Field("ttft", "seconds", "ms", "ttft_s", required=False),
-        Field("total", "seconds", "ms", "e2e_s", required=False),
-    ),
-    canonical=_canonical,
-    rest=told,
-    unfold=_unfold,
-    matches=_matches,
-    clock="utc",
-    absolute=True,
-    source="ai-dynamo/dynamo (Apache-2.0), lib/llm/src/request_trace and lib/llm/src/agents/trace; docs/agents",
-    evidence="importer's loader",
-    quirks=(
-        "without request_received_ms, the arrival is the event's time less total_time_ms",
-        "request_end is written for dropped streams, too: without a finish reason the status is unknown",
-        "hashes are chained, of trace_block_size tokens, and keep all 64 bits",
-        "tool events are counted as other records, not read",
+FORMATS = (
+    Format(
+        name="dynamo",
+        title="Dynamo request and agent trace",
+        table="llm_requests",
+        syntax=("jsonl",),
+        fields=(
+            Field("request_id", "text", "", "request_id"),
+            Field("model", "text", "", "model", required=False),
+            Field("workload", "text", "", "workload", required=False),
+            Field("session", "text", "", "session_id", required=False),
+            Field("run", "text", "", "workflow_id", required=False),
+            Field("received", "clock", "ms", "arrival_ns", required=False),
+            Field("ended", "clock", "ms", "last_token_ns"),
+            Field("input", "tokens", "tokens", "input_tokens", required=False),
+            Field("output", "tokens", "tokens", "output_tokens", required=False),
+            Field("cached", "tokens", "tokens", "cached_input_tokens", required=False),
+            Field("block", "tokens", "tokens", "prefix_block_size", required=False, minimum=1),
+            Field("hashes", "ids", "", "prefix_hashes", required=False),
+            Field("reason", "text", "", "finish_reason", required=False),
+            Field("queue", "seconds", "ms", "queue_s", required=False),
+            Field("ttft", "seconds", "ms", "ttft_s", required=False),
+            Field("total", "seconds", "ms", "e2e_s", required=False),
+        ),
+        canonical=_canonical,
+        unfold=_unfold,
+        matches=_matches,
+        clock="utc",
+        absolute=True,
+        source="ai-dynamo/dynamo (Apache-2.0), lib/llm/src/request_trace and lib/llm/src/agents/trace; docs/agents",
+        evidence="importer's loader",
+        quirks=(
+            "without request_received_ms, the arrival is the event's time less total_time_ms",
+            "request_end is written for dropped streams, too: without a finish reason the status is unknown",
+            "hashes are chained, of trace_block_size tokens, and keep all 64 bits",
+            "tool events are counted as other records, not read",
+        ),
     ),
 )

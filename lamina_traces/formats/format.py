@@ -18,7 +18,7 @@ import polars as pl
 from ..errors import DataError, LaminaError, Notice, UsageError
 from ..schema import TABLES, Clock, Column, Kind, Nature
 from ..units import TIME_UNITS
-from .redaction import LONGEST_STRING, SECRET_PATTERN, cleaned, is_private
+from .redaction import cleaned_column, is_private
 
 Syntax = Literal["csv", "jsonl", "json", "text", "parquet"]
 """``jsonl``: a value a line; ``json``: one document, or an array of them; ``text``: lines of a log."""
@@ -40,9 +40,28 @@ _TYPES: dict[str, Any] = {
 }
 
 
+_CELL_TYPES: dict[Cell, Any] = {
+    "tokens": pl.Int32,
+    "integer": pl.Int64,
+    "clock": pl.Int64,
+    "instant": pl.Int64,
+    "seconds": pl.Float64,
+    "number": pl.Float64,
+    "measure": pl.Float64,
+    "text": pl.String,
+    "ids": pl.List(pl.UInt64),
+    "flag": pl.Boolean,
+}
+
+
 def polars_type(column: Column) -> Any:
     """The polars type of a canonical column."""
     return _TYPES[column.type]
+
+
+def cell_type(cell: Cell) -> Any:
+    """The polars type of a source column whose values were read."""
+    return _CELL_TYPES[cell]
 
 
 ROW_EXTRA = "\x00extra"
@@ -126,7 +145,11 @@ class Before:
 
 @dataclass
 class Context:
-    """What the mapping of a block may need: where it comes from, and a tally of what was met."""
+    """What the mapping of a block may need: where it comes from, and a tally of what was met.
+
+    The reader says what stands in the tally under ``negative durations`` and ``not finite`` (values that
+    became null), ``naive stamps``, ``ambiguous stamps`` and ``skipped stamps``; other keys are the formats' own.
+    """
 
     path: str
     request: Request
@@ -138,13 +161,33 @@ class Context:
     before: Before | None = None
     """for rows that go on where those of an earlier reading ended: sessions cross the seam."""
 
+    def note(self, code: str, text: str, subject: str = "") -> None:
+        """Say something to the user, once in a reading."""
+        notices: list[Notice] = self.state.setdefault("notices", [])
+        notice = Notice(code, text, subject)
+        if notice not in notices:
+            notices.append(notice)
+
+    def private(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """What a row of ``unfold`` holds that is text or secret, whatever it is called.
+
+        With --keep-text it comes back under one key, ``text``; otherwise its names go to ``dropped``.
+        """
+        given = {k: v for k, v in values.items() if v is not None and v not in ("", [], {})}
+        if self.request.keep_text and given:
+            return {"text": given}
+        self.dropped.update(given)
+        return {}
+
 
 Frames = pl.DataFrame | Mapping[str, pl.DataFrame]
 """canonical rows: of the format's own table, or by table."""
 Canonical = Callable[[pl.DataFrame, Context], Frames]
 Unfold = Callable[[Any, Context], Iterable[Mapping[str, Any]]]
 """a JSON value, or a line of text without its newline → its rows: values by field name. No row: the value is
-no record of this format (counted as other). Raises ValueError, with the reason, to reject the whole."""
+no record of this format (counted as other). Raises ValueError, with the reason, to reject the whole. What is
+no field goes to ``extra``, less names that show text or secrets; text under other names goes through
+``Context.private``."""
 
 
 @dataclass(frozen=True)
@@ -164,6 +207,8 @@ class Binding:
     unfold: Unfold | None = None
     extra: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
+    private: frozenset[str] = frozenset()
+    """keys to leave out of ``extra`` though their names do not show that they hold text or secrets."""
     notices: tuple[Notice, ...] = ()
     mapping: tuple[tuple[str, str, str], ...] = ()
     """(source column, canonical column, unit), in canonical order."""
@@ -201,6 +246,8 @@ class Format:
     closed: bool = False
     excludes: frozenset[str] = frozenset()
     """names, or paths of keys, that mark another format which has this one's names, too."""
+    private: frozenset[str] = frozenset()
+    """names that hold text or secrets though they do not look it: left out, unless text is kept."""
     quirks: tuple[str, ...] = ()
     bind: Callable[[Format, Head, Request], Binding] | None = None
     matches: Callable[[Head], bool] | None = None
@@ -249,13 +296,18 @@ def bind_by_name(
     """Bind a format's fields to the names at hand: exact spelling first, then ignoring case.
 
     Names without a field go to ``extra``; text and secrets among them are dropped unless kept. The rows of
-    a format that unfolds have the names of its fields; what else they hold goes to ``extra``, too.
+    a format that unfolds have the names of its fields; what else they hold goes to ``extra``, too. Keys of
+    JSON lines are looked for even where the head has none, since later lines may; the mapping names those
+    seen. The format's own mapping finds a column for every field: null where the source has none. Canonical
+    columns that only such fields feed were not recorded, and are left out again. Local dates become UTC
+    where the user names their zone.
     """
     wanted = fmt.fields if fields is None else tuple(fields)
     if fmt.unfold is not None:
         head = replace(head, names=tuple(f.name for f in wanted))
-    folded = {n.strip().casefold(): n for n in head.names}
-    exact = set(head.names)
+    names = _names_to_come(wanted, head)
+    folded = {n.strip().casefold(): n for n in names}
+    exact = set(names)
     bound, spelled = [], {}
     for f in wanted:
         name = f.name if f.name in exact else folded.get(f.name.casefold())
@@ -269,43 +321,62 @@ def bind_by_name(
                 path=head.path,
             )
     rest = [n for n in head.names if n not in spelled]
-    dropped = tuple(n for n in rest if not request.keep_text and is_private(n))
+    private = frozenset() if request.keep_text else fmt.private
+    dropped = tuple(n for n in rest if not request.keep_text and (n in private or is_private(n)))
     extra = tuple(n for n in rest if n not in dropped)
     if head.syntax == "csv":
         bound += [Field(n, "text", required=False) for n in extra]
     own = canonical or fmt.canonical
+    table = TABLES[fmt.table]
+    found = set(spelled.values())
+    absent = [f for f in wanted if f.name not in found]
+    nulls = [pl.lit(None, cell_type(f.cell)).alias(f.name) for f in absent]
+    required = {c.name for c in table.columns if c.required}
+    unfed = {f.to for f in absent if f.to} - {f.to for f in bound} - required
 
     def mapped(frame: pl.DataFrame, context: Context) -> Frames:
         """The format's own mapping, over its own spelling of the names; extra rides along."""
-        made = own(frame.rename({k: v for k, v in spelled.items() if k != v}), context)
+        named = frame.rename({k: v for k, v in spelled.items() if k != v})
+        made = own(named.with_columns(nulls) if nulls else named, context)
         out = made if isinstance(made, pl.DataFrame) else made.get(fmt.table)
-        if out is None or "extra" in out.columns or out.height != frame.height:
+        if out is None:
             return made
-        out = with_extra(out, frame, extra, context)
+        out = out.drop(unfed, strict=False)
+        if "extra" not in out.columns and out.height == frame.height:
+            out = with_extra(out, frame, extra, context)
         return out if isinstance(made, pl.DataFrame) else {**made, fmt.table: out}
 
-    table = TABLES[fmt.table]
     order = {c: i for i, c in enumerate(table.names)}
     mapping = sorted(
-        ((f.name, f.to, f.unit) for f in bound if f.to), key=lambda m: order.get(m[1], len(order))
+        ((f.name, f.to, f.unit) for f in bound if f.to and f.name in head.names),
+        key=lambda m: order.get(m[1], len(order)),
     )
+    dated = any(f.cell == "instant" and f.to == "arrival_ns" for f in wanted)
     return Binding(
         fields=tuple(bound),
         table=fmt.table,
-        clock=fmt.clock,
-        absolute=fmt.absolute or any(f.cell == "instant" and f.to == "arrival_ns" for f in bound)
-        if absolute is None
-        else absolute,
+        clock="utc" if fmt.clock == "local" and dated and request.tz else fmt.clock,
+        absolute=fmt.absolute or dated if absolute is None else absolute,
         nature=fmt.nature,
         canonical=mapped,
         rest=fmt.rest,
         unfold=fmt.unfold,
         extra=extra,
         dropped=dropped,
+        private=private,
         notices=notices,
         mapping=tuple(mapping),
         version=fmt.version(head),
     )
+
+
+def _names_to_come(fields: Sequence[Field], head: Head) -> tuple[str, ...]:
+    """The names of a source, for JSON with those that its head does not have and need not have."""
+    if head.syntax not in ("jsonl", "json"):
+        return head.names
+    seen = {n.strip().casefold() for n in head.names}
+    free = (f.name for f in fields if f.unless or not f.required)
+    return (*head.names, *(n for n in free if n.casefold() not in seen))
 
 
 def with_extra(
@@ -321,16 +392,38 @@ def with_extra(
         return out
     kept = frame.select(extra)
     if not context.request.keep_text:
-        for name in extra:
-            column = kept[name]
-            if column.dtype != pl.String:
-                continue
-            look = column.str.len_chars() > LONGEST_STRING
-            look = look | column.str.contains(SECRET_PATTERN) | column.str.contains(r"^\s*[\[{]")
-            rows = look.fill_null(False).arg_true()
-            if len(rows):
-                new = [cleaned(t, context.dropped, name) for t in column.gather(rows)]
-                column = column.scatter(rows, pl.Series(new, dtype=pl.String))
-                kept = kept.with_columns(column.alias(name))
+        kept = kept.with_columns(
+            cleaned_column(column, context.dropped)
+            for column in kept.get_columns()
+            if column.dtype == pl.String
+        )
     text = kept.select(pl.struct(pl.all()).struct.json_encode().alias("extra"))["extra"]
     return out.with_columns(text)
+
+
+def json_object(frame: pl.DataFrame, names: Iterable[str], context: Context) -> pl.Series:
+    """Some columns of a frame as JSON objects without their nulls; null where all are null.
+
+    Names that hold text or secrets are left out, and strings that look like them, as they are of every extra.
+    """
+    keep_text = context.request.keep_text
+    parts: list[pl.Series] = []
+    for name in names:
+        if name not in frame.columns:
+            continue
+        if not keep_text and is_private(name):
+            context.dropped.add(name)
+            continue
+        column = frame[name]
+        if column.dtype == pl.String and not keep_text:
+            column = cleaned_column(column, context.dropped)
+        pair = column.to_frame().select(pl.struct(name).struct.json_encode().alias(name))[name]
+        parts.append(
+            pair.str.slice(1).str.head(-1).set(column.is_null(), None).alias(f"{len(parts)}")
+        )
+    if not parts:
+        return pl.Series("extra", [None], dtype=pl.String).new_from_index(0, frame.height)
+    joined = pl.DataFrame(parts).select(
+        pl.concat_str(pl.all(), separator=",", ignore_nulls=True).alias("extra")
+    )["extra"]
+    return ("{" + joined + "}").set(joined == "", None).alias("extra")

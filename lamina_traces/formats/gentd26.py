@@ -8,15 +8,14 @@ else series of a metric.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import PurePath
 
 import polars as pl
 
 from ..errors import DataError
-from .cells import divided
+from .durations import over
 from .format import Binding, Context, Field, Format, Head, Request, bind_by_name
-from .telemetry import completed, host_names
+from .hosts import host_names
 
 _LOADS = {
     "pipeline_update_latency": "pipeline",
@@ -49,17 +48,15 @@ def _containers(frame: pl.DataFrame, context: Context) -> pl.Series:
 
 
 def _loads(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
-    frame = completed(frame, _FIELDS)
     return frame.select(
         pl.col("timestamp_anon").alias("arrival_ns"),
         pl.lit(_what(context.path, _LOADS)).alias("func_id"),
         _containers(frame, context).alias("pod_id"),
-        divided(frame["value"], 1000.0).alias("model_load_s"),
+        over(pl.col("value"), 1000).alias("model_load_s"),
     )
 
 
 def _series(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
-    frame = completed(frame, _FIELDS)
     return frame.select(
         pl.col("timestamp_anon").alias("arrival_ns"),
         pl.lit(_what(context.path, _SERIES)).alias("metric"),
@@ -79,7 +76,7 @@ def _bind(fmt: Format, head: Head, request: Request) -> Binding:
             "keep the names of the release, for instance lora_update_latency_anon.csv",
             path=head.path,
         )
-    return replace(bind_by_name(fmt, head, request), table=fmt.table)
+    return bind_by_name(fmt, head, request)
 
 
 def _made(name: str, title: str, table: str, loads: bool) -> Format:

@@ -13,7 +13,7 @@ from typing import Any
 
 import polars as pl
 
-from .durations import as_seconds, counted, told
+from .durations import as_seconds, per_token
 from .format import Context, Field, Format
 
 _STATUS = {"successful": "ok", "errored": "error", "incomplete": "incomplete"}
@@ -33,8 +33,9 @@ def _unfold(value: Any, context: Context) -> Iterator[Mapping[str, Any]]:
     for number, benchmark in enumerate(value["benchmarks"], 1):
         for group, status in _STATUS.items():
             for request in benchmark["requests"].get(group) or []:
-                context.dropped.update(k for k in _TEXT if request.get(k))
-                yield _row(request, status, number)
+                error = (request.get("info") or {}).get("error")
+                text = {k: request.get(k) for k in _TEXT} | {"info.error": error}
+                yield _row(request, status, number) | context.private(text)
 
 
 def _row(request: Mapping[str, Any], status: str, number: int) -> dict[str, Any]:
@@ -59,10 +60,9 @@ def _row(request: Mapping[str, Any], status: str, number: int) -> dict[str, Any]
     }
 
 
-def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
+def _canonical(frame: pl.DataFrame, _context: Context) -> pl.DataFrame:
     start, first, last = pl.col("start"), pl.col("first"), pl.col("last")
-    more = pl.when(pl.col("output") > 1).then(pl.col("output") - 1)
-    out = frame.select(
+    return frame.select(
         pl.col("request").alias("request_id"),
         start.alias("arrival_ns"),
         pl.col("session").alias("session_id"),
@@ -75,43 +75,43 @@ def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
         first.alias("first_token_ns"),
         last.alias("last_token_ns"),
         as_seconds(first - start).alias("ttft_s"),
-        (as_seconds(last - first) / more).alias("tpot_s"),
+        per_token(as_seconds(last - first), "output").alias("tpot_s"),
         as_seconds(last - start).alias("e2e_s"),
     )
-    return counted(out, context)
 
 
-FORMAT = Format(
-    name="guidellm",
-    title="guidellm report (benchmarks.json)",
-    table="llm_requests",
-    syntax=("json",),
-    fields=(
-        Field("request", "text", "", "request_id", required=False),
-        Field("session", "text", "", "session_id", required=False),
-        Field("turn", "tokens", "", "turn", required=False),
-        Field("status", "text", "", "status"),
-        Field("start", "clock", "s", "arrival_ns", required=False),
-        Field("first", "clock", "s", "first_token_ns", required=False),
-        Field("last", "clock", "s", "last_token_ns", required=False),
-        Field("input", "tokens", "tokens", "input_tokens", required=False),
-        Field("output", "tokens", "tokens", "output_tokens", required=False),
-        Field("image", "tokens", "tokens", "image_tokens", required=False),
-        Field("cached", "tokens", "tokens", "cached_input_tokens", required=False),
-    ),
-    canonical=_canonical,
-    rest=told,
-    unfold=_unfold,
-    matches=lambda head: "benchmarks.requests.successful" in head.keys,
-    clock="utc",
-    absolute=True,
-    nature="measured",
-    source="guidellm 0.8.1 (Apache-2.0), guidellm/schemas/base/request_stats.py and info.py",
-    evidence="importer's loader",
-    quirks=(
-        "measured by the client; arrivals are the instants of sending",
-        "e2e_s ends with the last token, not with the end of the connection",
-        "time_per_output_token_ms is not tpot_s: it counts from the start of the request",
-        "the number of the benchmark in the report is in extra",
+FORMATS = (
+    Format(
+        name="guidellm",
+        title="guidellm report (benchmarks.json)",
+        table="llm_requests",
+        syntax=("json",),
+        fields=(
+            Field("request", "text", "", "request_id", required=False),
+            Field("session", "text", "", "session_id", required=False),
+            Field("turn", "tokens", "", "turn", required=False),
+            Field("status", "text", "", "status"),
+            Field("start", "clock", "s", "arrival_ns", required=False),
+            Field("first", "clock", "s", "first_token_ns", required=False),
+            Field("last", "clock", "s", "last_token_ns", required=False),
+            Field("input", "tokens", "tokens", "input_tokens", required=False),
+            Field("output", "tokens", "tokens", "output_tokens", required=False),
+            Field("image", "tokens", "tokens", "image_tokens", required=False),
+            Field("cached", "tokens", "tokens", "cached_input_tokens", required=False),
+        ),
+        canonical=_canonical,
+        unfold=_unfold,
+        matches=lambda head: "benchmarks.requests.successful" in head.keys,
+        clock="utc",
+        absolute=True,
+        nature="measured",
+        source="guidellm 0.8.1 (Apache-2.0), guidellm/schemas/base/request_stats.py and info.py",
+        evidence="importer's loader",
+        quirks=(
+            "measured by the client; arrivals are the instants of sending",
+            "e2e_s ends with the last token, not with the end of the connection",
+            "time_per_output_token_ms is not tpot_s: it counts from the start of the request",
+            "the number of the benchmark in the report is in extra",
+        ),
     ),
 )

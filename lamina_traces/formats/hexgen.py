@@ -12,7 +12,6 @@ from typing import Any
 
 import polars as pl
 
-from ..errors import Notice
 from .format import Context, Field, Format
 from .links import joined, resolved
 
@@ -29,10 +28,9 @@ def _unfold(value: Any, context: Context) -> Iterator[Mapping[str, Any]]:
 
 
 def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
-    if frame.height and not context.state.get("told"):
-        context.state["told"] = True
+    if frame.height:
         text = "no edges are recorded: each call is taken to wait for the one before it in its workflow"
-        context.state.setdefault("notices", []).append(Notice("chain-assumed", text, "depends_on"))
+        context.note("chain-assumed", text, "depends_on")
     links = frame.with_columns(pl.col("key").cast(pl.String), pl.col("after").fill_null(""))
     return frame.select(
         pl.col("group").alias("workflow_id"),
@@ -45,28 +43,30 @@ def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
     )
 
 
-FORMAT = Format(
-    name="hexgen",
-    title="HexGen-Flow text-to-SQL workflows",
-    table="llm_requests",
-    syntax=("json", "jsonl"),
-    fields=(
-        Field("step", "text", "", "stage", required=False),
-        Field("input_length", "tokens", "tokens", "input_tokens"),
-        Field("output_length", "tokens", "tokens", "output_tokens"),
-        Field("group", "text", "", "workflow_id"),
-        Field("key", "tokens", "", "step_index"),
-        Field("after", "text", "", "depends_on", required=False),
-    ),
-    canonical=_canonical,
-    unfold=_unfold,
-    matches=lambda head: {f"{_KEY}.input_length", f"{_KEY}.output_length"} <= head.keys,
-    clock="none",
-    source="Relaxed-System-Lab/Hexgen-Flow, trace files (layout only)",
-    evidence="documentation",
-    quirks=(
-        "no arrivals: supply them with --arrivals",
-        "no edges: the calls of a workflow are taken for a chain",
-        "no status recorded: failures are unknown, not absent",
+FORMATS = (
+    Format(
+        name="hexgen",
+        title="HexGen-Flow text-to-SQL workflows",
+        table="llm_requests",
+        syntax=("json", "jsonl"),
+        fields=(
+            Field("step", "text", "", "stage", required=False),
+            Field("input_length", "tokens", "tokens", "input_tokens"),
+            Field("output_length", "tokens", "tokens", "output_tokens"),
+            Field("group", "text", "", "workflow_id"),
+            Field("key", "tokens", "", "step_index"),
+            Field("after", "text", "", "depends_on", required=False),
+        ),
+        canonical=_canonical,
+        unfold=_unfold,
+        matches=lambda head: {f"{_KEY}.input_length", f"{_KEY}.output_length"} <= head.keys,
+        clock="none",
+        source="Relaxed-System-Lab/Hexgen-Flow, trace files (layout only)",
+        evidence="documentation",
+        quirks=(
+            "no arrivals: supply them with --arrivals",
+            "no edges: the calls of a workflow are taken for a chain",
+            "no status recorded: failures are unknown, not absent",
+        ),
     ),
 )

@@ -12,30 +12,18 @@ from __future__ import annotations
 import polars as pl
 
 from .format import Context, Field, Format
-from .huawei_runtime import region_of, with_functions
-from .telemetry import completed
+from .huawei_runtime import identity, pod_part, region_of, with_functions
 
-POD = r"^((pool\d+)-(\d+)-(\d+))-\d+$"
-"""name of the pool with its limits, pool, millicores and MB in a pod's id."""
 _PARTS = ("podAllocationCost", "deployCodeCost", "deployDependencyCost", "schedulingCost")
 
 
 def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
-    frame = completed(frame, FIELDS)
-    pod = pl.col("podID").str.extract_groups(POD).struct
-    function = pl.format("{}---{}---{}", "funcName", "userID", pod.field("1"))
     region = region_of(context.path)
     out = [
         pl.col("time").alias("arrival_ns"),
         pl.col("requestID").alias("request_id"),
-        # without a readable pod id the pool is unknown, and so is that part of the function's name
-        pl.coalesce(function, pl.format("{}---{}", "funcName", "userID")).alias("func_id"),
-        pl.col("userID").alias("owner_id"),
-        pl.col("clusterName").alias("cluster"),
-        pl.col("podID").alias("pod_id"),
-        pod.field("2").alias("pool"),
-        pod.field("3").cast(pl.Int32, strict=False).alias("cpu_limit_mcore"),
-        pod.field("4").cast(pl.Int32, strict=False).alias("memory_limit_mb"),
+        *identity(),
+        pod_part(2).alias("pool"),
         pl.col("totalCost_cold_start").alias("total_s"),
         pl.col("podAllocationCost").alias("pod_alloc_s"),
         pl.col("deployCodeCost").alias("deploy_code_s"),
@@ -65,21 +53,23 @@ FIELDS = (
     Field("podID", "text", "", "pod_id"),
 )
 
-FORMAT = Format(
-    name="huawei_cold_start",
-    title="Huawei serverless cold starts (2025)",
-    table="cold_starts",
-    syntax=("csv",),
-    fields=FIELDS,
-    canonical=_canonical,
-    clock="relative",
-    source="sir-lab/data-release (CC-BY-4.0), src/demo_cold_start.ipynb; EuroSys 2025, section 3",
-    evidence="real file",
-    quirks=(
-        "the region is a folder R1 to R5 of the path, never a column",
-        "costs are seconds; a dependency cost of 0 means that the function has no layers",
-        "read with the table of functions, cold starts of R2 get their runtime and trigger",
-        "day is not kept: it is the whole days of time",
+FORMATS = (
+    Format(
+        name="huawei_cold_start",
+        title="Huawei serverless cold starts (2025)",
+        table="cold_starts",
+        syntax=("csv",),
+        fields=FIELDS,
+        canonical=_canonical,
+        clock="relative",
+        source="sir-lab/data-release (CC-BY-4.0), src/demo_cold_start.ipynb; EuroSys 2025, section 3",
+        evidence="real file",
+        quirks=(
+            "the region is a folder R1 to R5 of the path, never a column",
+            "costs are seconds; a dependency cost of 0 means that the function has no layers",
+            "read with the table of functions, cold starts of R2 get their runtime and trigger",
+            "day is not kept: it is the whole days of time",
+        ),
+        family="huawei_2025",
     ),
-    family="huawei_2025",
 )

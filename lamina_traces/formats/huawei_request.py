@@ -11,9 +11,7 @@ from __future__ import annotations
 import polars as pl
 
 from .format import Context, Field, Format
-from .huawei_cold_start import POD
-from .huawei_runtime import region_of, with_functions
-from .telemetry import completed, noted
+from .huawei_runtime import identity, region_of, with_functions
 
 _COSTS = (
     "totalCost_worker",
@@ -26,26 +24,15 @@ _COSTS = (
 
 
 def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
-    frame = completed(frame, FIELDS)
-    pod = pl.col("podID").str.extract_groups(POD).struct
     if frame.height:
-        noted(
-            context, "log-times",
+        context.note("log-times",
             "the source does not say of what instant its stamps are; arrival is the worker's stamp", "arrival_ns",
         )  # fmt: skip
     out = frame.select(
         pl.col("time_worker").alias("arrival_ns"),
         pl.col("requestID").alias("request_id"),
-        pl.coalesce(
-            pl.format("{}---{}---{}", "funcName", "userID", pod.field("1")),
-            pl.format("{}---{}", "funcName", "userID"),
-        ).alias("func_id"),
-        pl.col("userID").alias("owner_id"),
+        *identity(),
         pl.lit(region_of(context.path), pl.String).alias("region"),
-        pl.col("clusterName").alias("cluster"),
-        pl.col("podID").alias("pod_id"),
-        pod.field("3").cast(pl.Int32, strict=False).alias("cpu_limit_mcore"),
-        pod.field("4").cast(pl.Int32, strict=False).alias("memory_limit_mb"),
         pl.col("runtimeCost").alias("duration_s"),
         pl.col("totalCost_frontend").alias("e2e_s"),
         pl.col("cpu_usage").alias("cpu_cores"),
@@ -76,23 +63,26 @@ FIELDS = (
     Field("requestBodySize", "number", "B", "request_bytes", required=False),
 )
 
-FORMAT = Format(
-    name="huawei_request",
-    title="Huawei serverless requests (2025)",
-    table="invocations",
-    syntax=("csv",),
-    fields=FIELDS,
-    canonical=_canonical,
-    clock="relative",
-    source="sir-lab/data-release (CC-BY-4.0), README_data_release_2025.md",
-    evidence="real file",
-    quirks=(
-        "arrival is the worker's stamp, which looks like a time of logging",
-        "duration_s is the time in the runtime, e2e_s what the frontend saw; the other costs are in extra",
-        "no status is recorded",
+FORMATS = (
+    Format(
+        name="huawei_request",
+        title="Huawei serverless requests (2025)",
+        table="invocations",
+        syntax=("csv",),
+        fields=FIELDS,
+        canonical=_canonical,
+        clock="relative",
+        source="sir-lab/data-release (CC-BY-4.0), README_data_release_2025.md",
+        evidence="real file",
+        quirks=(
+            "arrival is the worker's stamp, which looks like a time of logging",
+            "duration_s is the time in the runtime, e2e_s what the frontend saw; the other costs are in extra",
+            "no status is recorded",
+        ),
+        matches=lambda head: (
+            {"time_worker", "totalCost_worker", "runtimeCost", "funcName", "userID"}
+            <= set(head.names)
+        ),
+        family="huawei_2025",
     ),
-    matches=lambda head: (
-        {"time_worker", "totalCost_worker", "runtimeCost", "funcName", "userID"} <= set(head.names)
-    ),
-    family="huawei_2025",
 )

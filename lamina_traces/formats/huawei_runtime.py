@@ -12,11 +12,12 @@ import re
 import polars as pl
 
 from .format import Context, Field, Format
-from .telemetry import completed
 
 REGION = re.compile(r"(?:^|[/\\])(R[1-5])(?=[/\\])")
 """the region in the path of a file of the release."""
 FUNCTION = r"^\d+---\d+---((pool\d+)-(\d+)-(\d+))$"
+_POD = r"^((pool\d+)-(\d+)-(\d+))-\d+$"
+"""name of the pool with its limits, pool, millicores and MB in a pod's id."""
 _TABLE_OF = "R2"
 _TYPED = r"-[SA]$"
 
@@ -27,8 +28,30 @@ def region_of(path: str) -> str | None:
     return m[1] if m else None
 
 
+def pod_part(number: int) -> pl.Expr:
+    """A part of ``podID``: 1 the name of the pool with its limits, 2 the pool, 3 millicores, 4 MB."""
+    return pl.col("podID").str.extract(_POD, number)
+
+
+def identity() -> list[pl.Expr]:
+    """The function, customer, cluster and pod of a record, and the pod's limits.
+
+    Without a readable pod id the pool is unknown, and so is that part of the function's name.
+    """
+    return [
+        pl.coalesce(
+            pl.format("{}---{}---{}", "funcName", "userID", pod_part(1)),
+            pl.format("{}---{}", "funcName", "userID"),
+        ).alias("func_id"),
+        pl.col("userID").alias("owner_id"),
+        pl.col("clusterName").alias("cluster"),
+        pl.col("podID").alias("pod_id"),
+        pod_part(3).cast(pl.Int32, strict=False).alias("cpu_limit_mcore"),
+        pod_part(4).cast(pl.Int32, strict=False).alias("memory_limit_mb"),
+    ]
+
+
 def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
-    frame = completed(frame, FIELDS)
     pool = pl.col("funcID").str.extract_groups(FUNCTION).struct
     triggers = pl.col("triggerType-invocationType").str.strip_chars().str.split(" ")
     out = frame.select(
@@ -83,21 +106,23 @@ FIELDS = (
     Field("triggerType-invocationType", "text", "", "triggers", required=False),
 )
 
-FORMAT = Format(
-    name="huawei_runtime",
-    title="Huawei serverless functions: runtime and triggers (2025)",
-    table="functions",
-    syntax=("csv",),
-    fields=FIELDS,
-    canonical=_canonical,
-    clock="none",
-    source="sir-lab/data-release (CC-BY-4.0), README_data_release_2025.md",
-    evidence="real file",
-    quirks=(
-        "triggers are separated by spaces; -S is synchronous, -A asynchronous",
-        "the table is of region R2; read with cold starts of R2 it gives them runtime and trigger",
+FORMATS = (
+    Format(
+        name="huawei_runtime",
+        title="Huawei serverless functions: runtime and triggers (2025)",
+        table="functions",
+        syntax=("csv",),
+        fields=FIELDS,
+        canonical=_canonical,
+        clock="none",
+        source="sir-lab/data-release (CC-BY-4.0), README_data_release_2025.md",
+        evidence="real file",
+        quirks=(
+            "triggers are separated by spaces; -S is synchronous, -A asynchronous",
+            "the table is of region R2; read with cold starts of R2 it gives them runtime and trigger",
+        ),
+        matches=lambda head: {"funcID", "triggerType-invocationType"} <= set(head.names),
+        family="huawei_2025",
+        rank=-1,
     ),
-    matches=lambda head: {"funcID", "triggerType-invocationType"} <= set(head.names),
-    family="huawei_2025",
-    rank=-1,
 )

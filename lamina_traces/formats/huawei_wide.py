@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
 from pathlib import PurePath
 
 import polars as pl
@@ -20,7 +19,6 @@ import polars as pl
 from ..errors import DataError
 from .format import Binding, Context, Field, Format, Head, Request, bind_by_name
 from .huawei_runtime import region_of
-from .telemetry import noted
 
 _COLUMN = {"2023": re.compile(r"\d+"), "2025": re.compile(r"\d+---\d+---pool\d+-\d+-\d+")}
 _FOLDER_2023 = re.compile(
@@ -93,8 +91,7 @@ def _bind(fmt: Format, head: Head, request: Request) -> Binding:
             )
         whole = long["value"].is_between(0, 2**53) & (long["value"] == long["value"].round(0))
         if not whole.all():
-            noted(
-                context,
+            context.note(
                 "not-counts",
                 "some numbers of requests are no counts and were left out",
                 "invocations",
@@ -113,8 +110,7 @@ def _bind(fmt: Format, head: Head, request: Request) -> Binding:
             )
         return out
 
-    bound = bind_by_name(fmt, head, request, fields=fields, canonical=canonical)
-    return replace(bound, table=fmt.table)
+    return bind_by_name(fmt, head, request, fields=fields, canonical=canonical)
 
 
 def _made(year: str, counted: bool) -> Format:

@@ -10,14 +10,12 @@ from __future__ import annotations
 import polars as pl
 
 from ..units import DAY_NS
-from .format import Context, Field, Format
-from .telemetry import completed, json_object
+from .format import Context, Field, Format, json_object
 
 _DAYS = 2**63 // DAY_NS
 
 
 def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
-    frame = completed(frame, FIELDS)
     renamed = frame.rename({"AppContainerRequestMemory": "memory_asked_gb"})
     return frame.select(
         pl.col("AppHash").alias("func_id"),
@@ -44,20 +42,22 @@ FIELDS = (
     Field("AppMinScale", "tokens", "", "min_scale", required=False),
 )
 
-FORMAT = Format(
-    name="ibm_code_engine",
-    title="IBM Code Engine: configurations of applications",
-    table="functions",
-    syntax=("csv",),
-    fields=FIELDS,
-    canonical=_canonical,
-    clock="relative",
-    source="ubc-cirrus-lab/ibm-cloud-code-engine-traces (MIT), compressed_data/app_configs",
-    evidence="real file",
-    quirks=(
-        "a row is a change: it holds until the application's next row",
-        "blank cells: the application was absent",
-        "memory as requested is in extra (GB)",
+FORMATS = (
+    Format(
+        name="ibm_code_engine",
+        title="IBM Code Engine: configurations of applications",
+        table="functions",
+        syntax=("csv",),
+        fields=FIELDS,
+        canonical=_canonical,
+        clock="relative",
+        source="ubc-cirrus-lab/ibm-cloud-code-engine-traces (MIT), compressed_data/app_configs",
+        evidence="real file",
+        quirks=(
+            "a row is a change: it holds until the application's next row",
+            "blank cells: the application was absent",
+            "memory as requested is in extra (GB)",
+        ),
+        matches=lambda head: {"AppHash", "AppMinScale", "day", "NamespaceHash"} <= set(head.names),
     ),
-    matches=lambda head: {"AppHash", "AppMinScale", "day", "NamespaceHash"} <= set(head.names),
 )

@@ -13,8 +13,8 @@ from typing import Any
 
 import polars as pl
 
-from .durations import as_seconds, counted, told
-from .format import Context, Field, Format, Head
+from .durations import as_seconds, per_token
+from .format import ROW_EXTRA, Context, Field, Format, Head
 
 _TEXT = ("request", "response")
 
@@ -22,13 +22,15 @@ _TEXT = ("request", "response")
 def _unfold(value: Any, context: Context) -> Iterator[Mapping[str, Any]]:
     if not isinstance(value, dict) or "start_time" not in value:
         raise ValueError("no start_time in it")
-    context.dropped.update(k for k in _TEXT if value.get(k))
     info, error = value.get("info") or {}, value.get("error") or {}
     sent, got = info.get("request_metrics") or {}, info.get("response_metrics") or info
     times = got.get("output_token_times") or []
     usage = got.get("server_usage") or {}
     details = usage.get("prompt_tokens_details") or {}
     yield {
+        **context.private(
+            {k: value.get(k) for k in _TEXT} | {"error.error_msg": error.get("error_msg")}
+        ),
         "start": value["start_time"],
         "end": value.get("end_time"),
         "first": times[0] if times else None,
@@ -54,16 +56,13 @@ def _rest(context: Context) -> pl.DataFrame:
     files = context.state.pop("measured files", {})
     if not files:
         return pl.DataFrame()
-    out = counted(pl.concat([_requests(pl.concat(f)) for f in files.values()]), context)
-    told(context)
-    return out
+    return pl.concat([_requests(pl.concat(f)) for f in files.values()])
 
 
 def _requests(frame: pl.DataFrame) -> pl.DataFrame:
     zero = pl.col("start").min()
     start, first = pl.col("start"), pl.col("first")
     last = pl.coalesce("last", "end")
-    more = pl.when(pl.col("output") > 1).then(pl.col("output") - 1)
     code = pl.col("code").str.to_lowercase()
     good = ~pl.col("failed")
     return frame.select(
@@ -82,8 +81,9 @@ def _requests(frame: pl.DataFrame) -> pl.DataFrame:
         (first - zero).alias("first_token_ns"),
         (last - zero).alias("last_token_ns"),
         as_seconds(first - start).alias("ttft_s"),
-        (as_seconds(last - first) / more).alias("tpot_s"),
+        per_token(as_seconds(last - first), "output").alias("tpot_s"),
         pl.when(good).then(as_seconds(last - start)).alias("e2e_s"),
+        pl.col(ROW_EXTRA).alias("extra"),
     )
 
 
@@ -92,35 +92,37 @@ def _matches(head: Head) -> bool:
     return {"start_time", "end_time", "info"} <= head.keys and bool(set(info) & head.keys)
 
 
-FORMAT = Format(
-    name="inference_perf",
-    title="inference-perf per-request report",
-    table="llm_requests",
-    syntax=("json", "jsonl"),
-    fields=(
-        Field("start", "clock", "s", "arrival_ns"),
-        Field("end", "clock", "s", "last_token_ns", required=False),
-        Field("first", "clock", "s", "first_token_ns", required=False),
-        Field("last", "clock", "s", "last_token_ns", required=False),
-        Field("input", "tokens", "tokens", "input_tokens", required=False),
-        Field("output", "tokens", "tokens", "output_tokens", required=False),
-        Field("cached", "tokens", "tokens", "cached_input_tokens", required=False),
-        Field("adapter", "text", "", "adapter", required=False),
-        Field("code", "text", "", "error_code", required=False),
-        Field("failed", "flag", "", "status"),
-    ),
-    canonical=_held,
-    rest=_rest,
-    unfold=_unfold,
-    matches=_matches,
-    clock="relative",
-    nature="measured",
-    source="inference-perf 0.7.0 (Apache-2.0), inference_perf/reportgen/base.py and apis/base.py",
-    evidence="importer's loader",
-    quirks=(
-        "a monotonic clock: arrivals count from the first request of each file",
-        "measured by the client; a scheduled time is not in the report",
-        "with a single token time inference-perf gives no time to first token, here it is ttft_s",
-        "output tokens are the client's count, which may differ from the server's",
+FORMATS = (
+    Format(
+        name="inference_perf",
+        title="inference-perf per-request report",
+        table="llm_requests",
+        syntax=("json", "jsonl"),
+        fields=(
+            Field("start", "clock", "s", "arrival_ns"),
+            Field("end", "clock", "s", "last_token_ns", required=False),
+            Field("first", "clock", "s", "first_token_ns", required=False),
+            Field("last", "clock", "s", "last_token_ns", required=False),
+            Field("input", "tokens", "tokens", "input_tokens", required=False),
+            Field("output", "tokens", "tokens", "output_tokens", required=False),
+            Field("cached", "tokens", "tokens", "cached_input_tokens", required=False),
+            Field("adapter", "text", "", "adapter", required=False),
+            Field("code", "text", "", "error_code", required=False),
+            Field("failed", "flag", "", "status"),
+        ),
+        canonical=_held,
+        rest=_rest,
+        unfold=_unfold,
+        matches=_matches,
+        clock="relative",
+        nature="measured",
+        source="inference-perf 0.7.0 (Apache-2.0), inference_perf/reportgen/base.py and apis/base.py",
+        evidence="importer's loader",
+        quirks=(
+            "a monotonic clock: arrivals count from the first request of each file",
+            "measured by the client; a scheduled time is not in the report",
+            "with a single token time inference-perf gives no time to first token, here it is ttft_s",
+            "output tokens are the client's count, which may differ from the server's",
+        ),
     ),
 )

@@ -15,7 +15,7 @@ from dataclasses import replace
 import polars as pl
 
 from .format import Binding, Context, Field, Format, Head, Request, bind_by_name
-from .telemetry import completed, is_address
+from .hosts import without_addresses
 
 _FIELDS = (
     Field("phase", "integer", required=False),
@@ -29,7 +29,7 @@ _FIELDS = (
     Field("connectionTimeout", "flag", required=False),
     Field("functionTimeout", "flag", required=False),
     Field("memoryAllocationTimeout", "flag", required=False),
-    Field("activationID", "text", required=False),
+    Field("activationID", "text", "", "request_id", required=False),
     Field("startType", "text", "", "is_cold", required=False),
     Field("httpStatusCode", "integer", "", "error_code", required=False),
     Field("waitTime", "seconds", "us", "queue_s", required=False),
@@ -40,17 +40,14 @@ _FAILURE = 400
 _EPOCH_US = 10**14
 
 
-def _canonical(frame: pl.DataFrame, _context: Context) -> pl.DataFrame:
-    frame = completed(frame, _FIELDS)
+def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
     late = pl.any_horizontal(pl.col(n).fill_null(False) for n in _TIMEOUTS)
     failed = (pl.col("httpStatusCode") >= _FAILURE).fill_null(False)
     cold = pl.col("startType").str.to_lowercase()
-    private = [n for n in frame["instance"].drop_nulls().unique() if is_address(n)]
-    instance = pl.when(~pl.col("instance").is_in(private)).then("instance")
-    return frame.select(
+    return without_addresses(frame, ("instance",), context).select(
         pl.col("startTime").alias("arrival_ns"),
         pl.coalesce("invocationID", "activationID").alias("request_id"),
-        instance.fill_null("unknown").alias("func_id"),
+        pl.col("instance").fill_null("unknown").alias("func_id"),
         pl.when(~late & (pl.col("actualDuration") > 0)).then("actualDuration").alias("duration_s"),
         pl.when(pl.col("responseTime") > 0).then("responseTime").alias("e2e_s"),
         pl.col("waitTime").alias("queue_s"),
@@ -80,23 +77,25 @@ def _bind(fmt: Format, head: Head, request: Request) -> Binding:
     return replace(bound, clock="utc" if epoch else "relative")
 
 
-FORMAT = Format(
-    name="invitro",
-    title="In-Vitro loader: invocations sent",
-    table="invocations",
-    syntax=("csv",),
-    fields=_FIELDS,
-    canonical=_canonical,
-    clock="relative",
-    source="vhive-serverless/invitro (MIT), the record types that its loader writes",
-    evidence="importer's loader",
-    quirks=(
-        "times are microseconds",
-        "a timeout has no duration: 0 is not a measurement",
-        "the file does not name functions: func_id is the instance that answered, unknown where none did",
-    ),
-    bind=_bind,
-    matches=lambda head: (
-        {"invocationID", "startTime", "responseTime", "actualDuration"} <= set(head.names)
+FORMATS = (
+    Format(
+        name="invitro",
+        title="In-Vitro loader: invocations sent",
+        table="invocations",
+        syntax=("csv",),
+        fields=_FIELDS,
+        canonical=_canonical,
+        clock="relative",
+        source="vhive-serverless/invitro (MIT), the record types that its loader writes",
+        evidence="importer's loader",
+        quirks=(
+            "times are microseconds",
+            "a timeout has no duration: 0 is not a measurement",
+            "the file does not name functions: func_id is the instance that answered, unknown where none did",
+        ),
+        bind=_bind,
+        matches=lambda head: (
+            {"invocationID", "startTime", "responseTime", "actualDuration"} <= set(head.names)
+        ),
     ),
 )

@@ -1,12 +1,8 @@
-"""What the readers of job logs share: states, times worked out anew, and failures as incidents."""
+"""What the readers of job logs share: states, and failures as incidents."""
 
 from __future__ import annotations
 
 import polars as pl
-
-from .cells import divided
-from .format import Context
-from .telemetry import bounded, noted
 
 STATES: dict[str, str] = {
     "completed": "completed", "pass": "completed", "terminated": "completed", "succeeded": "completed", "succeed": "completed",
@@ -26,37 +22,10 @@ def state_of(raw: pl.Expr) -> pl.Expr:
     )
 
 
-def seconds_between(start: str, end: str) -> pl.Expr:
-    """Seconds from one instant to another, null where either is not recorded."""
-    return over(pl.col(end) - pl.col(start), 1e9)
-
-
-def over(value: pl.Expr, by: float) -> pl.Expr:
-    """A column over a number, rounded once (polars divides by a scalar as a product, which rounds twice)."""
-    return value.cast(pl.Float64).map_batches(lambda s: divided(s, by), return_dtype=pl.Float64)
-
-
-def counted_times(jobs: pl.DataFrame, context: Context) -> None:
-    """Say how many jobs end before they start, or start before they were submitted; none is changed."""
-    for name, what in (
-        ("duration_s", "end before they start"),
-        ("queue_s", "start before they were submitted"),
-    ):
-        if name in jobs.columns and (n := int((jobs[name] < 0).sum())):
-            context.tally[f"negative {name}"] += n
-            noted(
-                context,
-                "negative-times",
-                f"some jobs {what}; their times are kept as they follow",
-                name,
-            )
-
-
 def with_incidents(
     jobs: pl.DataFrame, failed_at: pl.Series | None = None
 ) -> dict[str, pl.DataFrame]:
     """Jobs, and an incident for each that failed: at ``failed_at`` where that is recorded, else at its end."""
-    jobs = bounded(jobs)
     names = jobs.columns
     nothing = {
         "gpus": pl.Float64,
@@ -82,4 +51,4 @@ def with_incidents(
         (pl.col("gpus") * pl.col("duration_s")).alias("lost_gpu_s"),
         pl.lit(False).alias("censored"),
     )
-    return {"jobs": jobs, "incidents": bounded(incidents)}
+    return {"jobs": jobs, "incidents": incidents}

@@ -82,10 +82,22 @@ class _Gathered:
         for column, name in zip(self.values, self.names, strict=True):
             column.append(row.get(name))
         more = len(row) > len(self.known) or row.keys() - self.known
-        self.extra.append(_extra(row, self.known, self.context) if more else None)
+        self.extra.append(self._extra(row) if more else None)
         self.at.append(number)
         self.raw.append(raw)
         self.counted.lines += 1
+
+    def _extra(self, row: Mapping[str, Any]) -> str | None:
+        """What a row holds beyond the fields as JSON, less text and secrets unless they are kept."""
+        rest = {k: v for k, v in row.items() if k not in self.known}
+        if private := self.binding.private & rest.keys():
+            self.context.dropped.update(k for k in private if rest[k])
+            rest = {k: v for k, v in rest.items() if k not in private}
+        if not self.context.request.keep_text:
+            rest = without_private(rest, self.context.dropped)
+        if not rest:
+            return None
+        return json.dumps(_number_back(rest), ensure_ascii=False, separators=(",", ":"))
 
     def value(self, value: Any, number: int, raw: bytes) -> None:
         """One JSON value, or one line of text, with its rows."""
@@ -298,15 +310,6 @@ def _shown(raw: bytes | Mapping[str, Any], context: Context) -> str:
         raw = json.dumps(_number_back(dict(raw)), ensure_ascii=False, default=str).encode()
     text = raw[:4000].decode("utf-8", "replace")
     return text[:1000] if context.request.keep_text else masked_json(text)
-
-
-def _extra(row: Mapping[str, Any], known: set[str], context: Context) -> str | None:
-    rest = {k: v for k, v in row.items() if k not in known}
-    if not context.request.keep_text:
-        rest = without_private(rest, context.dropped)
-    if not rest:
-        return None
-    return json.dumps(_number_back(rest), ensure_ascii=False, separators=(",", ":"))
 
 
 def _text(value: Any) -> str | None:

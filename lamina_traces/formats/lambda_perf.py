@@ -16,7 +16,6 @@ from typing import Any
 import polars as pl
 
 from .format import Binding, Context, Field, Format, Head, Request, bind_by_name
-from .telemetry import noted
 
 _LONG = {
     "r": "runtime", "d": "displayName", "i": "initDurations", "m": "memorySize", "a": "architecture", "p": "packageType",
@@ -54,7 +53,7 @@ def _plain(name: Any) -> Any:
 
 def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
     if frame.height:
-        noted(context, "stamp-of-the-day", "the start of each cold start is not recorded: arrival is when its day's file was made", "arrival_ns")  # fmt: skip
+        context.note("stamp-of-the-day", "the start of each cold start is not recorded: arrival is when its day's file was made", "arrival_ns")  # fmt: skip
     return frame.select(
         pl.col("generatedAt").alias("arrival_ns"),
         pl.col("func").alias("func_id"),
@@ -71,30 +70,32 @@ def _bind(fmt: Format, head: Head, request: Request) -> Binding:
     return replace(bind_by_name(fmt, head, request), version="short keys" if short else "long keys")
 
 
-FORMAT = Format(
-    name="lambda_perf",
-    title="lambda-perf: AWS Lambda init durations",
-    table="cold_starts",
-    syntax=("json",),
-    fields=(
-        Field("generatedAt", "instant", "UTC", "arrival_ns", minimum=None),
-        Field("func", "text", "", "func_id"),
-        Field("runtime", "text", "", "runtime", required=False),
-        Field("init", "seconds", "ms", "init_s"),
-        Field("memory", "tokens", "MB", "memory_limit_mb", required=False),
-        Field("arch", "text", "", "arch", required=False),
-        Field("package", "text", "", "package_type", required=False),
+FORMATS = (
+    Format(
+        name="lambda_perf",
+        title="lambda-perf: AWS Lambda init durations",
+        table="cold_starts",
+        syntax=("json",),
+        fields=(
+            Field("generatedAt", "instant", "UTC", "arrival_ns", minimum=None),
+            Field("func", "text", "", "func_id"),
+            Field("runtime", "text", "", "runtime", required=False),
+            Field("init", "seconds", "ms", "init_s"),
+            Field("memory", "tokens", "MB", "memory_limit_mb", required=False),
+            Field("arch", "text", "", "arch", required=False),
+            Field("package", "text", "", "package_type", required=False),
+        ),
+        canonical=_canonical,
+        clock="utc",
+        source="maxday/lambda-perf (Apache-2.0), data/",
+        evidence="real file",
+        quirks=(
+            "Init Duration alone (ms): no scheduling, no allocation; total_s is null",
+            "a row a sample; arrival is the day's stamp for all of them",
+            "two generations of keys; days may be empty",
+        ),
+        bind=_bind,
+        matches=lambda head: {"metadata.generatedAt", "runtimeData"} <= head.keys,
+        unfold=_unfold,
     ),
-    canonical=_canonical,
-    clock="utc",
-    source="maxday/lambda-perf (Apache-2.0), data/",
-    evidence="real file",
-    quirks=(
-        "Init Duration alone (ms): no scheduling, no allocation; total_s is null",
-        "a row a sample; arrival is the day's stamp for all of them",
-        "two generations of keys; days may be empty",
-    ),
-    bind=_bind,
-    matches=lambda head: {"metadata.generatedAt", "runtimeData"} <= head.keys,
-    unfold=_unfold,
 )

@@ -18,8 +18,8 @@ from typing import Any
 
 import polars as pl
 
+from .durations import as_ns
 from .format import Binding, Context, Field, Format, Head, Request, bind_by_name
-from .telemetry import noted
 
 _STAMP = re.compile(r"^\W{0,2}(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d{1,9})?)(Z|[+-]\d\d:?\d\d)?")
 _ID = re.compile(r"\b(START|REPORT) RequestId: ([0-9A-Za-z-]{1,64})")
@@ -65,13 +65,9 @@ def _unfold(value: Any, context: Context) -> Iterator[Mapping[str, Any]]:
 
 def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
     name = PurePath(context.path).name.split(".")[0] or "unknown"
-    spent = (
-        ((pl.col("duration") + pl.col("init").fill_null(0)) * 1e9)
-        .round(0)
-        .cast(pl.Int64, strict=False)
-    )
+    spent = as_ns(pl.col("duration") + pl.col("init").fill_null(0))
     if frame["begun"].null_count() and frame["logged"].count():
-        noted(context, "derived-arrival", "no START line carries a stamp: arrival is the stamp of the report less its durations", "arrival_ns")  # fmt: skip
+        context.note("derived-arrival", "no START line carries a stamp: arrival is the stamp of the report less its durations", "arrival_ns")  # fmt: skip
     return frame.select(
         pl.coalesce("begun", pl.col("logged") - spent).alias("arrival_ns"),
         pl.col("id").alias("request_id"),
@@ -92,32 +88,36 @@ def _bind(fmt: Format, head: Head, request: Request) -> Binding:
     return replace(bound, clock="utc" if stamped else "none")
 
 
-FORMAT = Format(
-    name="lambda_report",
-    title="AWS Lambda log: REPORT lines",
-    table="invocations",
-    syntax=("text",),
-    fields=(
-        Field("logged", "instant", "UTC", required=False, minimum=None),
-        Field("begun", "instant", "UTC", "arrival_ns", required=False, minimum=None),
-        Field("id", "text", "", "request_id"),
-        Field("duration", "seconds", "ms", "duration_s"),
-        Field("init", "seconds", "ms", "init_s", required=False),
-        Field("used", "number", "MB", "memory_mb", required=False),
-        Field("memory", "tokens", "MB", "memory_limit_mb", required=False),
-        Field("status", "text", "", "status"),
-        Field("error", "text", "", "error_code", required=False),
+FORMATS = (
+    Format(
+        name="lambda_report",
+        title="AWS Lambda log: REPORT lines",
+        table="invocations",
+        syntax=("text",),
+        fields=(
+            Field("logged", "instant", "UTC", required=False, minimum=None),
+            Field("begun", "instant", "UTC", "arrival_ns", required=False, minimum=None),
+            Field("id", "text", "", "request_id"),
+            Field("duration", "seconds", "ms", "duration_s"),
+            Field("init", "seconds", "ms", "init_s", required=False),
+            Field("used", "number", "MB", "memory_mb", required=False),
+            Field("memory", "tokens", "MB", "memory_limit_mb", required=False),
+            Field("status", "text", "", "status"),
+            Field("error", "text", "", "error_code", required=False),
+        ),
+        canonical=_canonical,
+        clock="utc",
+        source="AWS Lambda operator guide, log structure; developer guide, logging",
+        evidence="documentation",
+        quirks=(
+            "Init Duration is there for a cold start alone",
+            "lines that are no report are counted, never kept",
+            "the function is the file's name; a report without a Status says nothing of the outcome",
+        ),
+        bind=_bind,
+        matches=lambda head: any(
+            _REPORT.search(line) and "Duration: " in line for line in head.lines
+        ),
+        unfold=_unfold,
     ),
-    canonical=_canonical,
-    clock="utc",
-    source="AWS Lambda operator guide, log structure; developer guide, logging",
-    evidence="documentation",
-    quirks=(
-        "Init Duration is there for a cold start alone",
-        "lines that are no report are counted, never kept",
-        "the function is the file's name; a report without a Status says nothing of the outcome",
-    ),
-    bind=_bind,
-    matches=lambda head: any(_REPORT.search(line) and "Duration: " in line for line in head.lines),
-    unfold=_unfold,
 )

@@ -88,17 +88,19 @@ def _bind(_fmt: Format, head: Head, _request: Request) -> Binding:
     )
 
 
-FORMAT = Format(
-    name="lamina",
-    title="canonical Parquet of lamina-traces",
-    table="llm_requests",
-    syntax=("parquet",),
-    fields=(),
-    canonical=lambda frame, _context: frame,
-    clock="relative",
-    source="lamina_traces.schema",
-    evidence="real file",
-    quirks=("row_id is kept as recorded; later files are shifted past earlier ones",),
-    bind=_bind,
-    matches=lambda head: _table(head.names) is not None,
+FORMATS = (
+    Format(
+        name="lamina",
+        title="Canonical Parquet of lamina-traces",
+        table="llm_requests",
+        syntax=("parquet",),
+        fields=(),
+        canonical=lambda frame, _context: frame,
+        clock="relative",
+        source="lamina_traces.schema",
+        evidence="real file",
+        quirks=("row_id is kept as recorded; later files are shifted past earlier ones",),
+        bind=_bind,
+        matches=lambda head: _table(head.names) is not None,
+    ),
 )

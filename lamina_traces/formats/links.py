@@ -43,3 +43,8 @@ def resolved(frame: pl.DataFrame, context: Context) -> pl.Series:
 def joined(keys: list[Any]) -> str:
     """Keys as one cell of ``after``."""
     return SEPARATOR.join(map(str, keys))
+
+
+def next_index(name: str) -> pl.Expr:
+    """A column counted from 0, from 1; null where 32 bits cannot hold it."""
+    return (pl.col(name).cast(pl.Int64) + 1).cast(pl.Int32, strict=False)

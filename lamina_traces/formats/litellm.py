@@ -3,7 +3,7 @@
 Layout read from litellm 1.109.1 (litellm/proxy/schema.prisma, LiteLLM_SpendLogs; rows as CSV, JSON or JSON
 lines). Stamps are UTC. ``completionStartTime`` is the first chunk of a streamed answer and equals
 ``endTime`` otherwise: then there is no ttft_s. Messages, responses, keys, addresses and the free-form
-metadata are left out.
+metadata are left out unless text is kept.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ from dataclasses import replace
 
 import polars as pl
 
-from .durations import as_seconds, counted, told
+from .durations import as_seconds, per_token
 from .format import Binding, Context, Field, Format, Head, Request, bind_by_name
-from .optional import with_absent, without_addresses
+from .hosts import without_addresses
 
-_LEFT_OUT = ("metadata", "request_tags", "api_key", "api_base", "cache_key", "proxy_server_request", "messages", "response", "requester_ip_address")  # fmt: skip
+_PRIVATE = frozenset(
+    ("metadata", "request_tags", "api_key", "api_base", "cache_key", "proxy_server_request", "messages", "response", "requester_ip_address")
+)  # fmt: skip
 _FIELDS = (
     Field("request_id", "text", "", "request_id"),
     Field("startTime", "instant", "UTC", "arrival_ns", minimum=None),
@@ -32,13 +34,10 @@ _FIELDS = (
     Field("end_user", "text", "", "user_id", required=False),
     Field("session_id", "text", "", "session_id", required=False),
     Field("status", "text", "", "status", required=False),
-    *(Field(n, "text", required=False) for n in _LEFT_OUT),
 )
 
 
 def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
-    context.dropped.update(n for n in _LEFT_OUT if n in frame.columns and frame[n].count())
-    frame = with_absent(frame, _FIELDS)
     frame = without_addresses(
         frame, ("user", "end_user", "team_id", "organization_id", "session_id"), context
     )
@@ -48,12 +47,11 @@ def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
     ttft = pl.when(streamed).then(as_seconds(first - start))
     failed = pl.col("status").str.to_lowercase() == "failure"
     nothing = (failed & (pl.col("prompt_tokens") == 0) & (pl.col("completion_tokens") == 0)).fill_null(False)  # fmt: skip
-    more = pl.when(pl.col("completion_tokens") > 1).then(pl.col("completion_tokens") - 1)
 
     def some(name: str) -> pl.Expr:
         return pl.when(pl.col(name) != "").then(pl.col(name))
 
-    out = frame.select(
+    return frame.select(
         pl.col("request_id"),
         start.alias("arrival_ns"),
         some("model").alias("model"),
@@ -73,10 +71,9 @@ def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
         pl.when(streamed).then(first).alias("first_token_ns"),
         end.alias("last_token_ns"),
         ttft.alias("ttft_s"),
-        ((lasted - ttft) / more).alias("tpot_s"),
+        per_token(lasted - ttft, "completion_tokens").alias("tpot_s"),
         lasted.alias("e2e_s"),
     )
-    return counted(out, context)
 
 
 def _bind(fmt: Format, head: Head, request: Request) -> Binding:
@@ -84,26 +81,28 @@ def _bind(fmt: Format, head: Head, request: Request) -> Binding:
     return replace(bind_by_name(fmt, head, request), multiline=True)
 
 
-FORMAT = Format(
-    name="litellm",
-    title="LiteLLM spend logs",
-    table="llm_requests",
-    syntax=("csv", "jsonl", "json"),
-    fields=_FIELDS,
-    canonical=_canonical,
-    rest=told,
-    bind=_bind,
-    matches=lambda head: (
-        {"request_id", "startTime", "endTime", "prompt_tokens", "completion_tokens"}
-        <= set(head.names)
-    ),
-    clock="utc",
-    source="litellm 1.109.1 (MIT), litellm/proxy/schema.prisma: LiteLLM_SpendLogs",
-    evidence="documentation",
-    quirks=(
-        "measured at the proxy: its time is in e2e_s and ttft_s",
-        "ttft_s only where the answer was streamed",
-        "answers from the proxy's cache have cache_hit True in extra: no engine saw them",
-        "a failure with 0 tokens has unknown lengths; rows without a status are unknown",
+FORMATS = (
+    Format(
+        name="litellm",
+        title="LiteLLM spend logs",
+        table="llm_requests",
+        syntax=("csv", "jsonl", "json"),
+        fields=_FIELDS,
+        canonical=_canonical,
+        private=_PRIVATE,
+        bind=_bind,
+        matches=lambda head: (
+            {"request_id", "startTime", "endTime", "prompt_tokens", "completion_tokens"}
+            <= set(head.names)
+        ),
+        clock="utc",
+        source="litellm 1.109.1 (MIT), litellm/proxy/schema.prisma: LiteLLM_SpendLogs",
+        evidence="documentation",
+        quirks=(
+            "measured at the proxy: its time is in e2e_s and ttft_s",
+            "ttft_s only where the answer was streamed",
+            "answers from the proxy's cache have cache_hit True in extra: no engine saw them",
+            "a failure with 0 tokens has unknown lengths; rows without a status are unknown",
+        ),
     ),
 )

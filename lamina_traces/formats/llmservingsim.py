@@ -6,8 +6,8 @@ request (``arrival_time_ns``). A session line holds ``sub_requests``: the first 
 with an empty list is skipped, as the tool does.
 
 Token ids never get in. They are hashed block by block where they are read: the hash of a full block of 16
-ids covers everything before it in the prompt (BLAKE2b over the hash before it and the ids, 64 bits), so equal hash means equal
-whole prefix. A partial last block has no hash.
+ids covers everything before it in the prompt (BLAKE2b over the hash before it and the ids, 64 bits), so equal
+hash means equal whole prefix. A partial last block has no hash.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from typing import Any
 
 import polars as pl
 
-from ..errors import Notice
 from .format import Context, Field, Format, Head
 from .turns import with_turns
 
@@ -78,10 +77,9 @@ def _row(request: Mapping[str, Any], session: Any, arrival: Any, delay: Any) -> 
 
 def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
     hashed = pl.col("hashes").is_not_null()
-    if frame["hashes"].count() and not context.state.get("ids hashed"):
-        context.state["ids hashed"] = True
+    if frame["hashes"].count():
         text = f"token ids were hashed in blocks of {BLOCK_TOKENS} and left out; equal hash means equal whole prefix"
-        context.state.setdefault("notices", []).append(Notice("ids-hashed", text, "prefix_hashes"))
+        context.note("ids-hashed", text, "prefix_hashes")
     out = frame.select(
         pl.col("session").alias("session_id"),
         pl.col("arrival_time_ns").alias("arrival_ns"),
@@ -103,30 +101,32 @@ def _matches(head: Head) -> bool:
     return (flat or agentic) and "queued_ts" not in head.keys
 
 
-FORMAT = Format(
-    name="llmservingsim",
-    title="LLMServingSim workload, flat and agentic",
-    table="llm_requests",
-    syntax=("jsonl",),
-    fields=(
-        Field("input_toks", "tokens", "tokens", "input_tokens"),
-        Field("output_toks", "tokens", "tokens", "output_tokens"),
-        Field("arrival_time_ns", "clock", "ns", "arrival_ns", required=False),
-        Field("session", "text", "", "session_id", required=False),
-        Field("delay", "clock", "ns", "delay_after_parent_ns", required=False),
-        Field("hashes", "ids", "", "prefix_hashes", required=False),
-        Field("outputs", "ids", "", "output_hashes", required=False),
-    ),
-    canonical=_canonical,
-    unfold=_unfold,
-    matches=_matches,
-    clock="relative",
-    nature="synthetic",
-    source="casys-kaist/LLMServingSim (MIT), serving/core/router.py and workloads/",
-    evidence="real file",
-    quirks=(
-        "a line is one request, or a session of sub_requests; both may stand in one file",
-        "tool_duration_ns is the delay of the next sub-request after the end of its own",
-        f"token ids become chained 64-bit hashes of blocks of {BLOCK_TOKENS}; the ids stay out",
+FORMATS = (
+    Format(
+        name="llmservingsim",
+        title="LLMServingSim workload, flat and agentic",
+        table="llm_requests",
+        syntax=("jsonl",),
+        fields=(
+            Field("input_toks", "tokens", "tokens", "input_tokens"),
+            Field("output_toks", "tokens", "tokens", "output_tokens"),
+            Field("arrival_time_ns", "clock", "ns", "arrival_ns", required=False),
+            Field("session", "text", "", "session_id", required=False),
+            Field("delay", "clock", "ns", "delay_after_parent_ns", required=False),
+            Field("hashes", "ids", "", "prefix_hashes", required=False),
+            Field("outputs", "ids", "", "output_hashes", required=False),
+        ),
+        canonical=_canonical,
+        unfold=_unfold,
+        matches=_matches,
+        clock="relative",
+        nature="synthetic",
+        source="casys-kaist/LLMServingSim (MIT), serving/core/router.py and workloads/",
+        evidence="real file",
+        quirks=(
+            "a line is one request, or a session of sub_requests; both may stand in one file",
+            "tool_duration_ns is the delay of the next sub-request after the end of its own",
+            f"token ids become chained 64-bit hashes of blocks of {BLOCK_TOKENS}; the ids stay out",
+        ),
     ),
 )

@@ -3,8 +3,9 @@
 Layout read from kvcache-ai/Mooncake (README, FAST25-release/traces) and the loaders of aiperf, vLLM,
 SGLang and guidellm. ``hash_ids`` are chained ids of 512-token blocks: equal id means equal whole
 prefix. Rows that share a ``session_id`` (aiperf) are one conversation in file order; its later turns
-may carry a ``delay`` after the turn before them and no timestamp. Mooncake's own stamps are whole milliseconds; some tools write seconds into the same key, so
-stamps with a fraction that advance by less than 10 a row are taken for seconds, and that is said.
+may carry a ``delay`` after the turn before them and no timestamp. Mooncake's own stamps are whole
+milliseconds; some tools write seconds into the same key, so stamps with a fraction that advance by less than
+10 a row are taken for seconds, and that is said.
 """
 
 from __future__ import annotations
@@ -69,33 +70,30 @@ def _bind(fmt: Format, head: Head, request: Request) -> Binding:
                     "arrival_ns",
                 ),
             )
-    # all keys are looked for, since the head may hold first turns only; the mapping names those seen
     fields = [replace(f, unit=unit) if f.name == "timestamp" else f for f in fmt.fields]
-    seen = {n.strip().casefold() for n in head.names}
-    unseen = (f.name for f in fields if f.name not in seen and (f.unless or not f.required))
-    whole = replace(head, names=(*head.names, *unseen))
-    bound = bind_by_name(fmt, whole, request, fields=fields, notices=notices)
-    return replace(bound, mapping=tuple(m for m in bound.mapping if m[0] in head.names))
+    return bind_by_name(fmt, head, request, fields=fields, notices=notices)
 
 
-FORMAT = Format(
-    name="mooncake",
-    title="Mooncake request trace, and its relatives (aiperf, vLLM, SGLang, guidellm)",
-    table="llm_requests",
-    syntax=("jsonl",),
-    fields=_FIELDS,
-    canonical=_canonical,
-    clock="relative",
-    # Bailian: seconds, other blocks and hashes; RAGPulse: parts of a prompt
-    excludes=frozenset(("chat_id", "parent_chat_id", "hash_ids.passages_ids")),
-    source="kvcache-ai/Mooncake (Apache-2.0), README and FAST25-release/traces; arXiv 2407.00079",
-    evidence="real file",
-    quirks=(
-        "milliseconds by default; stamps with fractions and small steps are taken for seconds",
-        "rows of one session_id are its turns in file order; turn and depends_on are derived",
-        "hash ids are chained over 512-token blocks and stay 64-bit",
-        "no status recorded: failures are unknown, not absent",
-        "the published conversation trace ticks every 3 s: its gaps below that are artefacts",
+FORMATS = (
+    Format(
+        name="mooncake",
+        title="Mooncake request trace, and its relatives (aiperf, vLLM, SGLang, guidellm)",
+        table="llm_requests",
+        syntax=("jsonl",),
+        fields=_FIELDS,
+        canonical=_canonical,
+        clock="relative",
+        # Bailian: seconds, other blocks and hashes; RAGPulse: parts of a prompt
+        excludes=frozenset(("chat_id", "parent_chat_id", "hash_ids.passages_ids")),
+        source="kvcache-ai/Mooncake (Apache-2.0), README and FAST25-release/traces; arXiv 2407.00079",
+        evidence="real file",
+        quirks=(
+            "milliseconds by default; stamps with fractions and small steps are taken for seconds",
+            "rows of one session_id are its turns in file order; turn and depends_on are derived",
+            "hash ids are chained over 512-token blocks and stay 64-bit",
+            "no status recorded: failures are unknown, not absent",
+            "the published conversation trace ticks every 3 s: its gaps below that are artefacts",
+        ),
+        bind=_bind,
     ),
-    bind=_bind,
 )

@@ -3,7 +3,8 @@
 Layout from the output of nvidia-smi 580.159 on an H100. A line that begins with ``#`` names the columns,
 the next one their units; both are repeated now and then. ``-`` is null. With ``-o DT`` the date is written
 ``YYYYMMDD``, in local time without a zone; without a date there is no clock. What dmon calls MB was, read
-beside a query log of the same seconds, the figure that the query log calls MiB. ``pwr`` is in whole watts and nothing says whether it is an average.
+beside a query log of the same seconds, the figure that the query log calls MiB. ``pwr`` is in whole watts, and
+nothing says whether it is an average.
 """
 
 from __future__ import annotations
@@ -14,10 +15,9 @@ from typing import Any
 
 import polars as pl
 
-from .cells import divided
+from .durations import over
 from .format import Binding, Context, Field, Format, Head, Request, bind_by_name
 from .nvidia_smi import MB_PER_MIB
-from .telemetry import constant
 
 _MARKS = ("gpu", "date", "time")
 _DAY, _TIME = 8, "00:00:00"
@@ -58,14 +58,13 @@ def _unfold(value: Any, context: Context) -> Iterator[Mapping[str, Any]]:
 
 
 def _canonical(frame: pl.DataFrame, _context: Context) -> pl.DataFrame:
-    n = frame.height
     return frame.select(
         pl.col("stamp").alias("arrival_ns"),
         ("gpu" + pl.col("gpu").str.strip_chars()).alias("device"),
-        constant("gpu", n, pl.String).alias("domain"),
+        pl.lit("gpu").alias("domain"),
         pl.col("pwr").alias("power_w"),
-        divided(frame["sm"], 100.0).alias("util_frac"),
-        divided(frame["mem"], 100.0).alias("mem_util_frac"),
+        over(pl.col("sm"), 100).alias("util_frac"),
+        over(pl.col("mem"), 100).alias("mem_util_frac"),
         (pl.col("fb") * MB_PER_MIB).alias("mem_used_mb"),
         pl.col("pclk").alias("sm_clock_mhz"),
         pl.col("mclk").alias("mem_clock_mhz"),
@@ -76,36 +75,37 @@ def _canonical(frame: pl.DataFrame, _context: Context) -> pl.DataFrame:
 def _bind(fmt: Format, head: Head, request: Request) -> Binding:
     dated = any("date" in (_names(line.strip()) or ()) for line in head.lines)
     bound = bind_by_name(fmt, head, request, absolute=dated)
-    clock = ("utc" if request.tz else "local") if dated else "none"
-    return replace(bound, clock=clock)  # type: ignore[arg-type]
+    return bound if dated else replace(bound, clock="none")
 
 
-FORMAT = Format(
-    name="nvidia_dmon",
-    title="nvidia-smi dmon log",
-    table="power_samples",
-    syntax=("text",),
-    fields=(
-        Field("stamp", "instant", "local", "arrival_ns", required=False, minimum=None),
-        Field("gpu", "text", "", "device"),
-        Field("pwr", "number", "W", "power_w", required=False),
-        Field("gtemp", "number", "C", "temp_c", required=False, minimum=None),
-        Field("sm", "number", "%", "util_frac", required=False),
-        Field("mem", "number", "%", "mem_util_frac", required=False),
-        Field("mclk", "number", "MHz", "mem_clock_mhz", required=False),
-        Field("pclk", "number", "MHz", "sm_clock_mhz", required=False),
-        Field("fb", "number", "MiB", "mem_used_mb", required=False),
+FORMATS = (
+    Format(
+        name="nvidia_dmon",
+        title="nvidia-smi dmon log",
+        table="power_samples",
+        syntax=("text",),
+        fields=(
+            Field("stamp", "instant", "local", "arrival_ns", required=False, minimum=None),
+            Field("gpu", "text", "", "device"),
+            Field("pwr", "number", "W", "power_w", required=False),
+            Field("gtemp", "number", "C", "temp_c", required=False, minimum=None),
+            Field("sm", "number", "%", "util_frac", required=False),
+            Field("mem", "number", "%", "mem_util_frac", required=False),
+            Field("mclk", "number", "MHz", "mem_clock_mhz", required=False),
+            Field("pclk", "number", "MHz", "sm_clock_mhz", required=False),
+            Field("fb", "number", "MiB", "mem_used_mb", required=False),
+        ),
+        canonical=_canonical,
+        clock="local",
+        source="nvidia-smi 580.159 on an H100: the output of dmon -s pucm, -o DT and --format csv",
+        evidence="real file",
+        quirks=(
+            "a dash means not recorded",
+            "without -o D there is no date, and so no clock: rows keep their order",
+            "fb is labelled MB and is MiB",
+        ),
+        bind=_bind,
+        matches=lambda head: any(_names(line.strip()) for line in head.lines[:50]),
+        unfold=_unfold,
     ),
-    canonical=_canonical,
-    clock="local",
-    source="nvidia-smi 580.159 on an H100: the output of dmon -s pucm, -o DT and --format csv",
-    evidence="real file",
-    quirks=(
-        "- means not recorded",
-        "without -o D there is no date, and so no clock: rows keep their order",
-        "fb is labelled MB and is MiB",
-    ),
-    bind=_bind,
-    matches=lambda head: any(_names(line.strip()) for line in head.lines[:50]),
-    unfold=_unfold,
 )

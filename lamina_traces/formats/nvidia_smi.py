@@ -174,14 +174,13 @@ def _bind(fmt: Format, head: Head, request: Request) -> Binding:
         notices.append(
             Notice("device-order", "no index column: rows of one stamp are taken for the GPUs in order", "device")
         )  # fmt: skip
-    bound = bind_by_name(
+    return bind_by_name(
         replace(fmt, fields=tuple(fields)),
         head,
         request,
         canonical=canonical,
         notices=tuple(notices),
     )
-    return replace(bound, clock="utc" if request.tz else "local", absolute=True)
 
 
 def _in_order(stamps: pl.Series, context: Context) -> pl.Series:
@@ -198,25 +197,27 @@ def _in_order(stamps: pl.Series, context: Context) -> pl.Series:
     return "gpu" + position.cast(pl.String)
 
 
-FORMAT = Format(
-    name="nvidia_smi",
-    title="nvidia-smi query log (CSV)",
-    table="power_samples",
-    syntax=("csv",),
-    fields=(),
-    canonical=lambda frame, _context: frame,
-    clock="local",
-    source="nvidia-smi 580.159 on an H100: --help-query-gpu and the output of --format=csv",
-    evidence="real file",
-    quirks=(
-        "stamps are local time without a zone: --tz makes them UTC",
-        "[N/A], [Not Supported] and [Unknown Error] mean not recorded",
-        "without index or uuid, rows of one stamp are the GPUs in order",
-        "MiB become MB (× 1.048576), % become fractions",
-        "power.draw is a 1 s average on Ampere and newer; GA100 and unknown products: is_average is null",
-        "of several power columns the instant is taken; of several limits the enforced one",
+FORMATS = (
+    Format(
+        name="nvidia_smi",
+        title="nvidia-smi query log (CSV)",
+        table="power_samples",
+        syntax=("csv",),
+        fields=(),
+        canonical=lambda frame, _context: frame,
+        clock="local",
+        source="nvidia-smi 580.159 on an H100: --help-query-gpu and the output of --format=csv",
+        evidence="real file",
+        quirks=(
+            "stamps are local time without a zone: --tz makes them UTC",
+            "[N/A], [Not Supported] and [Unknown Error] mean not recorded",
+            "without index or uuid, rows of one stamp are the GPUs in order",
+            "MiB become MB (× 1.048576), % become fractions",
+            "power.draw is a 1 s average on Ampere and newer; GA100 and unknown products: is_average is null",
+            "of several power columns the instant is taken; of several limits the enforced one",
+        ),
+        bind=_bind,
+        headless=_headless,
+        matches=lambda head: _matches(head.names),
     ),
-    bind=_bind,
-    headless=_headless,
-    matches=lambda head: _matches(head.names),
 )

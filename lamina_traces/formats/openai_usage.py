@@ -57,27 +57,29 @@ def _canonical(frame: pl.DataFrame, _context: Context) -> pl.DataFrame:
     )
 
 
-FORMAT = Format(
-    name="openai_usage",
-    title="OpenAI usage export (sums by bucket)",
-    table="metric_series",
-    syntax=("json", "jsonl"),
-    fields=(
-        Field("start", "clock", "s", "arrival_ns"),
-        Field("metric", "text", "", "metric"),
-        Field("labels", "text", "", "labels"),
-        Field("model", "text", "", "model", required=False),
-        Field("value", "number", "", "value"),
-    ),
-    canonical=_canonical,
-    unfold=_unfold,
-    matches=lambda head: {"data.start_time", "data.results.num_model_requests"} <= head.keys,
-    clock="utc",
-    absolute=True,
-    source="OpenAI API reference, organization usage: completions",
-    evidence="documentation",
-    quirks=(
-        "sums over buckets, not requests: no arrivals or lengths can be fitted to them",
-        "the width of the bucket is the label window_s; ids of keys are left out",
+FORMATS = (
+    Format(
+        name="openai_usage",
+        title="OpenAI usage export (sums by bucket)",
+        table="metric_series",
+        syntax=("json", "jsonl"),
+        fields=(
+            Field("start", "clock", "s", "arrival_ns"),
+            Field("metric", "text", "", "metric"),
+            Field("labels", "text", "", "labels"),
+            Field("model", "text", "", "model", required=False),
+            Field("value", "number", "", "value"),
+        ),
+        canonical=_canonical,
+        unfold=_unfold,
+        matches=lambda head: {"data.start_time", "data.results.num_model_requests"} <= head.keys,
+        clock="utc",
+        absolute=True,
+        source="OpenAI API reference, organization usage: completions",
+        evidence="documentation",
+        quirks=(
+            "sums over buckets, not requests: no arrivals or lengths can be fitted to them",
+            "the width of the bucket is the label window_s; ids of keys are left out",
+        ),
     ),
 )

@@ -12,6 +12,7 @@ is, for power, 140737488355328 (assumed); both are null.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -22,9 +23,9 @@ import polars as pl
 
 from .cells import divided
 from .format import Binding, Context, Field, Format, Frames, Head, Request, bind_by_name
+from .hosts import host_name, is_address
 from .nvidia_smi import MB_PER_MIB
 from .redaction import is_private
-from .telemetry import host_name, is_address, label_text, noted
 
 _NAME = r"[a-zA-Z_:][a-zA-Z0-9_:]*"
 _VALUE = r"[+-]?(?:\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?|Inf|inf|NaN|nan)"
@@ -48,13 +49,14 @@ def labelled(name: str, labels: Mapping[str, str], context: Context) -> dict[str
     """What the labels of a series say: host, device, model, ``le``, and the others as JSON, less text and secrets."""
     kept: dict[str, str] = {}
     row: dict[str, Any] = {"metric": name}
+    keep_text = context.request.keep_text
     for key, value in labels.items():
         if key == "le":
             row["le"] = None if value in ("+Inf", "Inf", "inf") else value
         elif key in _HOSTS and value:
             kept[key] = host_name(value, context)
             row.setdefault("host", kept[key])
-        elif is_private(key) or key in _TEXTS or is_address(value):
+        elif not keep_text and (is_private(key) or key in _TEXTS or is_address(value)):
             context.dropped.add(key)
         elif key != "__name__":
             kept[key] = value
@@ -66,11 +68,17 @@ def labelled(name: str, labels: Mapping[str, str], context: Context) -> dict[str
     return row
 
 
+def label_text(labels: Mapping[str, str]) -> str | None:
+    """Labels as a JSON object, keys sorted; None where there are none."""
+    if not labels:
+        return None
+    return json.dumps(dict(sorted(labels.items())), ensure_ascii=False, separators=(",", ":"))
+
+
 def finite(text: str, context: Context) -> str | None:
     """The text of a number; None for NaN and infinity, which no column holds."""
     if text.lower().lstrip("+-") in ("nan", "inf"):
         context.tally["not finite"] += 1
-        noted(context, "not-finite", "NaN and infinite values are null", "value")
         return None
     return text
 
@@ -240,7 +248,7 @@ FIELDS = (
     Field("scrape", "integer", required=False),
 )
 
-FORMAT = Format(
+EXPOSITION = Format(
     name="openmetrics",
     title="Prometheus text and OpenMetrics (vllm:*, sglang:*, any exporter)",
     table="metric_series",
@@ -260,7 +268,7 @@ FORMAT = Format(
     unfold=_unfold,
 )
 DCGM_TEXT = replace(
-    FORMAT,
+    EXPOSITION,
     name="dcgm",
     title="DCGM exporter metrics (DCGM_FI_*)",
     table="power_samples",
@@ -276,4 +284,4 @@ DCGM_TEXT = replace(
     rest=_rest,
     others=("metric_series",),
 )
-FORMATS = (FORMAT, DCGM_TEXT)
+FORMATS = (EXPOSITION, DCGM_TEXT)

@@ -2,8 +2,8 @@
 
 Annotations read from apache/openwhisk, docs/annotations.md: path, kind, limits (MB), waitTime and initTime
 (ms). initTime is there for a cold start alone. That start and end are milliseconds since 1970, duration
-milliseconds, and a statusCode of 0 a success is assumed from memory. Results, logs and the subject are never
-kept.
+milliseconds, and a statusCode of 0 a success is assumed from memory. Results, logs and the subject are left
+out unless text is kept.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 
 from .format import Context, Field, Format
-from .telemetry import is_address
+from .hosts import is_address
 
 _STATUSES = {0: "ok", 1: "error", 2: "error", 3: "error"}
 _WORDS = {
@@ -26,7 +26,7 @@ def _public(value: Any) -> str | None:
     return value if isinstance(value, str) and value and not is_address(value) else None
 
 
-def _unfold(value: Any, _context: Context) -> Iterator[Mapping[str, Any]]:
+def _unfold(value: Any, context: Context) -> Iterator[Mapping[str, Any]]:
     if "activationId" not in value:
         raise ValueError("no activationId in it")
     notes = {a["key"]: a.get("value") for a in value.get("annotations") or () if "key" in a}
@@ -49,7 +49,8 @@ def _unfold(value: Any, _context: Context) -> Iterator[Mapping[str, Any]]:
         "code": str(code) if isinstance(code, int) and code else None,
     }
     more = {"version": value.get("version"), "cause": value.get("cause")}
-    yield row | {k: v for k, v in more.items() if v is not None}
+    text = {"response.result": response.get("result"), "logs": value.get("logs"), "subject": value.get("subject")}  # fmt: skip
+    yield row | {k: v for k, v in more.items() if v is not None} | context.private(text)
 
 
 def _canonical(frame: pl.DataFrame, _context: Context) -> pl.DataFrame:
@@ -69,34 +70,36 @@ def _canonical(frame: pl.DataFrame, _context: Context) -> pl.DataFrame:
     )
 
 
-FORMAT = Format(
-    name="openwhisk",
-    title="OpenWhisk activation records",
-    table="invocations",
-    syntax=("json", "jsonl"),
-    fields=(
-        Field("id", "text", "", "request_id"),
-        Field("start", "clock", "ms", "arrival_ns"),
-        Field("function", "text", "", "func_id"),
-        Field("owner", "text", "", "owner_id", required=False),
-        Field("kind", "text", "", "runtime", required=False),
-        Field("duration", "seconds", "ms", "duration_s", required=False),
-        Field("wait", "seconds", "ms", "queue_s", required=False),
-        Field("init", "seconds", "ms", "init_s", required=False),
-        Field("memory", "tokens", "MB", "memory_limit_mb", required=False),
-        Field("status", "text", "", "status"),
-        Field("code", "text", "", "error_code", required=False),
+FORMATS = (
+    Format(
+        name="openwhisk",
+        title="OpenWhisk activation records",
+        table="invocations",
+        syntax=("json", "jsonl"),
+        fields=(
+            Field("id", "text", "", "request_id"),
+            Field("start", "clock", "ms", "arrival_ns"),
+            Field("function", "text", "", "func_id"),
+            Field("owner", "text", "", "owner_id", required=False),
+            Field("kind", "text", "", "runtime", required=False),
+            Field("duration", "seconds", "ms", "duration_s", required=False),
+            Field("wait", "seconds", "ms", "queue_s", required=False),
+            Field("init", "seconds", "ms", "init_s", required=False),
+            Field("memory", "tokens", "MB", "memory_limit_mb", required=False),
+            Field("status", "text", "", "status"),
+            Field("code", "text", "", "error_code", required=False),
+        ),
+        canonical=_canonical,
+        clock="utc",
+        source="apache/openwhisk (Apache-2.0), docs/annotations.md; the units of start, end and duration are assumed",
+        evidence="documentation",
+        quirks=(
+            "initTime is there for a cold start alone",
+            "duration is as recorded: whether it holds the init is not documented",
+            "results, logs and the subject are left out unless text is kept",
+        ),
+        absolute=True,
+        matches=lambda head: {"activationId", "annotations.key", "start"} <= head.keys,
+        unfold=_unfold,
     ),
-    canonical=_canonical,
-    clock="utc",
-    source="apache/openwhisk (Apache-2.0), docs/annotations.md; the units of start, end and duration are assumed",
-    evidence="documentation",
-    quirks=(
-        "initTime is there for a cold start alone",
-        "duration is as recorded: whether it holds the init is not documented",
-        "results, logs and the subject are never kept",
-    ),
-    absolute=True,
-    matches=lambda head: {"activationId", "annotations.key", "start"} <= head.keys,
-    unfold=_unfold,
 )

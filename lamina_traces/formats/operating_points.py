@@ -17,7 +17,6 @@ from typing import Any
 import polars as pl
 
 from .format import Context, Field, Format
-from .telemetry import completed
 
 _NAMES: dict[str, tuple[str, str, str]] = {
     # name in the CSV: (cell, unit, canonical column)
@@ -56,7 +55,6 @@ _ML_ENERGY = (
 
 
 def _ml_energy(frame: pl.DataFrame, _context: Context) -> pl.DataFrame:
-    frame = completed(frame, _ML_ENERGY)
     return frame.select(pl.col(n).alias(to) for n, (_, _, to) in _NAMES.items())
 
 
@@ -77,10 +75,10 @@ def _configurations(value: Any, _context: Context) -> Iterator[Mapping[str, Any]
         yield row
 
 
-def _made(name: str, syntax: str, **more: Any) -> Format:
+def _made(name: str, layout: str, syntax: str, **more: Any) -> Format:
     return Format(
         name=name,
-        title="ML.ENERGY leaderboard: LLM configurations",
+        title=f"ML.ENERGY leaderboard: LLM configurations ({layout})",
         table="operating_points",
         syntax=(syntax,),  # type: ignore[arg-type]
         fields=_ML_ENERGY,
@@ -99,13 +97,14 @@ def _made(name: str, syntax: str, **more: Any) -> Format:
 
 ML_ENERGY = _made(
     "mlenergy",
+    "a document a model and task",
     "json",
     matches=lambda head: (
         {"configurations.avg_power_watts", "configurations.energy_per_token_joules"} <= head.keys
     ),
     unfold=_configurations,
 )
-ML_ENERGY_CSV = _made("mlenergy_csv", "csv")
+ML_ENERGY_CSV = _made("mlenergy_csv", "flattened to CSV", "csv")
 
 
 _SPLITWISE = (
@@ -128,7 +127,6 @@ def _unmeasured(name: str) -> pl.Expr:
 
 
 def _splitwise(frame: pl.DataFrame, _context: Context) -> pl.DataFrame:
-    frame = completed(frame, _SPLITWISE)
     return frame.select(
         "model",
         pl.col("hardware").alias("device_name"),

@@ -4,16 +4,13 @@ OTLP/JSON: opentelemetry-proto (trace/v1/trace.proto and the JSON mapping of the
 camelCase keys, 64-bit numbers as strings, attributes as lists of key and value; the collector's file
 exporter writes one ``resourceSpans`` object a line. Plain lists: kubernetes-sigs/inference-perf
 (examples/otel/test_traces) and Exgentic/agent-llm-traces: ``spans`` with attributes as an object and ISO
-stamps, naive ones taken for UTC. What spans mean is in spans.py
-and calls.py.
+stamps, naive ones taken for UTC. What spans mean is in spans.py and calls.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
-
-import polars as pl
 
 from .calls import held, merged
 from .format import Context, Field, Format, Head
@@ -31,6 +28,8 @@ def _value(value: Any) -> Any:
             return value[name]
     if "arrayValue" in value:
         return [_value(v) for v in value["arrayValue"].get("values", [])]
+    if "kvlistValue" in value:
+        return _attributes(value["kvlistValue"].get("values"))
     return None
 
 
@@ -52,13 +51,16 @@ def _otlp_rows(value: Any, context: Context) -> Iterator[Mapping[str, Any]]:
 
 
 def _otlp_row(span: Mapping[str, Any], resource: Mapping[str, Any], context: Context) -> dict[str, Any]:  # fmt: skip
+    attributes = _attributes(span.get("attributes"))
+    events = [_attributes(e.get("attributes")) for e in span.get("events") or ()]
+    status = span.get("status") or {}
     return {
-        **span_row(_attributes(span.get("attributes")), resource, context),
+        **span_row(attributes, resource, events, status.get("message"), context),
         "trace": span.get("traceId"),
         "span": span.get("spanId"),
         "parent": span.get("parentSpanId"),
         "kind": span.get("kind"),
-        "code": (span.get("status") or {}).get("code"),
+        "code": status.get("code"),
         "start": span.get("startTimeUnixNano"),
         "end": span.get("endTimeUnixNano"),
         "sampled": sampling_probability(span.get("traceState")),
@@ -87,10 +89,6 @@ def _is_flat(head: Head) -> bool:
     )
 
 
-def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
-    return held(frame, context)
-
-
 _QUIRKS = (
     "spans of one request (client, gateway, engine) become one row; the engine's span gives arrival and latencies",
     "without an engine span, e2e_s is the duration of the outermost span and there is no ttft_s",
@@ -109,7 +107,7 @@ FORMATS = (
             Field("start", "clock", "ns", "arrival_ns"),
             Field("end", "clock", "ns", "last_token_ns"),
         ),
-        canonical=_canonical,
+        canonical=held,
         rest=merged,
         unfold=_otlp_rows,
         matches=_is_otlp,
@@ -128,7 +126,7 @@ FORMATS = (
             Field("start", "instant", "UTC", "arrival_ns", minimum=None),
             Field("end", "instant", "UTC", "last_token_ns", minimum=None),
         ),
-        canonical=_canonical,
+        canonical=held,
         rest=merged,
         unfold=_flat,
         matches=_is_flat,

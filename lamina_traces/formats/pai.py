@@ -13,9 +13,9 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from .format import Context, Field, Format, Frames
-from .job_states import counted_times, over, seconds_between, state_of, with_incidents
-from .telemetry import completed, json_object, noted
+from .durations import over, seconds_between
+from .format import Context, Field, Format, Frames, json_object
+from .job_states import state_of, with_incidents
 
 _STATUSES = frozenset(("Running", "Terminated", "Failed", "Waiting"))
 _JOB = (
@@ -65,7 +65,6 @@ def _headless(fields: tuple[Field, ...]) -> object:
 
 
 def _jobs(frame: pl.DataFrame, _context: Context) -> Frames:
-    frame = completed(frame, _JOB)
     jobs = frame.select(
         pl.col("job_name").alias("job_id"),
         pl.col("user").alias("user_id"),
@@ -79,10 +78,8 @@ def _jobs(frame: pl.DataFrame, _context: Context) -> Frames:
 
 
 def _tasks(frame: pl.DataFrame, context: Context) -> Frames:
-    frame = completed(frame, _TASK)
     if frame.height:
-        noted(
-            context,
+        context.note(
             "launch-times",
             "a task's submission is not recorded: arrival is its launch",
             "arrival_ns",
@@ -108,7 +105,6 @@ def _tasks(frame: pl.DataFrame, context: Context) -> Frames:
             "extra"
         ),
     )
-    counted_times(jobs, context)
     return with_incidents(jobs)
 
 
@@ -144,12 +140,12 @@ TASKS = _made(
 )  # fmt: skip
 
 
-def _header(name: str, fields: tuple[Field, ...]) -> Format:
+def _header(name: str, what: str, fields: tuple[Field, ...]) -> Format:
     """The ``.header`` beside a table: known and passed over."""
     line = ",".join(_names(fields))
     return Format(
         name=f"{name}_header",
-        title="Alibaba PAI 2020: names of a table",
+        title=f"Alibaba PAI 2020: names of the columns of {what}",
         table="jobs",
         syntax=("text",),
         fields=(),
@@ -165,4 +161,4 @@ def _header(name: str, fields: tuple[Field, ...]) -> Format:
     )
 
 
-FORMATS = (JOBS, TASKS, _header("pai_jobs", _JOB), _header("pai_tasks", _TASK))
+FORMATS = (JOBS, TASKS, _header("pai_jobs", "jobs", _JOB), _header("pai_tasks", "tasks", _TASK))

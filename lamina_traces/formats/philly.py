@@ -11,15 +11,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
 import polars as pl
 
 from .cells import parsed
-from .format import Binding, Context, Field, Format, Frames, Head, Request, bind_by_name
-from .job_states import counted_times, seconds_between, state_of, with_incidents
-from .telemetry import completed
+from .durations import seconds_between
+from .format import Context, Field, Format, Frames
+from .job_states import state_of, with_incidents
 
 _INSTANT = Field("attempt", "instant", "local", required=False, minimum=None)
 _ATTEMPT = pl.List(
@@ -99,7 +98,6 @@ def _log(frame: pl.DataFrame, context: Context) -> Frames:
         .alias("state"),
         pl.col("status").alias("state_raw"),
     )
-    counted_times(jobs, context)
     frames = with_incidents(jobs)
     retried = attempts.filter(pl.col("number") < pl.col("of")).select(
         pl.col("end_ns").alias("arrival_ns"),
@@ -116,11 +114,6 @@ def _log(frame: pl.DataFrame, context: Context) -> Frames:
     )
     frames["incidents"] = pl.concat([frames["incidents"], retried], how="diagonal")
     return frames
-
-
-def _bind(fmt: Format, head: Head, request: Request) -> Binding:
-    bound = bind_by_name(fmt, head, request, absolute=True)
-    return replace(bound, clock="utc" if request.tz else "local")
 
 
 LOG = Format(
@@ -146,7 +139,6 @@ LOG = Format(
         "an attempt that was followed by another is an incident",
         "stamps are local time without a zone: --tz makes them UTC",
     ),
-    bind=_bind,
     matches=lambda head: {"jobid", "vc", "attempts", "submitted_time"} <= head.keys,
     unfold=_unfold,
     others=("incidents",),
@@ -154,7 +146,6 @@ LOG = Format(
 
 
 def _table(frame: pl.DataFrame, _context: Context) -> pl.DataFrame:
-    frame = completed(frame, TABLE_FIELDS)
     return frame.select(
         pl.col("timestamp").alias("arrival_ns"),
         pl.col("cluster").alias("group_id"),
@@ -187,7 +178,6 @@ TABLE = Format(
         "no status is recorded: nothing can be said about failures",
         "cluster is a virtual cluster (group_id)",
     ),
-    bind=_bind,
     closed=True,
 )
 FORMATS = (LOG, TABLE)

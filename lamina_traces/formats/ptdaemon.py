@@ -15,14 +15,18 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import PurePath
 from typing import Any
 
 import polars as pl
 
-from .format import Binding, Context, Field, Format, Frames, Head, Request, bind_by_name
-from .telemetry import constant, json_object, noted
+from .format import (
+    Context,
+    Field,
+    Format,
+    Frames,
+    json_object,
+)
 
 _STAMP = re.compile(r"(\d\d)-(\d\d)-(\d{4}) (\d\d:\d\d:\d\d(?:\.\d{1,9})?)")
 _PREFIX = ":::MLLOG "
@@ -111,12 +115,11 @@ def _samples(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
     if run is not None and "begin" in run and "end" in run:
         _count(run, frame)
     name = _named(_run(context.path), context) if context.path else None
-    host = constant(name, frame.height, pl.String)
     total = frame.select(
         pl.col("Time").alias("arrival_ns"),
-        host.alias("host"),
-        constant("server", frame.height, pl.String).alias("device"),
-        constant("server", frame.height, pl.String).alias("domain"),
+        pl.lit(name, pl.String).alias("host"),
+        pl.lit("server").alias("device"),
+        pl.lit("server").alias("domain"),
         pl.col("Watts").alias("power_w"),
         json_object(frame, ("Volts", "Amps", "PF", "Mark"), context).alias("extra"),
     )
@@ -181,7 +184,7 @@ def _rest(context: Context) -> Frames:
         width = (run["end"] - run["begin"]) / 1e9
         mean = run["sum"] / run["n"] if "n" in run else None
         if mean is None:
-            noted(context, "no-samples", "a run's window holds no reading: its average is unknown", "power_windows")  # fmt: skip
+            context.note("no-samples", "a run's window holds no reading: its average is unknown", "power_windows")  # fmt: skip
         extra = {
             ("samples_per_s" if k in _RATES else k): v for k, v in run.get("extra", {}).items()
         }
@@ -196,12 +199,7 @@ def _rest(context: Context) -> Frames:
     return {"power_windows": pl.DataFrame(rows, infer_schema_length=None)} if rows else {}
 
 
-def _bind(fmt: Format, head: Head, request: Request) -> Binding:
-    bound = bind_by_name(fmt, head, request, absolute=True)
-    return replace(bound, clock="utc" if request.tz else "local")
-
-
-FORMAT = Format(
+LOG = Format(
     name="ptdaemon",
     title="SPEC PTDaemon power log (spl.txt)",
     table="power_samples",
@@ -226,7 +224,6 @@ FORMAT = Format(
         "channels are rows of their own (ch1, ch2…, domain psu); the server's power is their sum",
         "with mlperf_log_detail.txt of the same folder, the official average of the run is a power window",
     ),
-    bind=_bind,
     matches=lambda head: any(
         re.match(r"Time,\d\d-\d\d-\d{4} [\d:.]+,Watts,", line) for line in head.lines[:20]
     ),
@@ -251,11 +248,10 @@ DETAIL = Format(
     source="mlcommons/inference_results_v1.0 (Apache-2.0), mlperf_log_detail.txt",
     evidence="real file",
     quirks=("read beside spl.txt; alone it gives the windows without their power",),
-    bind=_bind,
     matches=lambda head: any(line.startswith(_PREFIX) for line in head.lines[:50]),
     unfold=_detail,
     rest=_rest,
     family="ptdaemon",
     rank=-1,
 )
-FORMATS = (FORMAT, DETAIL)
+FORMATS = (LOG, DETAIL)

@@ -6,7 +6,6 @@ import datetime
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
@@ -15,7 +14,18 @@ from ..schema import KINDS, TABLES, Kind, Table
 from ..units import DAY_NS
 from .delimited import REJECTS_SCHEMA, Counted, Rejects, read_careful, read_fast
 from .detection import read_head, recognised
-from .format import ROW_EXTRA, Before, Binding, Context, Format, Frames, Head, Request, polars_type
+from .format import (
+    ROW_EXTRA,
+    Before,
+    Binding,
+    Context,
+    Format,
+    Frames,
+    Head,
+    Request,
+    cell_type,
+    polars_type,
+)
 from .inputs import STDIN, Limits, Stream, files_of
 from .jsonlines import read_documents, read_json, read_text
 from .parquet import parquet_head, read_parquet
@@ -291,46 +301,11 @@ class Reading:
 
     def finish(self) -> Summary:
         """The account of the whole reading. Call it after the last block."""
-        first = self._main
-        notices = list(dict.fromkeys(n for s in self._sources for n in s.binding.notices))
-        tally = self._context.tally
-        utc = first.clock == "utc"
-        if naive := tally["naive stamps"]:
-            if self._request.tz:
-                pass
-            elif utc:
-                notices.append(Notice("naive-utc", f"{many(naive, 'stamp carries', 'stamps carry')} no zone and {'was' if naive == 1 else 'were'} read as UTC; --tz names another", "arrival_ns"))  # fmt: skip
-        if ambiguous := tally["ambiguous stamps"]:
-            notices.append(Notice("dst", f"{many(ambiguous, 'stamp falls', 'stamps fall')} into the hour that a clock change repeats; the earlier was taken", "arrival_ns"))  # fmt: skip
-        if skipped := tally["skipped stamps"]:
-            notices.append(Notice("dst-gap", f"{many(skipped, 'stamp falls', 'stamps fall')} into an hour that a clock change skips; the offset before it was taken", "arrival_ns"))  # fmt: skip
-        if self._request.tz and not naive:
-            notices.append(Notice("tz-unused", "--tz had nothing to act on: no stamp is without a zone", "arrival_ns"))  # fmt: skip
-        if self._passed_over:
-            names = ", ".join(Path(p).name for p in self._passed_over[:_NAMED])
-            more = (
-                f" and {len(self._passed_over) - _NAMED:,} more"
-                if len(self._passed_over) > _NAMED
-                else ""
-            )
-            notices.append(Notice("passed-over", f"{many(len(self._passed_over), 'file of the folder was', 'files of the folder were')} passed over, no known format: {names}{more}"))  # fmt: skip
-        if below := tally["negative durations"]:
-            notices.append(Notice("negative-durations", f"{many(below, 'duration')} below zero became null; the stamps stay as recorded"))  # fmt: skip
-        if beyond := tally["not finite"]:
-            notices.append(Notice("not-finite", f"{many(beyond, 'value', 'values')} beyond all numbers became null"))  # fmt: skip
-        rejected = sum(i.rejected for i in self._inputs)
-        if rejected:
-            notices.append(Notice("rejected", _rejected_text(rejected, self._reasons)))
+        first, state = self._main, self._context.state
         dropped = dict.fromkeys(
             [*(n for s in self._sources for n in s.binding.dropped), *sorted(self._context.dropped)]
         )
-        if dropped:
-            kept = (
-                "" if any(s.binding.unfold for s in self._sources) else " (--keep-text keeps them)"
-            )
-            notices.append(Notice("text-dropped", f"text and secrets were left out: {', '.join(dropped)}{kept}"))  # fmt: skip
-        notices += self._context.state.get("notices", [])
-        local = first.clock == "local" and first.absolute and self._origin is not None
+        dated = first.absolute and self._origin is not None
         return Summary(
             format=self.format.name,
             version=", ".join(dict.fromkeys(s.binding.version for s in self._sources)),
@@ -339,17 +314,50 @@ class Reading:
             nature=first.nature,
             clock=first.clock,
             origin_ns=self._origin
-            if utc and first.absolute
-            else self._context.state.get("origin_ns"),
-            origin_local=_date_text(self._origin) if local else None,
+            if first.clock == "utc" and first.absolute
+            else state.get("origin_ns"),
+            origin_local=_date_text(self._origin) if first.clock == "local" and dated else None,
             inputs=tuple(self._inputs),
-            notices=tuple(notices),
+            notices=tuple(self._notices(dropped)),
             dropped_fields=tuple(dropped),
             mapping=first.mapping,
-            sampled=self._context.state.get("sampled"),
-            unit=self.format.unit,
+            sampled=state.get("sampled"),
+            unit="records"
+            if any(s.head.syntax == "json" for s in self._sources)
+            else self.format.unit,
             reasons=dict(sorted(self._reasons.items(), key=lambda kv: -kv[1])),
         )
+
+    def _notices(self, dropped: Iterable[str]) -> Iterator[Notice]:
+        """What there is to say: on the sources, the clock, the values, the lines, and by the format itself."""
+        tally = self._context.tally
+        yield from dict.fromkeys(n for s in self._sources for n in s.binding.notices)
+        yield from self._clock_notices()
+        if self._passed_over:
+            yield Notice(
+                "passed-over", _passed_over_text([Path(p).name for p in self._passed_over])
+            )
+        if below := tally["negative durations"]:
+            yield Notice("negative-durations", f"{many(below, 'duration')} below zero became null; the stamps stay as recorded")  # fmt: skip
+        if beyond := tally["not finite"]:
+            yield Notice("not-finite", f"{many(beyond, 'value')} that {'is' if beyond == 1 else 'are'} NaN or infinite became null")  # fmt: skip
+        if rejected := sum(i.rejected for i in self._inputs):
+            yield Notice("rejected", _rejected_text(rejected, self._reasons))
+        if left_out := ", ".join(dropped):
+            yield Notice("text-dropped", f"text and secrets were left out: {left_out} (--keep-text keeps them)")  # fmt: skip
+        yield from self._context.state.get("notices", ())
+
+    def _clock_notices(self) -> Iterator[Notice]:
+        tally, tz = self._context.tally, self._request.tz
+        naive = tally["naive stamps"]
+        if naive and not tz and self._main.clock == "utc":
+            yield Notice("naive-utc", f"{many(naive, 'stamp carries', 'stamps carry')} no zone and {'was' if naive == 1 else 'were'} read as UTC; --tz names another", "arrival_ns")  # fmt: skip
+        if ambiguous := tally["ambiguous stamps"]:
+            yield Notice("dst", f"{many(ambiguous, 'stamp falls', 'stamps fall')} into the hour that a clock change repeats; the earlier was taken", "arrival_ns")  # fmt: skip
+        if skipped := tally["skipped stamps"]:
+            yield Notice("dst-gap", f"{many(skipped, 'stamp falls', 'stamps fall')} into an hour that a clock change skips; the offset before it was taken", "arrival_ns")  # fmt: skip
+        if tz and not naive:
+            yield Notice("tz-unused", "--tz had nothing to act on: no stamp is without a zone", "arrival_ns")  # fmt: skip
 
 
 def _date_text(ns: int | None) -> str:
@@ -363,6 +371,14 @@ def _reason_kind(reason: str) -> str:
 
 
 _NAMED = 4
+
+
+def _passed_over_text(names: Sequence[str]) -> str:
+    """How many files of a folder were passed over; the first few by name."""
+    shown = ", ".join(names[:_NAMED])
+    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+    what = many(len(names), "file of the folder was", "files of the folder were")
+    return f"{what} passed over, no known format: {shown}{more}"
 
 
 def _rejected_text(rejected: int, reasons: Mapping[str, int]) -> str:
@@ -382,16 +398,7 @@ def by_table(made: Frames, binding: Binding) -> Mapping[str, pl.DataFrame]:
 
 def empty_frame(binding: Binding, head: Head) -> pl.DataFrame:
     """A typed source frame without rows."""
-    types: dict[str, Any] = {
-        "tokens": pl.Int32,
-        "integer": pl.Int64,
-        "clock": pl.Int64,
-        "instant": pl.Int64,
-        "text": pl.String,
-        "ids": pl.List(pl.UInt64),
-        "flag": pl.Boolean,
-    }
-    schema = {f.name: types.get(f.cell, pl.Float64) for f in binding.fields}
+    schema = {f.name: cell_type(f.cell) for f in binding.fields}
     if head.syntax in ("jsonl", "json", "text"):
         schema[ROW_EXTRA] = pl.String
     return pl.DataFrame(schema=schema)

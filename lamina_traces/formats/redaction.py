@@ -8,6 +8,8 @@ import json
 import re
 from typing import Any
 
+import polars as pl
+
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 
 
@@ -121,6 +123,17 @@ def cleaned(text: str, dropped: set[str], path: str) -> str | None:
                 return None if _too_private(text, dropped, path) else text
             text = json.dumps(kept, ensure_ascii=False, separators=(",", ":"))
     return None if _too_private(text, dropped, path) else text
+
+
+def cleaned_column(column: pl.Series, dropped: set[str]) -> pl.Series:
+    """A column of strings less those that are free text or secrets by their looks, as ``cleaned`` has it."""
+    look = column.str.len_chars() > LONGEST_STRING
+    look = look | column.str.contains(SECRET_PATTERN) | column.str.contains(r"^\s*[\[{]")
+    rows = look.fill_null(False).arg_true()
+    if not len(rows):
+        return column
+    new = [cleaned(t, dropped, column.name) for t in column.gather(rows)]
+    return column.scatter(rows, pl.Series(new, dtype=pl.String))
 
 
 def _too_private(text: str, dropped: set[str], path: str) -> bool:

@@ -16,7 +16,6 @@ from typing import Any
 
 import polars as pl
 
-from ..errors import Notice
 from .format import Context, Field, Format, Head
 
 WINDOW_S = 600.0
@@ -119,7 +118,7 @@ def _pmf(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
 def _rest(context: Context) -> pl.DataFrame:
     if n := context.tally["empty distributions"]:
         text = f"{n:,} distributions of windows are empty; ServeGen uses the last one before"
-        context.state.setdefault("notices", []).append(Notice("empty-windows", text, "prob"))
+        context.note("empty-windows", text, "prob")
     return pl.DataFrame()
 
 

@@ -1,4 +1,4 @@
-"""Job logs of AcmeTrace (Hu et al., NSDI 2024) and Helios (Hu et al., SC 2021), both from Slurm-like schedulers.
+"""Job logs of two clusters with Slurm-like schedulers: AcmeTrace (Hu et al., NSDI 2024), Helios (Hu et al., SC 2021).
 
 Layout read from InternLM/AcmeTrace, README.md (trace_seren.csv, trace_kalos.csv) and
 S-Lab-System-Group/HeliosData, README.md (cluster_log.csv). Acme's stamps carry their offset, +08:00 in Seren
@@ -10,13 +10,19 @@ duration that differs is kept in ``extra``. The cluster is the file's or the fol
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 
 import polars as pl
 
-from .format import Binding, Context, Field, Format, Frames, Head, Request, bind_by_name
-from .job_states import counted_times, seconds_between, state_of, with_incidents
-from .telemetry import completed, json_object, noted
+from ..schema import Clock
+from .durations import seconds_between
+from .format import (
+    Context,
+    Field,
+    Format,
+    Frames,
+    json_object,
+)
+from .job_states import state_of, with_incidents
 
 _CLUSTER = re.compile(r"trace_(\w+)\.csv|(?:^|[/\\])(Venus|Earth|Saturn|Uranus)[/\\]")
 _FIELDS = (
@@ -42,7 +48,6 @@ _FIELDS = (
 
 
 def _canonical(frame: pl.DataFrame, context: Context) -> Frames:
-    frame = completed(frame, _FIELDS)
     m = _CLUSTER.search(context.path)
     jobs = frame.select(
         "job_id",
@@ -64,7 +69,7 @@ def _canonical(frame: pl.DataFrame, context: Context) -> Frames:
     )
     differs = (frame["duration"] - jobs["duration_s"]).abs() > 1
     if differs.any():
-        noted(context, "durations", "some recorded durations are not end less start; those here are, the recorded ones are in extra", "duration_s")  # fmt: skip
+        context.note("durations", "some recorded durations are not end less start; those here are, the recorded ones are in extra", "duration_s")  # fmt: skip
     more = frame.select(
         pl.when(differs.fill_null(False)).then("duration").alias("recorded_duration_s"),
         pl.col("mem_per_pod_GB").alias("memory_per_pod_gb"),
@@ -72,17 +77,12 @@ def _canonical(frame: pl.DataFrame, context: Context) -> Frames:
     )
     if any(more[n].count() for n in more.columns):
         jobs = jobs.with_columns(json_object(more, more.columns, context))
-    counted_times(jobs, context)
     return with_incidents(jobs, frame["fail_time"])
 
 
-def _bind(fmt: Format, head: Head, request: Request) -> Binding:
-    bound = bind_by_name(fmt, head, request, absolute=True)
-    zoned = fmt is ACME or request.tz is not None
-    return replace(bound, clock="utc" if zoned else "local")
-
-
-def _made(name: str, title: str, source: str, mark: str, quirks: tuple[str, ...]) -> Format:
+def _made(
+    name: str, title: str, source: str, mark: str, clock: Clock, quirks: tuple[str, ...]
+) -> Format:
     return Format(
         name=name,
         title=title,
@@ -90,7 +90,7 @@ def _made(name: str, title: str, source: str, mark: str, quirks: tuple[str, ...]
         syntax=("csv",),
         fields=_FIELDS,
         canonical=_canonical,
-        clock="utc",
+        clock=clock,
         source=source,
         evidence="documentation",
         quirks=(
@@ -98,7 +98,6 @@ def _made(name: str, title: str, source: str, mark: str, quirks: tuple[str, ...]
             "FAILED, TIMEOUT and NODE_FAIL are incidents, too; CANCELLED is not",
             *quirks,
         ),
-        bind=_bind,
         matches=lambda head: (
             {"job_id", "state", "submit_time", "start_time", "gpu_num", mark} <= set(head.names)
         ),
@@ -107,11 +106,11 @@ def _made(name: str, title: str, source: str, mark: str, quirks: tuple[str, ...]
 
 
 ACME = _made(
-    "acme_jobs", "AcmeTrace jobs (Seren, Kalos)", "InternLM/AcmeTrace (CC-BY-4.0), README.md", "type",
+    "acme_jobs", "AcmeTrace jobs (Seren, Kalos)", "InternLM/AcmeTrace (CC-BY-4.0), README.md", "type", "utc",
     ("stamps carry their offset, which differs between the clusters",),
 )  # fmt: skip
 HELIOS = _made(
-    "helios", "Helios jobs", "S-Lab-System-Group/HeliosData (CC-BY-4.0), README.md", "vc",
+    "helios", "Helios jobs", "S-Lab-System-Group/HeliosData (CC-BY-4.0), README.md", "vc", "local",
     ("stamps are local time without a zone: --tz makes them UTC",),
 )  # fmt: skip
 FORMATS = (ACME, HELIOS)

@@ -3,13 +3,14 @@
 Attribute names are those of OpenTelemetry's semantic conventions for generative AI, both generations
 (``gen_ai.usage.prompt_tokens`` and ``gen_ai.usage.input_tokens``), and those that vLLM and SGLang set
 (``gen_ai.latency.*``, vllm/tracing; sglang/srt/observability/trace.py). Only attributes of the table
-below are read: messages, prompts and bodies never get in. calls.py makes requests of the rows.
+below are read. Messages, prompts and bodies, in attributes, events and the message of the status, are left
+out unless text is kept. calls.py makes requests of the rows.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from .format import Context, Field
@@ -65,20 +66,35 @@ def fields(start: Field, end: Field) -> tuple[Field, ...]:
 
 
 def span_row(
-    attributes: Mapping[str, Any], resource: Mapping[str, Any], context: Context
+    attributes: Mapping[str, Any],
+    resource: Mapping[str, Any],
+    events: Iterable[Mapping[str, Any]],
+    message: Any,
+    context: Context,
 ) -> dict[str, Any]:
-    """What a span's attributes say, by the names of ``fields``."""
+    """What a span says, by the names of ``fields``: its attributes, those of its resource and of its events,
+    and the message of its status."""
     row: dict[str, Any] = {}
+    text: dict[str, Any] = {"status.message": message}
     for key, value in attributes.items():
         name = ATTRIBUTES.get(key)
         if name is None:
-            if is_private(key.rpartition(".")[2]):
-                context.dropped.add(key)
+            if _is_text(key):
+                text[key] = value
         elif row.get(name) is None:
             row[name] = _plain(value)
+    for event in events:
+        for key, value in event.items():
+            if _is_text(key):
+                text.setdefault(f"events.{key}", []).append(value)
+    row |= context.private(text)
     row["program"] = _plain(resource.get("service.name"))
     row["host"] = next((v for k in _HOSTS if (v := _plain(resource.get(k)))), None)
     return row
+
+
+def _is_text(key: str) -> bool:
+    return is_private(key.rpartition(".")[2])
 
 
 def _plain(value: Any) -> Any:
@@ -104,8 +120,12 @@ def flat_rows(
     for span in spans:
         attributes = span.get("attributes") or {}
         status = span.get("status") or {}
-        row = span_row(attributes, span.get("resource_attributes") or {}, context)
-        code = status.get("code") if isinstance(status, dict) else status
+        code, message = status, None
+        if isinstance(status, dict):
+            code, message = status.get("code"), status.get("message")
+        events = [e.get("attributes") or {} for e in span.get("events") or ()]
+        resource = span.get("resource_attributes") or {}
+        row = span_row(attributes, resource, events, message, context)
         yield {
             **row,
             "trace": span.get("trace_id") or (shared or {}).get("trace_id"),

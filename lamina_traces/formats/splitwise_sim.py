@@ -8,11 +8,10 @@ from __future__ import annotations
 import polars as pl
 
 from .format import Context, Field, Format
-from .optional import with_absent
 
 
 def _canonical(frame: pl.DataFrame, _context: Context) -> pl.DataFrame:
-    return with_absent(frame, _FIELDS).select(
+    return frame.select(
         pl.col("request_id"),
         pl.col("arrival_timestamp").alias("arrival_ns"),
         pl.col("application_id").alias("service"),
@@ -30,18 +29,20 @@ _FIELDS = (
     Field("token_size", "tokens", "tokens", "output_tokens"),
 )
 
-FORMAT = Format(
-    name="splitwise_sim",
-    title="splitwise-sim request file",
-    table="llm_requests",
-    syntax=("csv",),
-    fields=_FIELDS,
-    canonical=_canonical,
-    clock="relative",
-    source="Mutinifni/splitwise-sim (MIT), trace.py and request.py",
-    evidence="importer's loader",
-    quirks=(
-        "request_type and batch_size are kept in extra",
-        "no status recorded: failures are unknown, not absent",
+FORMATS = (
+    Format(
+        name="splitwise_sim",
+        title="splitwise-sim request file",
+        table="llm_requests",
+        syntax=("csv",),
+        fields=_FIELDS,
+        canonical=_canonical,
+        clock="relative",
+        source="Mutinifni/splitwise-sim (MIT), trace.py and request.py",
+        evidence="importer's loader",
+        quirks=(
+            "request_type and batch_size are kept in extra",
+            "no status recorded: failures are unknown, not absent",
+        ),
     ),
 )

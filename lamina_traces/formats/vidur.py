@@ -15,16 +15,13 @@ from .format import Binding, Context, Field, Format, Head, Request, bind_by_name
 
 
 def _canonical(frame: pl.DataFrame, _context: Context) -> pl.DataFrame:
-    out = [
+    return frame.select(
+        pl.col("arrived_at").alias("arrival_ns"),
         pl.col("num_prefill_tokens").alias("input_tokens"),
         pl.col("num_decode_tokens").alias("output_tokens"),
+        pl.col("num_total_tokens").alias("total_tokens"),
         pl.lit("unknown").alias("status"),
-    ]
-    if "arrived_at" in frame.columns:
-        out.append(pl.col("arrived_at").alias("arrival_ns"))
-    if "num_total_tokens" in frame.columns:
-        out.append(pl.col("num_total_tokens").alias("total_tokens"))
-    return frame.select(out)
+    )
 
 
 def _bind(fmt: Format, head: Head, request: Request) -> Binding:
@@ -49,22 +46,24 @@ _FIELDS = (
     Field("num_total_tokens", "tokens", "tokens", "total_tokens", required=False),
 )
 
-FORMAT = Format(
-    name="vidur",
-    title="Vidur processed trace, timed or lengths only",
-    table="llm_requests",
-    syntax=("csv",),
-    fields=_FIELDS,
-    canonical=_canonical,
-    clock="relative",
-    source="microsoft/vidur (MIT), data/processed_traces and trace_replay_request_generator.py",
-    evidence="real file",
-    quirks=(
-        "files for the length generator have no arrivals",
-        "the splitwise files are the Azure 2023 traces, rebased to the first request",
-        "no status recorded: failures are unknown, not absent",
+FORMATS = (
+    Format(
+        name="vidur",
+        title="Vidur processed trace, timed or lengths only",
+        table="llm_requests",
+        syntax=("csv",),
+        fields=_FIELDS,
+        canonical=_canonical,
+        clock="relative",
+        source="microsoft/vidur (MIT), data/processed_traces and trace_replay_request_generator.py",
+        evidence="real file",
+        quirks=(
+            "files for the length generator have no arrivals",
+            "the splitwise files are the Azure 2023 traces, rebased to the first request",
+            "no status recorded: failures are unknown, not absent",
+        ),
+        bind=_bind,
+        matches=_matches,
+        version=lambda _head: "timed",
     ),
-    bind=_bind,
-    matches=_matches,
-    version=lambda _head: "timed",
 )

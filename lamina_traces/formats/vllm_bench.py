@@ -15,7 +15,7 @@ from typing import Any
 
 import polars as pl
 
-from .durations import as_ns, counted, told
+from .durations import as_ns, per_token
 from .format import Binding, Context, Field, Format, Head, Request, bind_by_name
 
 _LISTS = ("input_lens", "output_lens", "ttfts", "itls", "latencies", "start_times", "queue_times", "errors")  # fmt: skip
@@ -29,7 +29,7 @@ def _unfold(value: Any, context: Context) -> Iterator[Mapping[str, Any]]:
     n = len(lists["input_lens"])
     if "output_lens" not in lists or any(len(v) != n for v in lists.values()):
         raise ValueError("its lists have different lengths")
-    context.dropped.update(k for k in _TEXTS if value.get(k) and any(value[k]))
+    texts = {k: value[k] for k in _TEXTS if isinstance(value.get(k), list) and len(value[k]) == n}
     starts = [_exact(s) for s in lists.get("start_times", [])]
     origin = min((s for s in starts if s is not None), default=Decimal(0))
     run = context.state["runs"] = context.state.get("runs", 0) + 1
@@ -50,6 +50,7 @@ def _unfold(value: Any, context: Context) -> Iterator[Mapping[str, Any]]:
             "client_queue": one.get("queue_times"),
             "failed": failed,
             "errors": "errors" in one,
+            **context.private({k: v[i] for k, v in texts.items()}),
         }
 
 
@@ -73,12 +74,11 @@ def _total(gaps: list[Decimal | None]) -> str | None:
     return str(sum(known)) if len(known) == len(gaps) else "not numbers"
 
 
-def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
+def _canonical(frame: pl.DataFrame, _context: Context) -> pl.DataFrame:
     # a request that never streamed has a ttft of 0
     ttft = pl.when(pl.col("ttft") > 0).then(pl.col("ttft"))
     e2e = pl.coalesce("latency", ttft + pl.col("gaps").fill_null(0.0))
-    more = pl.when(pl.col("output") > 1).then(pl.col("output") - 1)
-    out = frame.select(
+    return frame.select(
         pl.col("start").alias("arrival_ns"),
         pl.col("model"),
         pl.col("model").alias("model_raw"),
@@ -93,10 +93,9 @@ def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
         (pl.col("start") + as_ns(ttft)).alias("first_token_ns"),
         (pl.col("start") + as_ns(e2e)).alias("last_token_ns"),
         ttft.alias("ttft_s"),
-        ((e2e - ttft) / more).alias("tpot_s"),
+        per_token(e2e - ttft, "output").alias("tpot_s"),
         e2e.alias("e2e_s"),
     )
-    return counted(out, context)
 
 
 def _bind(fmt: Format, head: Head, request: Request) -> Binding:
@@ -104,35 +103,36 @@ def _bind(fmt: Format, head: Head, request: Request) -> Binding:
     return bound if "start_times" in head.keys else replace(bound, clock="none")
 
 
-FORMAT = Format(
-    name="vllm_bench",
-    title="vLLM and SGLang serving benchmark, detailed result",
-    table="llm_requests",
-    syntax=("json", "jsonl"),
-    fields=(
-        Field("start", "clock", "s", "arrival_ns", required=False),
-        Field("model", "text", "", "model", required=False),
-        Field("input", "tokens", "tokens", "input_tokens"),
-        Field("output", "tokens", "tokens", "output_tokens", required=False),
-        Field("ttft", "seconds", "s", "ttft_s", required=False),
-        Field("latency", "seconds", "s", "e2e_s", required=False),
-        Field("gaps", "seconds", "s", "", required=False),
-        Field("failed", "flag", "", "status"),
-        Field("errors", "flag", "", ""),
-    ),
-    canonical=_canonical,
-    rest=told,
-    unfold=_unfold,
-    bind=_bind,
-    matches=lambda head: {"input_lens", "output_lens", "ttfts", "itls"} <= head.keys,
-    clock="relative",
-    nature="measured",
-    source="vllm-project/vllm (Apache-2.0), vllm/benchmarks/serve.py",
-    evidence="documentation",
-    quirks=(
-        "start_times are a monotonic clock: arrivals count from the first request of each run",
-        "ttft_s and e2e_s are the client's, from sending; waiting in the client is client_queue in extra",
-        "results without latencies (older versions): e2e_s is ttft plus the gaps between chunks",
-        "a failed request has unknown output and latencies (the tool writes 0)",
+FORMATS = (
+    Format(
+        name="vllm_bench",
+        title="vLLM and SGLang serving benchmark, detailed result",
+        table="llm_requests",
+        syntax=("json", "jsonl"),
+        fields=(
+            Field("start", "clock", "s", "arrival_ns", required=False),
+            Field("model", "text", "", "model", required=False),
+            Field("input", "tokens", "tokens", "input_tokens"),
+            Field("output", "tokens", "tokens", "output_tokens", required=False),
+            Field("ttft", "seconds", "s", "ttft_s", required=False),
+            Field("latency", "seconds", "s", "e2e_s", required=False),
+            Field("gaps", "seconds", "s", "", required=False),
+            Field("failed", "flag", "", "status"),
+            Field("errors", "flag", "", ""),
+        ),
+        canonical=_canonical,
+        unfold=_unfold,
+        bind=_bind,
+        matches=lambda head: {"input_lens", "output_lens", "ttfts", "itls"} <= head.keys,
+        clock="relative",
+        nature="measured",
+        source="vllm-project/vllm (Apache-2.0), vllm/benchmarks/serve.py",
+        evidence="documentation",
+        quirks=(
+            "start_times are a monotonic clock: arrivals count from the first request of each run",
+            "ttft_s and e2e_s are the client's, from sending; waiting in the client is client_queue in extra",
+            "results without latencies (older versions): e2e_s is ttft plus the gaps between chunks",
+            "a failed request has unknown output and latencies (the tool writes 0)",
+        ),
     ),
 )

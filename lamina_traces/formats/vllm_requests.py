@@ -3,35 +3,26 @@
 Layout read from casys-kaist/LLMServingSim (bench/, examples/*/vllm/requests.jsonl). ``arrival_time`` is
 Unix seconds; ``queued_ts``, ``scheduled_ts``, ``first_token_ts`` and ``last_token_ts`` are the engine's
 monotonic clock. The second clock is moved by one offset for each file, the least of queued - arrival in its
-first block, so that no request of that block is queued before it arrives. Durations are differences on the monotonic clock and do
-not depend on the offset: ttft_s = first - queued, e2e_s = last - queued, as the bench reports them.
+first block, so that no request of that block is queued before it arrives. Durations are differences on the
+monotonic clock and do not depend on the offset: ttft_s = first - queued, e2e_s = last - queued, as the bench
+reports them.
 """
 
 from __future__ import annotations
 
 import polars as pl
 
-from ..errors import Notice
-from .cells import divided
-from .durations import counted, told
+from .durations import per_token, seconds_between
 from .format import Context, Field, Format
-from .optional import every_field
 
 _NS = 1e9
-
-
-def _seconds(frame: pl.DataFrame, later: str, earlier: str) -> pl.Series:
-    return divided((frame[later] - frame[earlier]).cast(pl.Float64), _NS)
 
 
 def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
     ahead = frame["queued_ts"] - frame["arrival_time"]
     offset = _offset(ahead, context)
-    first, last = _seconds(frame, "first_token_ts", "queued_ts"), _seconds(frame, "last_token_ts", "queued_ts")  # fmt: skip
-    decode = _seconds(frame, "last_token_ts", "first_token_ts")
-    more = (frame["output_toks"] - 1).cast(pl.Float64)
     stamps = ("queued", "scheduled", "first_token", "last_token")
-    out = frame.select(
+    return frame.select(
         pl.col("request_id"),
         pl.col("arrival_time").alias("arrival_ns"),
         pl.col("input_toks").alias("input_tokens"),
@@ -41,12 +32,13 @@ def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
         .otherwise(pl.lit("ok"))
         .alias("status"),
         *((pl.col(f"{s}_ts") - offset).alias(f"{s}_ns") for s in stamps),
-        _seconds(frame, "scheduled_ts", "queued_ts").alias("queue_s"),
-        first.alias("ttft_s"),
-        (decode / more.set(more <= 0, None)).alias("tpot_s"),
-        last.alias("e2e_s"),
+        seconds_between("queued_ts", "scheduled_ts").alias("queue_s"),
+        seconds_between("queued_ts", "first_token_ts").alias("ttft_s"),
+        per_token(seconds_between("first_token_ts", "last_token_ts"), "output_toks").alias(
+            "tpot_s"
+        ),
+        seconds_between("queued_ts", "last_token_ts").alias("e2e_s"),
     )
-    return counted(out, context)
 
 
 def _offset(ahead: pl.Series, context: Context) -> int:
@@ -64,41 +56,41 @@ def _offset(ahead: pl.Series, context: Context) -> int:
 
 
 def _rest(context: Context) -> pl.DataFrame:
-    notices = context.state.setdefault("notices", [])
     for offset, least, most in context.state.get("clock offsets", {}).values():
-        notices.append(Notice("two-clocks", f"engine stamps are on a monotonic clock: {-offset / _NS:.6f} s were added to them; queued - arrival varies by {(most - least) / 1e6:.0f} ms over the file", "queued_ns"))  # fmt: skip
-    return told(context)
+        context.note("two-clocks", f"engine stamps are on a monotonic clock: {-offset / _NS:.6f} s were added to them; queued - arrival varies by {(most - least) / 1e6:.0f} ms over the file", "queued_ns")  # fmt: skip
+    return pl.DataFrame()
 
 
-FORMAT = Format(
-    name="vllm_requests",
-    title="vLLM per-request timings (LLMServingSim bench)",
-    table="llm_requests",
-    syntax=("jsonl",),
-    fields=(
-        Field("request_id", "text", "", "request_id", required=False),
-        Field("input_toks", "tokens", "tokens", "input_tokens"),
-        Field("output_toks", "tokens", "tokens", "output_tokens"),
-        Field("arrival_time", "clock", "s", "arrival_ns"),
-        Field("queued_ts", "clock", "s", "queued_ns"),
-        Field("scheduled_ts", "clock", "s", "scheduled_ns", required=False),
-        Field("first_token_ts", "clock", "s", "first_token_ns", required=False),
-        Field("last_token_ts", "clock", "s", "last_token_ns", required=False),
-    ),
-    canonical=_canonical,
-    bind=every_field,
-    rest=_rest,
-    clock="utc",
-    absolute=True,
-    nature="measured",
-    matches=lambda head: (
-        {"arrival_time", "queued_ts", "first_token_ts", "last_token_ts"} <= set(head.names)
-    ),
-    source="casys-kaist/LLMServingSim (MIT), bench/examples/*/vllm/requests.jsonl; vLLM 0.19.0",
-    evidence="real file",
-    quirks=(
-        "arrivals are Unix seconds, the other stamps a monotonic clock: aligned by the least difference",
-        "ttft_s and e2e_s count from queued_ts, as the bench reports them, not from arrival_time",
-        "a request without a last token is incomplete",
+FORMATS = (
+    Format(
+        name="vllm_requests",
+        title="vLLM per-request timings (LLMServingSim bench)",
+        table="llm_requests",
+        syntax=("jsonl",),
+        fields=(
+            Field("request_id", "text", "", "request_id", required=False),
+            Field("input_toks", "tokens", "tokens", "input_tokens"),
+            Field("output_toks", "tokens", "tokens", "output_tokens"),
+            Field("arrival_time", "clock", "s", "arrival_ns"),
+            Field("queued_ts", "clock", "s", "queued_ns"),
+            Field("scheduled_ts", "clock", "s", "scheduled_ns", required=False),
+            Field("first_token_ts", "clock", "s", "first_token_ns", required=False),
+            Field("last_token_ts", "clock", "s", "last_token_ns", required=False),
+        ),
+        canonical=_canonical,
+        rest=_rest,
+        clock="utc",
+        absolute=True,
+        nature="measured",
+        matches=lambda head: (
+            {"arrival_time", "queued_ts", "first_token_ts", "last_token_ts"} <= set(head.names)
+        ),
+        source="casys-kaist/LLMServingSim (MIT), bench/examples/*/vllm/requests.jsonl; vLLM 0.19.0",
+        evidence="real file",
+        quirks=(
+            "arrivals are Unix seconds, the other stamps a monotonic clock: aligned by the least difference",
+            "ttft_s and e2e_s count from queued_ts, as the bench reports them, not from arrival_time",
+            "a request without a last token is incomplete",
+        ),
     ),
 )

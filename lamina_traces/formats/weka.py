@@ -17,10 +17,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from .durations import counted, told
+from .durations import per_token
 from .format import Context, Field, Format
-from .links import joined, resolved
-from .optional import next_index, with_absent
+from .links import joined, next_index, resolved
 
 _MASK = 2**64 - 1
 _KINDS = ("n", "s")
@@ -96,8 +95,7 @@ def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
     links = frame.select(
         pl.col("session").alias("group"), "key", pl.col("after").fill_null("").alias("after")
     )
-    more = pl.when(pl.col("out") > 1).then(pl.col("out") - 1)
-    out = frame.select(
+    return frame.select(
         pl.col("t").alias("arrival_ns"),
         pl.col("model"),
         pl.col("model").alias("model_raw"),
@@ -114,19 +112,16 @@ def _canonical(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
         pl.lit("unknown").alias("status"),
         pl.col("stop").alias("finish_reason"),
         pl.col("ttft").alias("ttft_s"),
-        ((pl.col("api_time") - pl.col("ttft")) / more).alias("tpot_s"),
+        per_token(pl.col("api_time") - pl.col("ttft"), "out").alias("tpot_s"),
         pl.col("api_time").alias("e2e_s"),
         pl.col("stream").alias("streaming"),
     )  # fmt: skip
-    return counted(out, context)
 
 
-def _flat(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
-    frame = with_absent(frame, _FLAT)
-    more = pl.when(pl.col("output_tokens") > 1).then(pl.col("output_tokens") - 1)
+def _flat(frame: pl.DataFrame, _context: Context) -> pl.DataFrame:
     kind = pl.col("request_type")
     thought = pl.col("think_time_s").is_not_null()
-    out = frame.select(
+    return frame.select(
         pl.col("request_arrival_delta_s").alias("arrival_ns"),
         pl.col("model_id").alias("model"),
         pl.col("model_id").alias("model_raw"),
@@ -138,11 +133,10 @@ def _flat(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
         pl.col("output_tokens"),
         pl.lit("unknown").alias("status"),
         pl.col("ttft_s"),
-        ((pl.col("api_time_s") - pl.col("ttft_s")) / more).alias("tpot_s"),
+        per_token(pl.col("api_time_s") - pl.col("ttft_s"), "output_tokens").alias("tpot_s"),
         pl.col("api_time_s").alias("e2e_s"),
         pl.when(kind.is_in(_KINDS)).then(kind == "s").alias("streaming"),
     )
-    return counted(out, context)
 
 
 _FLAT = (
@@ -186,7 +180,6 @@ FORMATS = (
             Field("stop", "text", "", "finish_reason", required=False),
         ),
         canonical=_canonical,
-        rest=told,
         unfold=_unfold,
         matches=lambda head: {"id", "block_size", "requests.t", "requests.type"} <= head.keys,
         clock="session",
@@ -206,7 +199,6 @@ FORMATS = (
         syntax=("csv", "jsonl", "parquet"),
         fields=_FLAT,
         canonical=_flat,
-        rest=told,
         clock="session",
         source="normalised cc-traces-weka tables (column list of a public ingestion script)",
         evidence="documentation",

@@ -15,8 +15,7 @@ from dataclasses import replace
 import polars as pl
 
 from ..errors import DataError
-from .format import Binding, Context, Field, Format, Head, Request, bind_by_name
-from .telemetry import bounded, json_object
+from .format import Binding, Context, Field, Format, Head, Request, bind_by_name, json_object
 
 _COUNTER = re.compile(r"(gpu|cpu|dram)(\d+)_energy")
 _EPOCH_S = 1e9
@@ -53,7 +52,7 @@ def _bind(fmt: Format, head: Head, request: Request) -> Binding:
             )
             for name, m in counters.items()
         ]
-        return bounded(pl.concat(parts).sort("line", maintain_order=True).drop("line"))
+        return pl.concat(parts).sort("line", maintain_order=True).drop("line")
 
     fields = (*fmt.fields, *(Field(n, "number", "J", "energy_j", required=False) for n in counters))
     starts = [float(v) for r in head.rows[:1] if (v := r.get("start_time")) and _is_number(v)]
@@ -81,7 +80,7 @@ LOG = Format(
     source="ml-energy/zeus (Apache-2.0), tests/profile_data",
     evidence="real file",
     quirks=(
-        "start_time is a monotonic clock in the released files; from 10^9 on it is taken for unix seconds",
+        "start_time is a monotonic clock in the released files; from 10^9 on it is taken for Unix seconds",
         "a counter is a row: a window of four GPUs gives four",
     ),
     bind=_bind,
@@ -93,7 +92,7 @@ LOG = Format(
 
 def _sweep(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
     device = _SWEEP.search(context.path)
-    out = frame.select(
+    return frame.select(
         pl.lit(device[1] if device else None, pl.String).alias("device_name"),
         pl.col("network").alias("model"),
         pl.col("dataset").alias("workload"),
@@ -104,7 +103,6 @@ def _sweep(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
         (pl.col("average_power") * pl.col("time_per_epoch")).alias("energy_j"),
         json_object(frame, ("optimizer",), context).alias("extra"),
     )
-    return bounded(out)
 
 
 SWEEP = Format(

@@ -14,6 +14,12 @@ FIXTURES: dict[str, bytes] = {
     **fixtures_power.JOBS,
     **fixtures_power.METRICS,
 }
+SECRETS: dict[str, bytes] = {
+    **fixtures_llm.SECRETS,
+    **fixtures_serverless.SECRETS,
+    **fixtures_power.SECRETS,
+}
+"""sources with planted text, keys and addresses, none of which may come out."""
 PATHS: dict[str, str] = {
     "servegen": "chunk-7-trace.csv",
     "servegen_dataset": "chunk-7-dataset.json",

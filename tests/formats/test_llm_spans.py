@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 from typing import Any
@@ -132,7 +133,7 @@ def test_what_follows_its_caller_depends_on_it(tmp_path: Path) -> None:
     assert got.column("arrival_ns") == [0, 3_500_000_000, 6_000_000_000]  # one stamp has an offset
     failed = got.frame.row(2, named=True)
     assert (failed["status"], failed["input_tokens"], failed["output_tokens"], failed["e2e_s"]) == ("error", None, None, None)  # fmt: skip
-    assert codes(got) == ["naive-utc"]
+    assert codes(got) == ["naive-utc", "text-dropped"]
 
 
 def test_skew_is_estimated_and_changes_nothing(tmp_path: Path) -> None:
@@ -162,6 +163,36 @@ def test_negative_durations_are_counted_and_kept(tmp_path: Path) -> None:
     assert codes(got) == ["negative-durations"]
     assert got.column("last_token_ns") == [-6_000_000]
     assert got.column("e2e_s") == [None]
+
+
+def test_text_of_spans_is_kept_on_request(tmp_path: Path) -> None:
+    message = {"kvlistValue": {"values": [{"key": "content", "value": {"stringValue": "WORDS"}}]}}
+    said = {"key": "gen_ai.input.messages", "value": {"arrayValue": {"values": [message]}}}
+    event = {
+        "name": "NAME",
+        "attributes": [{"key": "gen_ai.prompt", "value": {"stringValue": "EVENT"}}],
+    }
+    client = span("t", "a", "", 0, 40, **CLIENT)
+    client |= {"events": [event, event], "status": {"code": 2, "message": "STATUS"}}
+    client["attributes"] = [*client["attributes"], said]
+    server = span(
+        "t", "b", "a", 1, 39, gen_ai__latency__e2e=0.03, gen_ai__prompt="ENGINE", **CLIENT
+    )
+    path = write(
+        tmp_path / "s.jsonl", lines({"resourceSpans": [resource("h", "s", client, server)]})
+    )
+    bare, kept = read(path), read(path, keep_text=True)
+    assert set(bare.summary.dropped_fields) == {
+        "gen_ai.input.messages", "gen_ai.prompt", "events.gen_ai.prompt", "status.message",
+    }  # fmt: skip
+    for word in ("WORDS", "NAME", "EVENT", "STATUS", "ENGINE"):
+        assert word not in repr(bare)
+    extra = json.loads(kept.column("extra")[0])
+    assert extra.pop("recorded") == [
+        {"text": {"gen_ai.prompt": "ENGINE"}},
+        {"text": {"status.message": "STATUS", "gen_ai.input.messages": [{"content": "WORDS"}], "events.gen_ai.prompt": ["EVENT", "EVENT"]}},
+    ]  # fmt: skip
+    assert extra == json.loads(bare.column("extra")[0])
 
 
 def test_repeated_spans_count_once(tmp_path: Path) -> None:

@@ -9,8 +9,7 @@ import pytest
 
 from lamina_traces import formats
 from lamina_traces.errors import DataError
-from lamina_traces.store import Store
-from tests.formats.fixtures_power import METRIC_SECRETS, METRICS
+from tests.formats.fixtures_power import METRICS
 from tests.formats.reads import write
 from tests.formats.tables import Tables, read_tables
 
@@ -20,25 +19,6 @@ S = 10**9
 def fixture(folder: Path, name: str, data: bytes | None = None, **options: object) -> Tables:
     path = write(folder / f"{name}.txt", METRICS[name] if data is None else data)
     return read_tables(path, **options)
-
-
-@pytest.mark.parametrize("name", METRICS)
-def test_fixtures_are_read_by_their_own_format(tmp_path: Path, name: str) -> None:
-    path = write(tmp_path / "m.txt", METRICS[name])
-    assert formats.detect(path).name == name
-    got = read_tables(path)
-    assert not len(got.rejects)
-    trace = Store(tmp_path / "store").ingest(path, "t")
-    main = "power_samples" if name == "dcgm" else "metric_series"
-    assert trace.scan().collect().height == got[main].height
-
-
-@pytest.mark.parametrize("name", METRIC_SECRETS)
-def test_planted_secrets_are_not_found(tmp_path: Path, name: str) -> None:
-    shown = fixture(tmp_path, name, METRIC_SECRETS[name]).shown()
-    assert "PLANTED-SECRET" not in shown
-    assert "10.9.8.7" not in shown
-    assert "10.1.2" not in shown
 
 
 def test_exposition_text(tmp_path: Path) -> None:

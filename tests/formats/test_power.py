@@ -10,32 +10,13 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from lamina_traces import formats
 from lamina_traces.errors import DataError, UnknownFormat
-from lamina_traces.store import Store
-from tests.formats.fixtures_power import PATHS, POWER, POWER_SECRETS
+from tests.formats.fixtures_power import PATHS, POWER
 from tests.formats.reads import write
 from tests.formats.tables import Fixtures, read_tables
 
 FIXED = Fixtures(POWER, PATHS)
 placed, fixture = FIXED.placed, FIXED.read
-
-
-@pytest.mark.parametrize("name", POWER)
-def test_fixtures_are_read_by_their_own_format(tmp_path: Path, name: str) -> None:
-    path = placed(tmp_path, name)
-    assert formats.detect(path).name == name
-    got = read_tables(path)
-    assert got.summary.format == name
-    assert not len(got.rejects)
-    trace = Store(tmp_path / "store").ingest(path, "t")
-    assert trace.scan().collect().height == got[next(iter(got.frames))].height
-
-
-@pytest.mark.parametrize("name", POWER_SECRETS)
-def test_planted_secrets_are_not_found(tmp_path: Path, name: str) -> None:
-    got = read_tables(placed(tmp_path, name, POWER_SECRETS[name]))
-    assert "PLANTED-SECRET" not in got.shown()
 
 
 # nvidia-smi

@@ -11,10 +11,9 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from lamina_traces import formats
 from lamina_traces.errors import DataError
 from lamina_traces.store import Store
-from tests.formats.fixtures_serverless import FIXTURES, PATHS, SECRETS
+from tests.formats.fixtures_serverless import FIXTURES, PATHS
 from tests.formats.reads import write
 from tests.formats.tables import Fixtures, read_tables
 
@@ -23,23 +22,6 @@ S, MINUTE, DAY = 10**9, 60 * 10**9, 86_400 * 10**9
 
 FIXED = Fixtures(FIXTURES, PATHS)
 placed, fixture = FIXED.placed, FIXED.read
-
-
-@pytest.mark.parametrize("name", FIXTURES)
-def test_fixtures_are_read_by_their_own_format(tmp_path: Path, name: str) -> None:
-    path = placed(tmp_path, name)
-    assert formats.detect(path).name == name
-    got = read_tables(path)
-    assert got.summary.format == name
-    assert not len(got.rejects)
-    trace = Store(tmp_path / "store").ingest(path, "t")
-    assert trace.scan().collect().height == got[next(iter(got.frames))].height
-
-
-@pytest.mark.parametrize("name", SECRETS)
-def test_planted_secrets_are_not_found(tmp_path: Path, name: str) -> None:
-    got = read_tables(placed(tmp_path, name, SECRETS[name]))
-    assert "PLANTED-SECRET" not in got.shown()
 
 
 # Azure

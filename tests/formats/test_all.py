@@ -1,4 +1,4 @@
-"""What holds for every LLM format: found by its content, counted, stored, and free of planted secrets."""
+"""What holds for every format: found by its content, read and stored whole, free of planted secrets."""
 
 from __future__ import annotations
 
@@ -14,16 +14,14 @@ from lamina_traces.errors import LaminaError
 from lamina_traces.formats import FORMATS
 from lamina_traces.schema import STATUSES, TABLES
 from lamina_traces.store import Store
-from tests.formats.fixtures_llm import FIXTURES, SECRET, SECRETS
-from tests.formats.reads import write
-
-SIDE = ("ragpulse_parts",)
-"""read beside another source only"""
+from tests.formats import fixtures_llm
+from tests.formats.fixtures import FIXTURES, PATHS, SECRETS, SIDE
+from tests.formats.fixtures_llm import SECRET
+from tests.formats.reads import read, write
 
 
 def named(name: str, folder: Path, data: bytes) -> Path:
-    stem = {"servegen": "chunk-7-trace.csv", "servegen_dataset": "chunk-7-dataset.json"}
-    return write(folder / stem.get(name, f"{name}.dat"), data)
+    return write(folder / PATHS.get(name, f"{name}.dat"), data)
 
 
 @pytest.mark.parametrize("name", FIXTURES)
@@ -35,7 +33,7 @@ def test_found_by_content(name: str, tmp_path: Path) -> None:
 def test_stored_whole(name: str, tmp_path: Path) -> None:
     trace = Store(tmp_path / "store").ingest(named(name, tmp_path, FIXTURES[name]), "t")
     frame = trace.scan().collect()
-    assert frame.height > 0
+    assert frame.height == read(named(name, tmp_path, FIXTURES[name])).frame.height > 0
     assert trace.manifest.nature == FORMATS[name].nature
     if "status" in frame.columns:
         assert set(frame["status"]) <= set(STATUSES)
@@ -57,13 +55,41 @@ def test_no_empty_text_is_kept(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", SECRETS)
 def test_planted_secrets_stay_out(name: str, tmp_path: Path) -> None:
     path = named(name, tmp_path, SECRETS[name])
-    assert SECRET.encode() in path.read_bytes()
+    assert SECRET.encode() in path.read_bytes() or b"10.1.2." in path.read_bytes()
     reading = formats.open_reading(path)
     blocks = list(reading)
     summary = reading.finish()
     out = repr([b.frame.to_dicts() for b in blocks]) + repr([b.rejects.to_dicts() for b in blocks])
     assert sum(b.frame.height for b in blocks) > 0
-    assert SECRET not in out + repr(summary)
+    for planted in (SECRET, "10.9.8.7", "10.1.2."):
+        assert planted not in out + repr(summary)
+
+
+KEEPS_NO_TEXT = {"dynamo"}
+"""its payloads are records of their own, and no requests"""
+
+
+@pytest.mark.parametrize("name", sorted(set(fixtures_llm.SECRETS) - KEEPS_NO_TEXT))
+def test_text_is_kept_on_request_and_changes_nothing_else(name: str, tmp_path: Path) -> None:
+    path = named(name, tmp_path, SECRETS[name])
+    without, kept = read(path), read(path, keep_text=True)
+    assert without.summary.dropped_fields
+    assert kept.summary.dropped_fields == ()
+    assert "text-dropped" not in [n.code for n in kept.summary.notices]
+    said = [n.text for n in without.summary.notices if n.code == "text-dropped"]
+    assert said
+    assert said[0].endswith("(--keep-text keeps them)")
+    assert SECRET in "".join(e or "" for e in kept.column("extra"))
+    assert all(e is None or isinstance(json.loads(e), dict) for e in kept.column("extra"))
+    others = [c for c in without.frame.columns if c not in ("extra", "user_id")]
+    assert kept.frame.select(others).equals(without.frame.select(others))
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_nothing_is_left_out_where_text_is_kept(name: str, tmp_path: Path) -> None:
+    reading = formats.open_reading(named(name, tmp_path, SECRETS[name]), keep_text=True)
+    assert any(b.frame.height for b in reading)
+    assert reading.finish().dropped_fields == ()
 
 
 @pytest.mark.parametrize("name", SECRETS)
@@ -92,12 +118,10 @@ def test_planted_secrets_stay_out_of_rejects(name: str, tmp_path: Path) -> None:
     assert SECRET not in seen
 
 
-@pytest.mark.parametrize("name", FIXTURES)
+@pytest.mark.parametrize("name", [n for n, d in FIXTURES.items() if d.lstrip()[:1] in (b"{", b"[")])
 def test_nonsense_is_rejected_and_counted(name: str, tmp_path: Path) -> None:
     """Every scalar of a JSON source replaced in turn by something else: no traceback, nothing lost."""
     data = FIXTURES[name]
-    if not data.lstrip().startswith((b"{", b"[")):
-        pytest.skip("the fuzz tests cover CSV")
     junk: Any
     for junk in (None, "x", -1, [], {}, 1e300, True):
         broken = data
