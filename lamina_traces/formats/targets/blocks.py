@@ -363,7 +363,12 @@ def _flat(lists: pl.Series) -> tuple[Lengths, Ids]:
         lists = lists.cast(pl.List(pl.UInt64))
     arrow = (lists.fill_null([]) if lists.null_count() else lists).to_arrow()
     ends = arrow.offsets.to_numpy()
-    return np.diff(ends), arrow.values.to_numpy()[ends[0] : ends[-1]]
+    values = arrow.values.slice(ends[0], ends[-1] - ends[0])
+    if values.null_count:
+        raise DataError(
+            "a prefix block id is null", "ingest the trace into the store, which rejects such rows"
+        )
+    return np.diff(ends), values.to_numpy()
 
 
 def _lists(lengths: Lengths, flat: Ids) -> pl.Series:
