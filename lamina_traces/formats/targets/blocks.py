@@ -362,9 +362,9 @@ def _flat(lists: pl.Series) -> tuple[Lengths, Ids]:
     if lists.dtype != pl.List(pl.UInt64):
         lists = lists.cast(pl.List(pl.UInt64))
     arrow = (lists.fill_null([]) if lists.null_count() else lists).to_arrow()
-    ends = arrow.offsets.to_numpy()
-    values = arrow.values.slice(ends[0], ends[-1] - ends[0])
-    if values.null_count:
+    ends = pl.Series(arrow.offsets).to_numpy()  # by polars: Arrow's own way to numpy imports pandas
+    values = pl.Series(arrow.values)[int(ends[0]) : int(ends[-1])]
+    if values.null_count():
         raise DataError(
             "a prefix block id is null", "ingest the trace into the store, which rejects such rows"
         )
