@@ -358,11 +358,12 @@ def _filled_up(given: Lengths, flat: Ids, kept: Lengths, wanted: Lengths, plan: 
 
 
 def _flat(lists: pl.Series) -> tuple[Lengths, Ids]:
-    """Length of each list (0 of null) and the ids of all."""
+    """Length of each list (0 of null) and the ids of all. Here and below polars stands between Arrow and numpy,
+    since Arrow's own way imports pandas."""
     if lists.dtype != pl.List(pl.UInt64):
         lists = lists.cast(pl.List(pl.UInt64))
     arrow = (lists.fill_null([]) if lists.null_count() else lists).to_arrow()
-    ends = pl.Series(arrow.offsets).to_numpy()  # by polars: Arrow's own way to numpy imports pandas
+    ends = pl.Series(arrow.offsets).to_numpy()
     values = pl.Series(arrow.values)[int(ends[0]) : int(ends[-1])]
     if values.null_count():
         raise DataError(
@@ -373,7 +374,10 @@ def _flat(lists: pl.Series) -> tuple[Lengths, Ids]:
 
 def _lists(lengths: Lengths, flat: Ids) -> pl.Series:
     ends = np.concatenate([[0], np.cumsum(lengths)])
-    return pl.Series(pa.LargeListArray.from_arrays(ends, flat), dtype=pl.List(pl.UInt64))
+    return pl.Series(
+        pa.LargeListArray.from_arrays(pl.Series(ends).to_arrow(), pl.Series(flat).to_arrow()),
+        dtype=pl.List(pl.UInt64),
+    )
 
 
 def _ranges(start: Lengths, n: Lengths) -> Lengths:
@@ -423,19 +427,24 @@ def put_with_ids(fields: Mapping[str, pl.Series], lists: pl.Series, out: BinaryI
         )
     heads = json_lines(rows, fields)["line"].str.strip_suffix("}")
     with disk_errors():
-        ends = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
-        ids = pc.binary_join(
-            pa.ListArray.from_arrays(ends, pc.cast(pa.array(flat), pa.string())), ", "
+        comma, begin, end, no_end, nothing = _strings(
+            pl.Series([", ", ', "hash_ids": [', "]}\n", "}\n", ""])
         )
+        ends = pl.Series(np.concatenate([[0], np.cumsum(lengths)]), dtype=pl.Int32).to_arrow()
+        texts = pc.cast(pl.Series(flat).to_arrow(), pa.string())
         told = lists.is_not_null().to_arrow()
         text = pc.binary_join_element_wise(
-            heads.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(pa.string()),
-            pc.if_else(told, ', "hash_ids": [', ""),
-            ids,
-            pc.if_else(told, "]}\n", "}\n"),
-            "",
+            _strings(heads),
+            pc.if_else(told, begin, nothing),
+            pc.binary_join(pa.ListArray.from_arrays(ends, texts), comma),
+            pc.if_else(told, end, no_end),
+            nothing,
         )
     _, starts, characters = text.buffers()
     if rows:
         out.write(memoryview(characters)[: np.frombuffer(starts, np.int32)[rows]])
     return rows
+
+
+def _strings(texts: pl.Series) -> pa.StringArray:
+    return texts.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(pa.string())

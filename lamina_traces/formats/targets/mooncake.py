@@ -20,8 +20,10 @@ from .blocks import BLOCK_TOKENS, BlockRule, grouped, put_with_ids, split, with_
 from .text import (
     Write,
     column,
+    json_lines,
     json_text,
     milliseconds,
+    put,
     rounded,
     seconds,
     since_first,
@@ -61,7 +63,9 @@ def _put_aiperf(placed: Placed, out: BinaryIO, state: Writing) -> int:
     if waits.any():
         fields["delay"] = milliseconds(delay.set(~waits, None))
     fields |= {"input_length": frame["input_tokens"], "output_length": frame["output_tokens"]}
-    return put_with_ids(fields, column(frame, "prefix_hashes", pl.List(pl.UInt64)), out)
+    if "prefix_hashes" not in frame.columns:
+        return put(json_lines(frame.height, fields), out)
+    return put_with_ids(fields, frame["prefix_hashes"], out)
 
 
 def _count_turns(placed: Placed, waits: pl.Series, delay: pl.Series, state: Writing) -> None:
