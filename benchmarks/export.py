@@ -1,10 +1,14 @@
 """Streaming text exports against DuckDB's COPY of the same rows to the same kind of file: CPU seconds, peak memory.
 
 python -m benchmarks.export [rows, default 10,000,000] [target ...]
+python -m benchmarks.export --ids [rows, default 1,200,000] [target ...]
 
 Each writes from the same Parquet file in a process of its own. DuckDB writes as many columns of the same values
 (``COPY … (FORMAT csv)`` or ``(FORMAT json)``), arrivals as integers. Peak memory is also measured at a fifth of the
 rows: it must not grow with them.
+
+With ``--ids`` the rows have lists of prefix block ids, 24 in the mean; DuckDB writes the lists as they are (of
+``mooncake-sglang``: each id as four) and does not look for shared blocks.
 """
 
 from __future__ import annotations
@@ -16,6 +20,8 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 TARGETS = (
     "mooncake", "burstgpt", "azure", "vidur", "csv", "jsonl",
@@ -36,6 +42,13 @@ COLUMNS = {
     "jsonl": "*",
 }  # fmt: skip
 COLUMNS["mooncake-vllm"] = COLUMNS["mooncake-guidellm"]
+_WITH_IDS = "arrival_ns // 1000000 AS timestamp, input_tokens AS input_length, output_tokens AS output_length, "
+ID_COLUMNS = {
+    "mooncake": _WITH_IDS + "prefix_hashes AS hash_ids",
+    "mooncake-guidellm": _WITH_IDS + "prefix_hashes AS hash_ids",
+    "mooncake-vllm": _WITH_IDS + "prefix_hashes AS hash_ids",
+    "mooncake-sglang": _WITH_IDS + "flatten([[4 * x, 4 * x + 1, 4 * x + 2, 4 * x + 3] for x in prefix_hashes]) AS hash_ids",
+}  # fmt: skip
 _PLAIN = "arrival_ns, input_tokens, output_tokens"
 SYNTAX = dict.fromkeys(("burstgpt", "azure", "vidur", "splitwise-sim", "blis", "csv"), "csv")
 
@@ -56,9 +69,45 @@ def source(rows: int, folder: Path) -> None:
     frame.write_parquet(folder / f"{rows}.parquet", row_group_size=BATCH)
 
 
-def ours(path: str, target: str, out: str) -> None:
-    import pyarrow.parquet as pq
+def source_with_ids(rows: int, folder: Path) -> None:
+    """Lognormal prompts of 24 blocks of 512 tokens in the mean; of each 3/8 from the front are those of four
+    rows, of every twentieth row all (so that a partial last block is shared, too)."""
+    writer: pq.ParquetWriter | None = None
+    rng = np.random.default_rng(0)
+    at = unused = 0
+    for start in range(0, rows, BATCH):
+        n = min(BATCH, rows - start)
+        arrival = at + np.cumsum(rng.exponential(3e8, n)).astype(np.int64)
+        tokens = np.clip(rng.lognormal(9.0, 0.9, n), 1, 120_000).astype(np.int64)
+        blocks = -(-tokens // 512)
+        shared = np.where(np.arange(n) % 20 == 0, blocks, blocks * 3 // 8)
+        ends = np.concatenate([[0], np.cumsum(blocks)])
+        place = np.arange(ends[-1]) - np.repeat(ends[:-1], blocks)
+        longest = np.maximum.reduceat(shared, np.arange(0, n, 4))
+        first = unused + np.cumsum(longest) - longest
+        is_common = place < np.repeat(shared, blocks)
+        own = unused + longest.sum() + np.cumsum(~is_common) - 1
+        ids = np.where(is_common, np.repeat(first[np.arange(n) // 4], blocks) + place, own)
+        at, unused = int(arrival[-1]), int(ids.max()) + 1
+        table = pa.table(
+            {
+                "row_id": np.arange(start, start + n),
+                "arrival_ns": arrival,
+                "input_tokens": tokens.astype(np.int32),
+                "output_tokens": rng.geometric(1 / 340, n).astype(np.int32),
+                "prefix_block_size": np.full(n, 512, np.int32),
+                "prefix_hashes": pa.ListArray.from_arrays(
+                    ends.astype(np.int32), ids.astype(np.uint64)
+                ),
+            }
+        )
+        writer = writer or pq.ParquetWriter(folder / f"{rows}.parquet", table.schema)
+        writer.write_table(table)
+    if writer is not None:
+        writer.close()
 
+
+def ours(path: str, target: str, out: str) -> None:
     from lamina_traces import formats
 
     batches = pq.ParquetFile(path).iter_batches(BATCH)
@@ -69,7 +118,8 @@ def ours(path: str, target: str, out: str) -> None:
 def theirs(path: str, target: str, out: str) -> None:
     import duckdb
 
-    columns = COLUMNS.get(target, _PLAIN)
+    with_ids = "prefix_hashes" in pq.read_schema(path).names
+    columns = (ID_COLUMNS if with_ids else COLUMNS).get(target, _PLAIN)
     kind = SYNTAX.get(target, "json")
     connection = duckdb.connect()
     connection.execute("SET enable_progress_bar = false")
@@ -104,15 +154,20 @@ print(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, after
 
 
 def main() -> None:
-    rows = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000_000
-    wanted = sys.argv[2:] or TARGETS
+    with_ids = "--ids" in sys.argv
+    words = [a for a in sys.argv[1:] if a != "--ids"]
+    rows = int(words[0]) if words else 1_200_000 if with_ids else 10_000_000
+    wanted = words[1:] or (ID_COLUMNS if with_ids else TARGETS)
+    make_source = "source_with_ids" if with_ids else "source"
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for n in (
             rows,
             rows // 5,
         ):  # in a process of its own: a child's peak counts its parent's pages
-            make = f"from benchmarks import export; export.source({n}, export.Path({name!r}))"
+            make = (
+                f"from benchmarks import export; export.{make_source}({n}, export.Path({name!r}))"
+            )
             subprocess.run([sys.executable, "-c", make], check=True)
         big, small = folder / f"{rows}.parquet", folder / f"{rows // 5}.parquet"
         print(

@@ -537,7 +537,8 @@ def test_a_disk_that_fails_is_an_error_with_a_hint(
     def full(*_args: Any, **_options: Any) -> None:
         raise pl.exceptions.ComputeError("no space left")
 
-    monkeypatch.setattr(pl.DataFrame, "write_parquet", full)
+    for write in ("write_parquet", "write_ipc"):
+        monkeypatch.setattr(pl.DataFrame, write, full)
     if name == "duckdb":
         monkeypatch.setattr("lamina_traces.formats.targets.plain.duckdb.connect", full)
     with pytest.raises(DataError, match="no space left") as caught:

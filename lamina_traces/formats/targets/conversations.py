@@ -11,21 +11,18 @@ import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import polars as pl
 
 from ..exporting import Intake, Target, Writing
 from ..turns import NO_TURN_BEFORE, Placed, Turns
-from .blocks import BlockRule, with_blocks
+from .blocks import BlockRule, put_with_ids, with_blocks
 from .spool import Spool
 from .text import (
     column,
     filled,
-    json_lines,
-    json_list,
     json_text,
-    put,
     seconds,
     since_first,
     with_lengths,
@@ -47,15 +44,15 @@ def _bailian(rows: Iterator[pl.DataFrame], place: Path, state: Writing) -> int:
                 first = state.options.get("rows", 0)
                 state.options["rows"] = first + frame.height
                 frame = frame.with_columns(pl.int_range(first, first + pl.len()).alias("row_id"))
-            written += put(_bailian_lines(turns.place(frame), state), out)
+            written += _put_bailian(turns.place(frame), out, state)
         rest = turns.rest()
         if rest is not None:
-            written += put(_bailian_lines(rest, state), out)
+            written += _put_bailian(rest, out, state)
             state.note("turns that arrive before the turn they follow stand at the end of the file")
     return written
 
 
-def _bailian_lines(placed: Placed, state: Writing) -> pl.DataFrame:
+def _put_bailian(placed: Placed, out: BinaryIO, state: Writing) -> int:
     frame = placed.frame
     state.skipped.update(placed.skipped)
     turn = column(frame, "turn", pl.Int32).fill_null(placed.turn).fill_null(1)
@@ -67,9 +64,9 @@ def _bailian_lines(placed: Placed, state: Writing) -> pl.DataFrame:
         "output_length": frame["output_tokens"],
         "type": json_text(filled(frame, "service", "text", state)),
         "turn": turn,
-        "hash_ids": json_list(column(frame, "prefix_hashes", pl.List(pl.UInt64)).fill_null([])),
     }
-    return json_lines(frame.height, fields)
+    lists = column(frame, "prefix_hashes", pl.List(pl.UInt64)).fill_null([])
+    return put_with_ids(fields, lists, out)
 
 
 # --- conversations whole ---------------------------------------------------------------------------

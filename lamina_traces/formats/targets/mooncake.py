@@ -9,18 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import polars as pl
 
 from ...schema import FAILED
 from ..exporting import Intake, Target, Writing
 from ..turns import Placed, Turns
-from .blocks import BLOCK_TOKENS, BlockRule, with_blocks
+from .blocks import BLOCK_TOKENS, BlockRule, grouped, put_with_ids, split, with_blocks
 from .text import (
     Write,
     column,
     json_lines,
-    json_list,
     json_text,
     milliseconds,
     put,
@@ -39,14 +39,14 @@ def _write_aiperf(rows: Iterator[pl.DataFrame], place: Path, state: Writing) -> 
     turns, written = Turns(), 0
     with place.open("wb") as out:
         for frame in with_blocks(rows, BlockRule("drop"), state):
-            written += put(_aiperf_lines(turns.place(frame), state), out)
+            written += _put_aiperf(turns.place(frame), out, state)
         rest = turns.rest()
         if rest is not None:
-            written += put(_aiperf_lines(rest, state), out)
+            written += _put_aiperf(rest, out, state)
     return written
 
 
-def _aiperf_lines(placed: Placed, state: Writing) -> pl.DataFrame:
+def _put_aiperf(placed: Placed, out: BinaryIO, state: Writing) -> int:
     frame = placed.frame
     state.skipped.update(placed.skipped)
     delay = column(frame, "delay_after_parent_ns", pl.Int64)
@@ -63,9 +63,9 @@ def _aiperf_lines(placed: Placed, state: Writing) -> pl.DataFrame:
     if waits.any():
         fields["delay"] = milliseconds(delay.set(~waits, None))
     fields |= {"input_length": frame["input_tokens"], "output_length": frame["output_tokens"]}
-    if "prefix_hashes" in frame.columns:
-        fields["hash_ids"] = json_list(frame["prefix_hashes"])
-    return json_lines(frame.height, fields)
+    if "prefix_hashes" not in frame.columns:
+        return put(json_lines(frame.height, fields), out)
+    return put_with_ids(fields, frame["prefix_hashes"], out)
 
 
 def _count_turns(placed: Placed, waits: pl.Series, delay: pl.Series, state: Writing) -> None:
@@ -115,22 +115,19 @@ def _covered(largest: int) -> Write:
         kept = (with_lengths(frame, state) for frame in rows)
         with place.open("wb") as out:
             for frame in with_blocks(kept, BlockRule("mend", largest), state):
-                written += put(_covered_lines(frame, state), out)
+                lists = frame["prefix_hashes"].fill_null([])
+                written += put_with_ids(_covered_fields(frame, state), lists, out)
         return written
 
     return write
 
 
-def _covered_lines(frame: pl.DataFrame, state: Writing) -> pl.DataFrame:
-    return json_lines(
-        frame.height,
-        {
-            "timestamp": seconds(since_first(frame, state, "s"), point=True),
-            "input_length": frame["input_tokens"],
-            "output_length": frame["output_tokens"],
-            "hash_ids": json_list(frame["prefix_hashes"].fill_null([])),
-        },
-    )
+def _covered_fields(frame: pl.DataFrame, state: Writing) -> dict[str, pl.Series]:
+    return {
+        "timestamp": seconds(since_first(frame, state, "s"), point=True),
+        "input_length": frame["input_tokens"],
+        "output_length": frame["output_tokens"],
+    }
 
 
 def _guidellm_command(path: str, state: Writing) -> str:
@@ -163,51 +160,34 @@ def _write_sglang(rows: Iterator[pl.DataFrame], place: Path, state: Writing) -> 
     kept = (with_lengths(frame, state) for frame in rows)
     with place.open("wb") as out:
         for frame in with_blocks(kept, BlockRule("mend", 2**31 - 1), state):
-            written += put(_sglang_lines(frame, state), out)
+            written += _put_sglang(frame, out, state)
     state.note(
         "SGLang ignores input_length: a prompt is its ids, each followed by 128 words, so lengths are near, not exact"
     )
     return written
 
 
-def _sglang_lines(frame: pl.DataFrame, state: Writing) -> pl.DataFrame:
+def _put_sglang(frame: pl.DataFrame, out: BinaryIO, state: Writing) -> int:
     tokens = frame["input_tokens"].cast(pl.Int64)
     wanted = ((tokens + SGLANG_WORDS // 2) // SGLANG_WORDS).clip(1)
     state.losses["input_tokens (rounded to 128-word blocks)"] += int(
         (wanted * SGLANG_WORDS != tokens).sum()
     )
-    split = _in_words(frame["prefix_hashes"], state.options["block_tokens"], state)
-    cut = pl.DataFrame({"h": split, "n": wanted}).select(pl.col("h").list.head("n"))["h"]
-    return json_lines(
-        frame.height,
-        {
-            "timestamp": rounded(since_first(frame, state, "ms"), 10**6, "1 ms", state),
-            "input_length": frame["input_tokens"],
-            "output_length": frame["output_tokens"],
-            "hash_ids": json_list(cut.fill_null([])),
-        },
-    )
-
-
-def _in_words(lists: pl.Series, size: int, state: Writing) -> pl.Series:
-    """Block ids as ids of 128-word blocks: large blocks are split, of small ones each group's last id stands
-    for the group (which is right where ids are chained)."""
-    h = pl.col("h")
-    if size % SGLANG_WORDS == 0:
-        pieces = size // SGLANG_WORDS
-        parts = [pl.element() * pieces + j for j in range(pieces)]
-        split = h.list.eval(pl.concat_list(parts).explode())
-    else:
-        group = max(1, SGLANG_WORDS // size)
-        split = pl.concat_list(
-            h.list.gather_every(group, group - 1),
-            pl.when(h.list.len() % group > 0).then(h.list.tail(1)).otherwise(h.list.head(0)),
-        )
+    fields = {
+        "timestamp": rounded(since_first(frame, state, "ms"), 10**6, "1 ms", state),
+        "input_length": frame["input_tokens"],
+        "output_length": frame["output_tokens"],
+    }
+    size = state.options["block_tokens"]
+    if size % SGLANG_WORDS:
         state.note(
             f"the trace's blocks of {size} tokens are put together to blocks of "
             f"{SGLANG_WORDS}, by the last id of each group: right for chained ids"
         )
-    return lists.to_frame("h").select(split.alias("h"))["h"]
+        lists = grouped(frame["prefix_hashes"], max(1, SGLANG_WORDS // size), wanted.to_numpy())
+    else:
+        lists = split(frame["prefix_hashes"], size // SGLANG_WORDS, wanted.to_numpy())
+    return put_with_ids(fields, lists, out)
 
 
 def _sglang_command(path: str, state: Writing) -> str:
