@@ -16,7 +16,7 @@ from typing import Any
 
 import polars as pl
 
-from .format import Context, Field, Format
+from .format import Context, Evidence, Field, Format
 
 _NAMES: dict[str, tuple[str, str, str]] = {
     # name in the CSV: (cell, unit, canonical column)
@@ -75,7 +75,7 @@ def _configurations(value: Any, _context: Context) -> Iterator[Mapping[str, Any]
         yield row
 
 
-def _made(name: str, layout: str, syntax: str, **more: Any) -> Format:
+def _made(name: str, layout: str, syntax: str, evidence: Evidence, **more: Any) -> Format:
     return Format(
         name=name,
         title=f"ML.ENERGY leaderboard: LLM configurations ({layout})",
@@ -85,7 +85,7 @@ def _made(name: str, layout: str, syntax: str, **more: Any) -> Format:
         canonical=_ml_energy,
         clock="none",
         source="ml-energy/leaderboard, public/data/models (data: Apache-2.0)",
-        evidence="real file",
+        evidence=evidence,
         quirks=(
             "avg_power_watts is of all GPUs",
             "batch_size is the limit max_num_seqs; the mean is in extra",
@@ -99,12 +99,13 @@ ML_ENERGY = _made(
     "mlenergy",
     "a document a model and task",
     "json",
+    "documentation",
     matches=lambda head: (
         {"configurations.avg_power_watts", "configurations.energy_per_token_joules"} <= head.keys
     ),
     unfold=_configurations,
 )
-ML_ENERGY_CSV = _made("mlenergy_csv", "flattened to CSV", "csv")
+ML_ENERGY_CSV = _made("mlenergy_csv", "flattened to CSV", "csv", "real file")
 
 
 _SPLITWISE = (
