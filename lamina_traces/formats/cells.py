@@ -83,7 +83,7 @@ def finished(field: Field, column: pl.Series, context: Context) -> pl.Series | N
         out, bad = parsed(field, column, context)
         if bad.any():
             return None
-    if field.minimum is not None and out.dtype.is_numeric():
+    if field.minimum is not None and field.cell != "seconds" and out.dtype.is_numeric():
         least = out.min()
         if least is not None and least < field.minimum:  # type: ignore[operator]
             return None
@@ -103,7 +103,7 @@ def parsed(field: Field, text: pl.Series, context: Context) -> tuple[pl.Series, 
         bad = bad & ~text.str.strip_chars().str.to_lowercase().is_in(list(_ABSENT))
     if field.required:
         bad = bad | out.is_null()
-    if field.minimum is not None and out.dtype.is_numeric():
+    if field.minimum is not None and field.cell != "seconds" and out.dtype.is_numeric():
         low = (out < field.minimum).fill_null(False)
         bad = bad | low
     return out, bad

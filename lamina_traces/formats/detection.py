@@ -7,6 +7,7 @@ Neither positions nor extensions are looked at: a BurstGPT file with its columns
 from __future__ import annotations
 
 import csv
+import functools
 import itertools
 import json
 import re
@@ -21,7 +22,7 @@ from .cells import INSTANT
 from .format import Format, Head
 from .inputs import Stream
 from .jsonlines import Broken, documents, parse_line
-from .redaction import is_private, masked, masked_json, words_of
+from .redaction import is_private, masked, masked_json, shown_name, words_of
 
 HEAD_BYTES = 256 << 10
 _SAMPLE = 200
@@ -332,15 +333,22 @@ def _fits(fmt: Format, head: Head, fold: bool) -> bool:
 
 def unknown(head: Head) -> UnknownFormat:
     """The error for a source that no format fits: its columns, three rows, and a line to try."""
+    sound = all(shown_name(n) == n for n in head.names)
+    name = (
+        shown_name if sound else functools.partial(masked, private=True)
+    )  # a line of text, no header
     shown = []
     for row in head.rows[:3]:
         if head.syntax != "csv":
             shown.append(masked_json(_as_json({n: row[n] for n in head.names if n in row})))
         else:
             shown.append(
-                ", ".join(f"{n}={masked(v or '', is_private(n))}" for n, v in row.items())[:300]
+                ", ".join(
+                    f"{name(n)}={masked(v or '', is_private(n) or not sound)}"
+                    for n, v in row.items()
+                )[:300]
             )
-    lines = [f"columns: {', '.join(head.names)}"[:600]]
+    lines = [f"columns: {', '.join(map(name, head.names))}"[:600]]
     lines += [f"row {i}: {text}" for i, text in enumerate(shown, 1)]
     if head.syntax == "csv" and all(_float(n) is not None for n in head.names):
         lines.append(

@@ -397,6 +397,9 @@ def with_extra(
             for column in kept.get_columns()
             if column.dtype == pl.String
         )
+    kept = kept.select(c for c in kept.get_columns() if c.null_count() < len(c) or not len(c))
+    if not kept.width:
+        return out.with_columns(pl.lit(None, pl.String).alias("extra"))
     text = kept.select(pl.struct(pl.all()).struct.json_encode().alias("extra"))["extra"]
     return out.with_columns(text)
 

@@ -277,8 +277,8 @@ _SKIPPED = (".md", ".pdf", ".ipynb", ".py", ".yaml", ".yml", ".toml", ".sha256",
 def files_of(path: str | Path) -> list[str | Path]:
     """The path itself, or the files below a folder in the order of their names.
 
-    Hidden files, documents, scripts and pickles are passed over; links are not followed. Raises UsageError for
-    a folder without files.
+    Hidden files, documents, scripts and pickles are passed over; links are not followed (``links_of`` names
+    them). Raises UsageError for a folder without files.
     """
     if str(path) == STDIN or not Path(path).is_dir():
         return [path]
@@ -292,8 +292,16 @@ def files_of(path: str | Path) -> list[str | Path]:
         and not any(part.startswith(".") for part in f.relative_to(path).parts)
     )
     if not found:
-        raise UsageError(f"{path} holds no trace file", "name its files, or the folder above them")
+        what = "only links" if links_of(path) else "no trace file"
+        raise UsageError(f"{path} holds {what}", "name its files, or the folder above them")
     return list(found)
+
+
+def links_of(path: str | Path) -> list[Path]:
+    """The links to files below a folder, which may lead out of it."""
+    if str(path) == STDIN or not Path(path).is_dir():
+        return []
+    return sorted(f for f in Path(path).rglob("*") if f.is_symlink() and f.is_file())
 
 
 def count_byte(data: bytes, byte: int) -> int:

@@ -149,7 +149,8 @@ def _cells(field: Field, column: pl.Series, context: Context) -> tuple[pl.Series
         return _datetime(field, column, dtype, context, empty)
     if field.cell in ("seconds", "clock") and isinstance(dtype, pl.Duration):
         ns = column.dt.total_nanoseconds()
-        low = no if field.minimum is None else (ns < field.minimum).fill_null(False)
+        free = field.minimum is None or field.cell == "seconds"  # counted by the reading
+        low = no if free else (ns < field.minimum).fill_null(False)
         return (divided(ns.cast(pl.Float64), 1e9) if field.cell == "seconds" else ns), low | empty
     if field.cell == "ids" and isinstance(dtype, pl.List):
         ids = column.cast(pl.List(pl.UInt64), strict=False)
@@ -167,7 +168,7 @@ def _cells(field: Field, column: pl.Series, context: Context) -> tuple[pl.Series
     if field.cell in ("seconds", "number") and dtype == pl.Float64 and field.unit in ("s", ""):
         finite = column.is_finite().fill_null(True)
         wrong = ~finite & (~column.is_nan()).fill_null(False) if not field.required else ~finite
-        if field.minimum is not None:
+        if field.minimum is not None and field.cell != "seconds":
             wrong = wrong | (column < field.minimum).fill_null(False)
         return column.set(~finite, None), wrong | empty
     if field.cell == "flag" and dtype == pl.Boolean:

@@ -26,7 +26,7 @@ from .format import (
     cell_type,
     polars_type,
 )
-from .inputs import STDIN, Limits, Stream, files_of
+from .inputs import STDIN, Limits, Stream, files_of, links_of
 from .jsonlines import read_documents, read_json, read_text
 from .parquet import parquet_head, read_parquet
 from .summary import Block, Input, Preview, Summary, many
@@ -378,7 +378,7 @@ def _passed_over_text(names: Sequence[str]) -> str:
     shown = ", ".join(names[:_NAMED])
     more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
     what = many(len(names), "file of the folder was", "files of the folder were")
-    return f"{what} passed over, no known format: {shown}{more}"
+    return f"{what} passed over (empty, a link, or of no known format): {shown}{more}"
 
 
 def _rejected_text(rejected: int, reasons: Mapping[str, int]) -> str:
@@ -449,7 +449,7 @@ def open_reading(
         paths = [paths]
     listed = [f for p in paths for f in files_of(p)]
     named = {str(p) for p in paths}
-    passed_over: list[str] = []
+    passed_over = [str(link) for p in paths for link in links_of(p)]
     if not listed:
         raise UsageError("no input", "name at least one file, or - for standard input")
     if [str(p) for p in listed].count(STDIN) > 1:
@@ -482,7 +482,8 @@ def open_reading(
             binding = fmt.binds(head, request)
         except BaseException as e:
             stream.close()
-            if isinstance(e, UnknownFormat) and str(path) not in named and asked is None:
+            unreadable = isinstance(e, UnknownFormat | DataError)
+            if unreadable and str(path) not in named and asked is None:
                 passed_over.append(str(path))  # what lies beside traces in a folder
                 continue
             raise
@@ -491,7 +492,7 @@ def open_reading(
         sources.append(_Source(path, fmt, head, header, skip, binding, stream if keep else None))
     if not sources:
         raise UnknownFormat(
-            f"none of {many(len(passed_over), 'file')} has a known format, {passed_over[0]} among them",
+            f"none of {many(len(passed_over), 'file')} can be read, {passed_over[0]} among them",
             "name one of them to see why",
         )
     _agree(sources)

@@ -45,6 +45,22 @@ _MEASURES = frozenset(
     status code index idx turn version model name class category lang language role
 """)
 )
+_LABELS = _MEASURES | frozenset(
+    _words("""
+    uuid mark pstate phase mode unit units level state reason reasons gpu device cpu cpus engine backend dtype
+    precision arch os platform region zone cluster pool queue scheduler policy runtime framework dataset task
+    service workload stage step agent tool protocol method format layer operation op system provider family
+    severity priority tier country timezone scenario project experiment run job node rack row partition vc
+    trigger triggers operator group network optimizer algorithm strategy scheme processor accelerator driver cloud stack outcome result success
+    """)
+)
+"""last words of names under which a short string is a label; under any other name only data is kept."""
+DATA_PATTERN = (
+    r"^\s*(?:[-+]?[\d.,:/+\-]*\d[\d.,:/+\-TZ ]*(?:[eE][-+]?\d+)? ?(?:[A-Za-z°%/]{0,4})"
+    r"|[0-9a-fA-F]{8,}(?:-[0-9a-fA-F]{4,})*|(?i:true|false|yes|no|none|null|nan|n/?a|\[n/a\]|inf))?\s*$"
+)
+"""numbers (with a unit), dates, hexadecimal ids, truth values: what cannot be words of a person."""
+_IS_DATA = re.compile(DATA_PATTERN)
 LONGEST_STRING = 160
 """a longer string under any name is taken for free text."""
 SECRET_PATTERN = r"[\w.+-]+@[\w-]+\.\w|\b(?:\d{1,3}\.){3}\d{1,3}\b|\bBearer\s+\S|\bsk-\w{8}|\beyJ\w{10}|-----BEGIN "  # noqa: S105 - a pattern
@@ -83,6 +99,13 @@ def is_private(name: str) -> bool:
     return any(w in _TEXT for w in words)
 
 
+@functools.lru_cache(4096)
+def is_label(name: str) -> bool:
+    """Whether strings under this name are labels (``status``, ``model_id``), not words of a person."""
+    words = words_of(name)
+    return bool(words) and words[-1] in _LABELS
+
+
 def looks_private(value: str) -> bool:
     """Whether a string is free text or a secret by its own looks, whatever its column is called."""
     return len(value) > LONGEST_STRING or _LOOKS_SECRET.search(value) is not None
@@ -93,7 +116,7 @@ def without_private(value: Any, dropped: set[str], path: str = "") -> Any:
     if isinstance(value, dict):
         out = {}
         for key, inner in value.items():
-            at = f"{path}.{key}" if path else str(key)
+            at = f"{path}.{shown_name(str(key))}" if path else shown_name(str(key))
             if is_private(str(key)):
                 dropped.add(at)
             else:
@@ -119,9 +142,12 @@ def cleaned(text: str, dropped: set[str], path: str) -> str | None:
         else:
             before = len(dropped)
             kept = without_private(inner, dropped, path)
-            if len(dropped) == before and kept == inner:
-                return None if _too_private(text, dropped, path) else text
-            text = json.dumps(kept, ensure_ascii=False, separators=(",", ":"))
+            if len(dropped) != before or kept != inner:
+                text = json.dumps(kept, ensure_ascii=False, separators=(",", ":"))
+            if looks_private(text):
+                dropped.add(path)
+                return None
+            return text
     return None if _too_private(text, dropped, path) else text
 
 
@@ -129,6 +155,8 @@ def cleaned_column(column: pl.Series, dropped: set[str]) -> pl.Series:
     """A column of strings less those that are free text or secrets by their looks, as ``cleaned`` has it."""
     look = column.str.len_chars() > LONGEST_STRING
     look = look | column.str.contains(SECRET_PATTERN) | column.str.contains(r"^\s*[\[{]")
+    if not is_label(column.name):
+        look = look | ~column.str.contains(DATA_PATTERN)
     rows = look.fill_null(False).arg_true()
     if not len(rows):
         return column
@@ -137,10 +165,20 @@ def cleaned_column(column: pl.Series, dropped: set[str]) -> pl.Series:
 
 
 def _too_private(text: str, dropped: set[str], path: str) -> bool:
-    if looks_private(text):
+    name = path.rsplit(".", 1)[-1]
+    if looks_private(text) or not (is_label(name) or _IS_DATA.match(text)):
         dropped.add(path)
         return True
     return False
+
+
+_NAME = re.compile(r"[^\W\d][\w .\-/:%°()\[\]]{0,59}")
+
+
+def shown_name(name: str) -> str:
+    """The name of a column or key as messages may show it; what is no name (a line of text taken for a header,
+    a mail address as a key) only by its shape."""
+    return name if _NAME.fullmatch(name) and not looks_private(name) else masked(name, True)
 
 
 def masked(cell: str, private: bool = False) -> str:
@@ -174,7 +212,9 @@ def masked_json(line: str) -> str:
 
     def walk(v: Any, private: bool) -> Any:
         if isinstance(v, dict):
-            return {str(k)[:60]: walk(x, private or is_private(str(k))) for k, x in v.items()}
+            return {
+                shown_name(str(k)): walk(x, private or is_private(str(k))) for k, x in v.items()
+            }
         if isinstance(v, list):
             return [walk(x, private) for x in v[:20]] + (["…"] if len(v) > 20 else [])
         if isinstance(v, str):

@@ -297,7 +297,7 @@ def test_unknown_file_shows_columns_rows_and_a_line_to_try(tmp_path: Path) -> No
     )
     assert got.frame.height == 5
     assert got.summary.clock == "utc"
-    assert got.summary.dropped_fields == ("user_email",)
+    assert got.summary.dropped_fields == ("user_email", "note")
 
 
 def guess(tmp_path: Path, text: str, name: str = "g.csv") -> tuple[dict[str, str], str, Path]:

@@ -281,7 +281,7 @@ def test_nvidia_smi_unknown_unit(tmp_path: Path) -> None:
 def test_columns_csv(tmp_path: Path) -> None:
     path = write(
         tmp_path / "g.csv",
-        'id,ts,"in",out,who,lat,state,prompt,note\n'
+        'id,ts,"in",out,who,lat,state,prompt,kind\n'
         '1,100,10,20,u1,250,200,"say, ""hi""",a\n'
         '2,50,11,21,u2,500,503,"two\nlines",b\n'
         '3,75,12,,u3,,timeout,"x",c\n',
@@ -295,7 +295,7 @@ def test_columns_csv(tmp_path: Path) -> None:
     assert got.column("status") == ["ok", "error", "timeout"]
     assert got.column("error_code") == [None, "503", None]
     assert got.column("output_tokens") == [20, 21, None], "a status column explains empty lengths"
-    assert got.column("extra") == ['{"note":"a"}', '{"note":"b"}', '{"note":"c"}']
+    assert got.column("extra") == ['{"kind":"a"}', '{"kind":"b"}', '{"kind":"c"}']
     assert got.summary.dropped_fields == ("prompt",)
     assert got.summary.line() == "4 lines = 3 kept + 0 rejected + 0 blank + 1 header"
     assert ("ts", "arrival_ns", "ms") in got.summary.mapping
@@ -378,7 +378,7 @@ def test_columns_parquet(tmp_path: Path) -> None:
                 "out": pa.array([7, 8], pa.int64()),
                 "ids": pa.array([[2**64 - 1], [1]], pa.list_(pa.uint64())),
                 "prompt": ["a", "b"],
-                "tag": ["x", "y"],
+                "kind": ["x", "y"],
             }
         ),
         path,
@@ -386,7 +386,7 @@ def test_columns_parquet(tmp_path: Path) -> None:
     got = read(path, mapping="arrival=at,input=in,output=out,prefix_hashes=ids")
     assert got.summary.origin_ns == 1_700_000_000_123_456_789
     assert got.column("prefix_hashes") == [[2**64 - 1]]
-    assert got.column("extra") == ['{"tag":"x"}']
+    assert got.column("extra") == ['{"kind":"x"}']
     assert got.rejects.select("line", "column", "reason").rows() == [
         (2, "in", "not a whole number: '4.5'")
     ]
@@ -569,3 +569,12 @@ def test_clock_changes_of_a_named_zone(tmp_path: Path) -> None:
     said = {n.code: n.text for n in got.summary.notices}
     assert said["dst-gap"].startswith("1 stamp falls")
     assert said["dst"].startswith("1 stamp falls")
+
+
+def test_a_recorded_duration_below_zero_does_not_cost_the_row(tmp_path: Path) -> None:
+    text = "Timestamp,Session ID,Elapsed time,Model,Request tokens,Response tokens,Total tokens,Log Type\n" + "".join(f"{i},s,{e},m,1,2,3,API log\n" for i, e in enumerate((4, -1, 0)))  # fmt: skip
+    got = read(write(tmp_path / "b.csv", text))
+    assert got.column("e2e_s") == [4.0, None, 0.0]
+    assert got.summary.rejected == 0
+    said = [n.text for n in got.summary.notices if n.code == "negative-durations"]
+    assert said == ["1 duration below zero became null; the stamps stay as recorded"]

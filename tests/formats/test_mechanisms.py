@@ -218,7 +218,7 @@ def test_a_csv_without_a_header(tmp_path: Path) -> None:
 
 def test_keys_inside_keys_can_be_mapped(tmp_path: Path) -> None:
     rows = [
-        {"when": 1700000000.5, "usage": {"prompt_tokens": 7, "detail": {"out": 3}}, "tag": "a"},
+        {"when": 1700000000.5, "usage": {"prompt_tokens": 7, "detail": {"out": 3}}, "kind": "a"},
         {
             "when": 1700000001,
             "usage": {"prompt_tokens": 8, "detail": {"out": None}},
@@ -232,7 +232,7 @@ def test_keys_inside_keys_can_be_mapped(tmp_path: Path) -> None:
     assert got["input_tokens"].to_list() == [7, 8]
     assert got["output_tokens"].to_list() == [3, None]
     assert got["arrival_ns"].to_list() == [0, 500_000_000]
-    assert got["extra"].to_list() == ['{"tag":"a"}', None]
+    assert got["extra"].to_list() == ['{"kind":"a"}', None]
 
 
 def test_what_lies_beside_traces_in_a_folder_is_passed_over_and_named(tmp_path: Path) -> None:
@@ -241,7 +241,9 @@ def test_what_lies_beside_traces_in_a_folder_is_passed_over_and_named(tmp_path: 
     frames, _, reading = read([tmp_path / "in"], nested())
     assert sum(f.height for f in frames["llm_requests"]) == 2
     said = [n.text for n in reading.finish().notices if n.code == "passed-over"]
-    assert said == ["1 file of the folder was passed over, no known format: meta.json"]
+    assert said == [
+        "1 file of the folder was passed over (empty, a link, or of no known format): meta.json"
+    ]
     with pytest.raises(UnknownFormat):  # a file that was named is never passed over
         read([tmp_path / "in" / "a.json", tmp_path / "in" / "meta.json"], nested())
     write(tmp_path / "none" / "meta.json", '{"by": "me"}')
@@ -260,3 +262,20 @@ def test_values_beyond_all_numbers_are_null_and_counted(tmp_path: Path) -> None:
     )
     assert frames["llm_requests"][0]["e2e_s"].to_list() == [None, 0.5]
     assert [n.code for n in reading.finish().notices if n.code == "not-finite"] == ["not-finite"]
+
+
+def test_links_and_empty_files_of_a_folder_are_named(tmp_path: Path) -> None:
+    real = write(tmp_path / "elsewhere.json", json.dumps(DOCUMENT))
+    write(tmp_path / "in" / "a.json", json.dumps(DOCUMENT))
+    write(tmp_path / "in" / "_SUCCESS", "")
+    write(tmp_path / "in" / "junk.bin", bytes(range(256)) * 40)
+    (tmp_path / "in" / "link.json").symlink_to(real)
+    frames, _, reading = read([tmp_path / "in"], nested())
+    assert sum(f.height for f in frames["llm_requests"]) == 2
+    text = next(n.text for n in reading.finish().notices if n.code == "passed-over")
+    assert all(name in text for name in ("_SUCCESS", "junk.bin", "link.json"))
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "link.json").symlink_to(real)
+    with pytest.raises(UsageError, match="holds only links"):
+        read([tmp_path / "links"], nested())
+    assert read([tmp_path / "links" / "link.json"], nested())[0]  # named, it is read

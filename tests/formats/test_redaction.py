@@ -75,7 +75,7 @@ def test_nothing_private_survives_a_reading(tmp_path: Path) -> None:
 def test_nothing_private_survives_csv(tmp_path: Path) -> None:
     path = write(
         tmp_path / "b.csv",
-        "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type,prompt,memo\n"
+        "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type,prompt,kind\n"
         f"5,GPT-4,1,2,3,API log,{SECRET},ann@example.com\n"
         f"5,GPT-4,x,2,3,API log,{SECRET},{SECRET}\n"
         f"5,GPT-4,1,2,3,API log,{SECRET},fine\n",
@@ -84,8 +84,8 @@ def test_nothing_private_survives_csv(tmp_path: Path) -> None:
     everything = repr(got.frame.rows()) + repr(got.rejects.rows()) + repr(got.summary)
     assert "rash" not in everything
     assert "ann@" not in everything
-    assert got.summary.dropped_fields == ("prompt", "memo")
-    assert got.column("extra")[1] == '{"memo":"fine"}'
+    assert got.summary.dropped_fields == ("prompt", "kind")
+    assert got.column("extra")[1] == '{"kind":"fine"}'
 
 
 def test_json_inside_strings_is_looked_through(tmp_path: Path) -> None:
@@ -101,8 +101,8 @@ def test_json_inside_strings_is_looked_through(tmp_path: Path) -> None:
         tmp_path / "m.csv", f't,i,o,meta\n1,2,3,"{quoted}"\n2,2,3,plain\n3,2,3,"[1, 2]"\n'
     )
     got = read(table, mapping="arrival=t,input=i,output=o", time_unit="s")
-    assert [json.loads(e)["meta"] for e in got.column("extra")] == ['{"n":1}', "plain", "[1, 2]"]
-    assert got.summary.dropped_fields == ("meta.prompt",)
+    assert [json.loads(e)["meta"] for e in got.column("extra")] == ['{"n":1}', None, "[1, 2]"]
+    assert set(got.summary.dropped_fields) == {"meta", "meta.prompt"}
 
 
 def test_unknown_formats_show_no_text(tmp_path: Path) -> None:
@@ -114,3 +114,39 @@ def test_unknown_formats_show_no_text(tmp_path: Path) -> None:
     assert "rash" not in str(caught.value.hint)
     assert "Ann" not in str(caught.value.hint)
     assert "columns: when, prompt, user" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("name", ["note", "remote", "referer", "endpoint", "title", "x_tag", "err", "customer", "filename", "url"])  # fmt: skip
+def test_words_of_people_stay_out_under_any_name(tmp_path: Path, name: str) -> None:
+    """A name that the list of private names does not know lets numbers and ids through, and no words."""
+    for value in ("PLANTED-SECRET", "http://PLANTED-SECRET/x", "two words"):
+        rows = [{"timestamp": i, "input_length": 1, "output_length": 1, name: v} for i, v in enumerate([value, "17 ms", "2024-05-10T00:00:00Z", "0b2532b309f8c84a", 5])]  # fmt: skip
+        got = read(write(tmp_path / "m.jsonl", "\n".join(json.dumps(r) for r in rows)))
+        kept = [None if e is None else json.loads(e)[name] for e in got.column("extra")]
+        assert kept == [None, "17 ms", "2024-05-10T00:00:00Z", "0b2532b309f8c84a", 5]
+        assert got.summary.dropped_fields == (name,)
+        csv = f"Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type,{name}\n1,m,1,1,2,API log,{value}\n"
+        table = read(write(tmp_path / "b.csv", csv))
+        assert "PLANTED" not in repr(table.frame.to_dicts()) + repr(table.summary)
+        assert table.column("extra") == [None]
+        assert value in read(tmp_path / "b.csv", keep_text=True).column("extra")[0].replace(
+            "\\/", "/"
+        )
+
+
+def test_what_is_no_header_is_shown_by_its_shape(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "x.log",
+        "2026-01-01 Authorization: Bearer sk-PLANTED12345, hello PLANTED\nroot:x:0:0\n",
+    )
+    with pytest.raises(UnknownFormat) as e:
+        read(path)
+    assert "PLANTED" not in str(e.value) + str(e.value.hint)
+    row = {
+        "timestamp": 1,
+        "input_length": 1,
+        "output_length": 1,
+        "ann@example.org": {"prompt": "x"},
+    }
+    got = read(write(tmp_path / "m.jsonl", json.dumps(row)))
+    assert "example" not in repr(got.summary)
