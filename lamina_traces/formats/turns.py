@@ -52,6 +52,13 @@ def with_turns(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
         ),
         pl.col("row").shift(1).over("session_id").fill_null(pl.col("row_before")).alias("parent"),
     )
+    back = (pl.col("arrival_ns") < pl.col("arrival_ns").shift(1)).over("session_id").sum()
+    if rows.drop_nulls("session_id").select(back).item():
+        context.note(
+            "turns-back-in-time",
+            "turns of a session stand in another order than their arrivals: the file's order was taken",
+            "turn",
+        )
     delayed = pl.col("delay_after_parent_ns").is_not_null()
     rows = rows.with_columns(
         pl.when(pl.col("turn").is_null())

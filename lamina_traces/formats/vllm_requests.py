@@ -57,7 +57,7 @@ def _offset(ahead: pl.Series, context: Context) -> int:
 
 def _rest(context: Context) -> pl.DataFrame:
     for offset, least, most in context.state.get("clock offsets", {}).values():
-        context.note("two-clocks", f"engine stamps are on a monotonic clock: {-offset / _NS:.6f} s were added to them; queued - arrival varies by {(most - least) / 1e6:.0f} ms over the file", "queued_ns")  # fmt: skip
+        context.note("two-clocks", f"engine stamps are on a monotonic clock: {-offset / _NS:.6f} s were added to them; queued - arrival varies by {(most - least) / 1e6:.0f} ms over the file; ttft, e2e and queueing count from queued, as the engine reports them", "queued_ns")  # fmt: skip
     return pl.DataFrame()
 
 

@@ -74,7 +74,7 @@ def test_huawei_metrics_are_series(tmp_path: Path) -> None:
     got = fixture(tmp_path, "huawei_2023_metrics")["metric_series"]
     assert got["value"].to_list() == [0.45, 1.95, 0.45]
     assert set(got["metric"]) == {"cpu_limit"}
-    assert json.loads(got["labels"][0]) == {"bin_s": 60.0, "func_id": "4"}
+    assert json.loads(got["labels"][0]) == {"bin_s": 60.0, "func_id": "4", "region": "private"}
     both = fixture(tmp_path, "huawei_2025_metrics", "huawei_2025_requests")
     assert set(both.frames) == {"metric_series", "invocation_counts"}
     assert both["metric_series"]["metric"][0] == "totalCost_worker_quantile_050"

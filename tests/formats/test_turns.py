@@ -203,3 +203,12 @@ def test_sessions_round_trip(tmp_path: Path, rows: list[dict[str, object]], cut:
 
 def _sorted(row: dict[str, object]) -> list[tuple[str, object]]:
     return sorted(row.items())
+
+
+def test_turns_back_in_time_are_said(tmp_path: Path) -> None:
+    rows = [{"timestamp": t, "session_id": "a", "input_length": 1, "output_length": 1} for t in (5000, 4000, 3000)]  # fmt: skip
+    got = read(write(tmp_path / "m.jsonl", "\n".join(map(json.dumps, rows))))
+    assert [n.code for n in got.summary.notices].count("turns-back-in-time") == 1
+    rows.reverse()
+    got = read(write(tmp_path / "n.jsonl", "\n".join(map(json.dumps, rows))))
+    assert "turns-back-in-time" not in [n.code for n in got.summary.notices]

@@ -73,11 +73,6 @@ def json_text(texts: pl.Series) -> pl.Series:
     return encoded.str.slice(len('{"x":')).str.head(-1).set(texts.is_null(), None)
 
 
-def json_list(lists: pl.Series) -> pl.Series:
-    """Lists of numbers as JSON; null stays null."""
-    return "[" + lists.cast(pl.List(pl.String)).list.join(", ") + "]"
-
-
 def seconds(ns: pl.Series, *, point: bool = False) -> pl.Series:
     """Nanoseconds (not negative) as decimal seconds, exactly, without trailing zeros: ``5``, ``5.25``.
 
