@@ -390,7 +390,7 @@ def with_extra(
         return out.with_columns(frame[ROW_EXTRA].alias("extra"))
     if not extra:
         return out
-    kept = frame.select(extra)
+    kept = frame.select(extra).with_columns(pl.col(pl.String).str.strip_chars())
     if not context.request.keep_text:
         kept = kept.with_columns(
             cleaned_column(column, context.dropped)
