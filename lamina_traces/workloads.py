@@ -8,7 +8,6 @@ temporary store that lasts as long as the process.
 from __future__ import annotations
 
 import atexit
-import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -19,14 +18,13 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-import pyarrow.parquet as pq
 
 from . import formats, generator
 from .characterization import characterize
 from .errors import DataError, UnknownName, UsageError
+from .formats.parquet import ParquetSink
 from .profile import Profile, library_names
 from .store import Store, Trace
-from .store.writer import encoding
 from .units import NS_PER_S, format_count, parse_duration_ns
 
 Say = Callable[[str], None]
@@ -45,7 +43,6 @@ __all__ = [
     "write_parquet",
 ]
 
-ROW_GROUP = 1_000_000
 
 _temporary: Store | None = None
 
@@ -265,14 +262,14 @@ def write_parquet(
     temporary = path.with_name(f".{path.name}.partial")
     made = Generated(0, 0, None)
     try:
-        with _Sink(temporary) as sink:
+        with ParquetSink(temporary) as sink:
             for frame in generator.frames(p, shard=shard, threads=threads):
                 sink.add(frame)
                 made = made.and_(frame)
                 if progress:
                     progress(frame.height)
             facts = {"clock": "relative", "origin_ns": None, "nature": "synthetic"}
-            sink.finish({"lamina_traces": json.dumps(facts | provenance(p, shard))})
+            sink.finish(facts | provenance(p, shard))
         temporary.replace(path)
     except OSError as e:
         raise DataError(
@@ -303,40 +300,6 @@ class Generated:
     @property
     def row_hash(self) -> str:
         return f"{self.hash_sum:016x}"
-
-
-class _Sink:
-    """One Parquet file in the store's encoding; frames are gathered into row groups of about a million rows."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.held: list[pl.DataFrame] = []
-        self.file: pq.ParquetWriter | None = None
-
-    def __enter__(self) -> _Sink:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.file is not None:
-            self.file.close()
-
-    def add(self, frame: pl.DataFrame) -> None:
-        self.held.append(frame)
-        if sum(f.height for f in self.held) >= ROW_GROUP:
-            self._write()
-
-    def finish(self, metadata: dict[str, str]) -> None:
-        if self.held:
-            self._write()
-        if self.file is not None:
-            self.file.add_key_value_metadata(metadata)
-
-    def _write(self) -> None:
-        data = pl.concat(self.held).to_arrow(compat_level=pl.CompatLevel.oldest())
-        self.held = []
-        if self.file is None:
-            self.file = pq.ParquetWriter(self.path, data.schema, **encoding(data.schema))
-        self.file.write_table(data, row_group_size=ROW_GROUP)
 
 
 # --- export ----------------------------------------------------------------------------------------

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TypeVar
 
 import duckdb
-import polars as pl
 import pyarrow as pa
 
 from ..errors import StoreError, UsageError
@@ -29,17 +28,6 @@ T = TypeVar("T")
 
 EVENTS = "events"
 """in a query: the main table of the trace, whatever its kind."""
-POLARS_TYPES: dict[str, pl.DataType] = {
-    "BIGINT": pl.Int64(),
-    "INTEGER": pl.Int32(),
-    "DOUBLE": pl.Float64(),
-    "VARCHAR": pl.String(),
-    "BOOLEAN": pl.Boolean(),
-    "BIGINT[]": pl.List(pl.Int64()),
-    "UBIGINT[]": pl.List(pl.UInt64()),
-    "VARCHAR[]": pl.List(pl.String()),
-}
-"""the schema's (DuckDB's) type names → polars."""
 
 
 def quoted(name: str | None) -> str:

@@ -14,15 +14,15 @@ import polars as pl
 import pyarrow as pa
 
 from ..errors import StoreError
+from ..formats.format import polars_type
 from ..schema import Table
 from . import engine
 from .clockwork import too_far
 
 _REPEATS = 20
+"""text that repeats so often in the first block is held as a dictionary."""
 _MEMORY = "512MB"
 """above this DuckDB sorts on disk, in a folder beside the parts."""
-
-
 HELD_BYTES = 512 << 20
 """rows out of order are held in memory up to this, dictionaries for repeating text."""
 
@@ -78,12 +78,12 @@ class Held:
             chunks = []
             for i, frame in enumerate(self._frames):
                 given = name in frame.columns
-                nothing = pl.Series(name, [None], dtype=engine.POLARS_TYPES[table[name].type])
+                nothing = pl.Series(name, [None], dtype=polars_type(table[name]))
                 chunks.append(frame[name] if given else nothing.new_from_index(0, len(frame)))
                 if given and frame.width > 1:  # what is not yet in one piece is there twice
                     self._frames[i] = frame.drop(name)
             if len({c.dtype for c in chunks}) > 1:
-                chunks = [c.cast(engine.POLARS_TYPES[table[name].type]) for c in chunks]
+                chunks = [c.cast(polars_type(table[name])) for c in chunks]
             column = pl.concat(chunks, rechunk=True)
             whole.append(column - shift if shift and name in table.instants else column)
         self._frames = []

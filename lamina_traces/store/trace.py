@@ -12,6 +12,7 @@ import pyarrow as pa
 from polars.io.plugins import register_io_source
 
 from ..errors import StoreError, UnknownName, UsageError
+from ..formats.format import polars_type
 from ..schema import TABLES, Table
 from . import engine, names
 from .generations import Lock
@@ -126,7 +127,7 @@ class Trace:
     def scan(self, table: str | None = None) -> pl.LazyFrame:
         """The recorded columns as a lazy frame in time order. It holds the lease too."""
         name, info = self._info(table)
-        types = {c.name: engine.POLARS_TYPES[c.type] for c in TABLES[name].columns}
+        types = {c.name: polars_type(c) for c in TABLES[name].columns}
         schema = {c: types[c] for c in info.columns}
 
         # A source of our own, not scan_parquet alone, since its closure is what holds the lease.

@@ -21,16 +21,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..errors import DataError, LaminaError, Notice, StoreError, UnknownName
+from ..formats.format import polars_type
+from ..formats.parquet import ROW_GROUP_ROWS, encoding
 from ..schema import TABLES, Table
 from ..units import DAY_NS
-from . import engine
 from .clockwork import Clockwork, too_far
 from .generations import Layout, Lock, disk_errors, replace_text, sync_tree
 from .manifest import Manifest, TableInfo, created_now
 from .sorting import HELD_BYTES, Held, in_time_order
 from .trace import REJECTS, Trace
 
-ROW_GROUP_ROWS = 1_000_000
 PART_ROWS = 8 * ROW_GROUP_ROWS
 _PENDING_ROWS = ROW_GROUP_ROWS // 4
 _PENDING_BYTES = 32 << 20
@@ -181,33 +181,6 @@ def _kept(given: pl.DataType, wanted: pl.DataType) -> bool:
     return given == wanted or (wanted == pl.String and isinstance(given, pl.Categorical | pl.Enum))
 
 
-def encoding(schema: pa.Schema) -> dict[str, Any]:
-    """Arguments of ``pq.ParquetWriter``: deltas for integers and lists of them, dictionaries for text: measured
-    at 10^7 rows as both the smallest and the cheapest. Statistics only where a filter can use them; on text
-    they double the CPU time."""
-    integers = [f.name for f in schema if pa.types.is_signed_integer(f.type)]
-    lists = [f for f in schema if pa.types.is_list(f.type) or pa.types.is_large_list(f.type)]
-    of_integers = [
-        f"{f.name}.list.element" for f in lists if pa.types.is_integer(f.type.value_type)
-    ]
-    text = [f for f in schema if f not in lists and f.name not in integers]
-    return {
-        "compression": "zstd",
-        "compression_level": 1,
-        "column_encoding": dict.fromkeys([*integers, *of_integers], "DELTA_BINARY_PACKED"),
-        "use_dictionary": [
-            *(f.name for f in text if not pa.types.is_floating(f.type)),
-            *(
-                f"{f.name}.list.element"
-                for f in lists
-                if pa.types.is_large_string(f.type.value_type)
-            ),
-        ],
-        "write_statistics": integers,
-        "store_schema": False,
-    }
-
-
 class TraceWriter:
     """Writes one trace; made by ``Store.writer`` and used in a ``with`` block.
 
@@ -261,7 +234,7 @@ class TraceWriter:
     def _table(self, name: str) -> tuple[TableWriter, Clockwork]:
         directory = self._generation() / name
         if name not in self._tables:
-            types = {c.name: engine.POLARS_TYPES[c.type] for c in TABLES[name].columns}
+            types = {c.name: polars_type(c) for c in TABLES[name].columns}
             self._tables[name] = TableWriter(name, types, directory), Clockwork()
         return self._tables[name]
 

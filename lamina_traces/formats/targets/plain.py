@@ -7,21 +7,17 @@ clock, origin and nature in its metadata under ``lamina_traces``, so that it is 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import polars as pl
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ...schema import TABLES
 from ..exporting import ANY, Intake, Target, Writing
+from ..parquet import ParquetSink
 from .spool import disk_errors
-
-ROW_GROUP = 1_000_000
 
 
 def _csv(rows: Iterator[pl.DataFrame], place: Path, _state: Writing) -> int:
@@ -52,41 +48,11 @@ def _facts(state: Writing) -> dict[str, Any]:
 
 
 def _parquet(rows: Iterator[pl.DataFrame], place: Path, state: Writing) -> int:
-    writer: pq.ParquetWriter | None = None
-    waiting: list[pa.Table] = []
-    written = held = 0
-    try:
+    with ParquetSink(place) as sink:
         for frame in rows:
-            table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
-            if writer is None:
-                writer = pq.ParquetWriter(place, table.schema, **_encoding(table.schema))
-            waiting.append(table.cast(writer.schema))
-            held += frame.height
-            written += frame.height
-            if held >= ROW_GROUP:
-                writer.write_table(pa.concat_tables(waiting), row_group_size=ROW_GROUP)
-                waiting, held = [], 0
-        if writer is not None:
-            if waiting:
-                writer.write_table(pa.concat_tables(waiting), row_group_size=ROW_GROUP)
-            writer.add_key_value_metadata({"lamina_traces": json.dumps(_facts(state))})
-    finally:
-        if writer is not None:
-            writer.close()
-    return written
-
-
-def _encoding(schema: pa.Schema) -> dict[str, Any]:
-    """Deltas for integers, dictionaries for text and lists."""
-    integers = [f.name for f in schema if pa.types.is_signed_integer(f.type)]
-    rest = [f.name for f in schema if f.name not in integers and not pa.types.is_floating(f.type)]
-    return {
-        "compression": "zstd",
-        "compression_level": 1,
-        "column_encoding": dict.fromkeys(integers, "DELTA_BINARY_PACKED"),
-        "use_dictionary": [p for n in rest for p in (n, f"{n}.list.element", f"{n}.list.item")],
-        "store_schema": False,  # else the facts below are not among the schema's metadata
-    }
+            sink.add(frame)
+        sink.finish(_facts(state))
+    return sink.rows
 
 
 def _duckdb(rows: Iterator[pl.DataFrame], place: Path, state: Writing) -> int:
