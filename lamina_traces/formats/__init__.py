@@ -96,7 +96,7 @@ def open_reading(
 
 def files_of_all(paths: Iterable[str | Path]) -> list[str | Path]:
     """The files that ``paths`` stand for: those in folders in order of their names."""
-    return [f for p in paths for f in files_of(p)]
+    return [f for p in paths for f in files_of(p)[0]]
 
 
 def detect(path_or_head: str | Path | bytes) -> Format:

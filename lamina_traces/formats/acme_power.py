@@ -147,7 +147,6 @@ def _bind_wide(fmt: Format, head: Head, request: Request) -> Binding:
             ["nan", "null", "none"]
         )
         if bad.any():
-            context.tally["unreadable"] += int(bad.sum())
             context.note(
                 "unreadable",
                 "some cells are no numbers and were taken for not recorded",

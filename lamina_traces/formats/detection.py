@@ -241,7 +241,11 @@ def recognised(
     """
     if asked is not None and len(formats) == 1:
         return _as(head, asked), asked
-    for how in (_fits_exactly, _fits_folded, _fits_headless):
+    for how in (
+        functools.partial(_fits, fold=False),
+        functools.partial(_fits, fold=True),
+        _fits_headless,
+    ):
         found = [f for f in formats.values() if how(f, head)]
         if len(found) == 1:
             return _as(head, found[0]), found[0]
@@ -294,14 +298,6 @@ def _same_syntax(fmt: Format, head: Head) -> bool:
     """JSON lines and documents are read by the same formats."""
     same = {"json": "jsonl"}
     return same.get(head.syntax, head.syntax) in {same.get(s, s) for s in fmt.syntax}
-
-
-def _fits_exactly(fmt: Format, head: Head) -> bool:
-    return _fits(fmt, head, fold=False)
-
-
-def _fits_folded(fmt: Format, head: Head) -> bool:
-    return _fits(fmt, head, fold=True)
 
 
 def _fits_headless(fmt: Format, head: Head) -> bool:

@@ -139,6 +139,9 @@ class ExportSummary:
 ARRIVALS_HINT = "a trace without arrivals gets them with: --arrivals poisson --rate 2/s"
 TARGETS_HINT = "choose another target: lamina-traces catalog targets"
 NO_ARRIVAL = "without an arrival"
+NO_LENGTH = "without a recorded length"
+REQUEST = ("arrival_ns", "input_tokens", "output_tokens")
+"""what targets of single requests need."""
 _UNCOUNTED = frozenset(("row_id", "model_raw", "total_tokens", "prefix_block_size"))
 """columns whose absence from a target is no loss: made by us, or implied by what is carried."""
 

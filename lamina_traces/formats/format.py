@@ -1,7 +1,7 @@
 """What a foreign format is: a signature, its fields with units, and one mapping to the canonical table.
 
 A format file states these as data; the readers (delimited, jsonlines, parquet) do the rest. So a new
-format is one file, one line in ``FORMATS`` and one test. Sources that are not one row a line give their
+format is one file, one line in ``_MODULES`` and one test. Sources that are not one row a line give their
 rows with an ``unfold`` function (nested JSON, log lines); those whose rows belong to several tables, or
 that can only be made when everything was seen, say so in ``canonical`` and ``rest``.
 """

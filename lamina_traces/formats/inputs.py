@@ -274,34 +274,29 @@ _SKIPPED = (".md", ".pdf", ".ipynb", ".py", ".yaml", ".yml", ".toml", ".sha256",
 """what lies beside traces in a folder and is none."""
 
 
-def files_of(path: str | Path) -> list[str | Path]:
-    """The path itself, or the files below a folder in the order of their names.
+def files_of(path: str | Path) -> tuple[list[str | Path], list[Path]]:
+    """The path itself, or the files below a folder in the order of their names; and the links to files there.
 
-    Hidden files, documents, scripts and pickles are passed over; links are not followed (``links_of`` names
-    them). Raises UsageError for a folder without files.
+    Hidden files, documents, scripts and pickles are passed over; links, which may lead out of the folder, are
+    not followed. Raises UsageError for a folder without files.
     """
     if str(path) == STDIN or not Path(path).is_dir():
-        return [path]
-    found = sorted(
-        f
-        for f in Path(path).rglob("*")
-        if f.is_file()
-        and not f.is_symlink()
-        and f.suffix.lower() not in _SKIPPED
-        and f.stem.upper() not in ("README", "LICENSE", "LICENCE", "NOTICE")
-        and not any(part.startswith(".") for part in f.relative_to(path).parts)
-    )
-    if not found:
-        what = "only links" if links_of(path) else "no trace file"
+        return [path], []
+    files: list[str | Path] = []
+    links: list[Path] = []
+    for f in sorted(f for f in Path(path).rglob("*") if f.is_file()):
+        if f.is_symlink():
+            links.append(f)
+        elif (
+            f.suffix.lower() not in _SKIPPED
+            and f.stem.upper() not in ("README", "LICENSE", "LICENCE", "NOTICE")
+            and not any(part.startswith(".") for part in f.relative_to(path).parts)
+        ):
+            files.append(f)
+    if not files:
+        what = "only links" if links else "no trace file"
         raise UsageError(f"{path} holds {what}", "name its files, or the folder above them")
-    return list(found)
-
-
-def links_of(path: str | Path) -> list[Path]:
-    """The links to files below a folder, which may lead out of it."""
-    if str(path) == STDIN or not Path(path).is_dir():
-        return []
-    return sorted(f for f in Path(path).rglob("*") if f.is_symlink() and f.is_file())
+    return files, links
 
 
 def count_byte(data: bytes, byte: int) -> int:

@@ -19,6 +19,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.json as pj
 
+from ..sql import text
 from ..units import TIME_UNITS
 from .cells import fast_type, finished
 from .format import ROW_EXTRA, Binding, Context, Field
@@ -86,10 +87,10 @@ def _whole_numbers(block: bytes, binding: Binding, context: Context) -> Columns 
     offsets = np.concatenate([np.zeros(1, np.int32), ends])
     buffers = [None, pa.py_buffer(offsets), pa.py_buffer(block)]
     lines = pa.Array.from_buffers(pa.string(), rows, buffers)
-    structure = json.dumps({k: _DUCKDB[fields[k].cell] for k in first}).replace("'", "''")
+    structure = text(json.dumps({k: _DUCKDB[fields[k].cell] for k in first}))
     try:
         relation = _connection(context).from_arrow(pa.table({"line": lines}))
-        table = relation.project(f"unnest(json_transform_strict(line, '{structure}'))")
+        table = relation.project(f"unnest(json_transform_strict(line, {structure}))")
         given = pl.from_arrow(table.to_arrow_table())
     except duckdb.Error:
         return None

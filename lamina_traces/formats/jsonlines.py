@@ -232,7 +232,6 @@ def read_documents(stream: Stream, binding: Binding, context: Context) -> Iterat
             )
         parts.append(block)
     rows = _Gathered(binding, context)
-    number = 0
     for number, value in enumerate(documents(b"".join(parts)), 1):
         if isinstance(value, Broken):
             rows.reject(number, value.why, value.text)

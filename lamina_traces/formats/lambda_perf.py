@@ -25,7 +25,7 @@ _PREFIX = "lambda-perf-"
 _MEANS = ("mu", "ad", "acd")
 
 
-def _unfold(value: Any, context: Context) -> Iterator[Mapping[str, Any]]:
+def _unfold(value: Any, _context: Context) -> Iterator[Mapping[str, Any]]:
     if not isinstance(value, dict) or not isinstance(value.get("runtimeData"), list):
         raise ValueError("no list runtimeData in it")
     stamp = value["metadata"]["generatedAt"]
@@ -40,8 +40,6 @@ def _unfold(value: Any, context: Context) -> Iterator[Mapping[str, Any]]:
             "package": config["p"],
             **{_LONG[k]: config[k] for k in _MEANS if config[k] is not None},
         }
-        if not config["i"]:
-            context.tally["configurations without a sample"] += 1
         for sample in config["i"] or ():
             yield {**shared, "init": sample}
 

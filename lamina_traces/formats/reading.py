@@ -26,7 +26,7 @@ from .format import (
     cell_type,
     polars_type,
 )
-from .inputs import STDIN, Limits, Stream, files_of, links_of
+from .inputs import STDIN, Limits, Stream, files_of
 from .jsonlines import read_documents, read_json, read_text
 from .parquet import parquet_head, read_parquet
 from .summary import Block, Input, Preview, Summary, many
@@ -447,9 +447,10 @@ def open_reading(
     """
     if isinstance(paths, (str, Path)):
         paths = [paths]
-    listed = [f for p in paths for f in files_of(p)]
+    found = [files_of(p) for p in paths]
+    listed = [f for files, _ in found for f in files]
     named = {str(p) for p in paths}
-    passed_over = [str(link) for p in paths for link in links_of(p)]
+    passed_over = [str(link) for _, links in found for link in links]
     if not listed:
         raise UsageError("no input", "name at least one file, or - for standard input")
     if [str(p) for p in listed].count(STDIN) > 1:

@@ -7,16 +7,18 @@ share it are one conversation, each sent after the one before it has ended, and 
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import polars as pl
 
 from ..errors import Notice
+from .exporting import NO_ARRIVAL, NO_LENGTH
 from .format import Context
+from .links import first_row
 
-NO_ARRIVAL = "without an arrival"
-NO_LENGTH = "without a recorded length"
+RENUMBERED = "turn (numbered otherwise in the file)"
 NO_TURN_BEFORE = "without an arrival, or a turn of its session before it"
 
 
@@ -27,8 +29,7 @@ def with_turns(frame: pl.DataFrame, context: Context) -> pl.DataFrame:
     arrival alone is replayed at that instant, so its parent stays unknown. Sessions go on over blocks
     and files: one entry is kept for each session met.
     """
-    first: int = context.state.get("rows", 0)
-    context.state["rows"] = first + frame.height
+    first = first_row(frame, context)
     if not frame["session_id"].count():
         return frame.with_columns(
             pl.lit(None, pl.Int32).alias("turn"),
@@ -120,6 +121,14 @@ class Placed:
     """place in its session in the file, from 1; null for rows without a session."""
     skipped: dict[str, int]
 
+    @property
+    def renumbered(self) -> int:
+        """Rows whose recorded turn is another than their place in the file."""
+        if "turn" not in self.frame.columns:
+            return 0
+        other = (self.frame["turn"].cast(pl.Int32) != self.turn).fill_null(True)
+        return int((other & self.frame["turn"].is_not_null()).sum())
+
 
 @dataclass
 class Turns:
@@ -134,8 +143,23 @@ class Turns:
     held: set[str] = field(default_factory=set)
     waiting: list[pl.DataFrame] = field(default_factory=list)
     rows: int = 0
+    late: bool = False
+    """whether rows were held back to the end; known when all were placed."""
 
-    def place(self, frame: pl.DataFrame, final: bool = False) -> Placed:
+    def placed(self, frames: Iterable[pl.DataFrame]) -> Iterator[Placed]:
+        """All rows, frame by frame, and last what was held back: by turn and by the source's order."""
+        for frame in frames:
+            yield self._place(frame)
+        if self.waiting:
+            self.late = True
+            frame = pl.concat(self.waiting, how="diagonal")
+            self.waiting, self.held = [], set()
+            order = [c for c in ("turn", "row_id") if c in frame.columns]
+            yield self._place(
+                frame.sort(order, maintain_order=True) if order else frame, final=True
+            )
+
+    def _place(self, frame: pl.DataFrame, final: bool = False) -> Placed:
         """Take rows; with ``final`` hold nothing back."""
         if "session_id" not in frame.columns or not frame["session_id"].count():
             return _alone(frame)
@@ -186,15 +210,6 @@ class Turns:
             pl.Series(place, dtype=pl.Int32),
             skipped,
         )
-
-    def rest(self) -> Placed | None:
-        """What was held back, in the order of turns and of the source; None when nothing was."""
-        if not self.waiting:
-            return None
-        frame = pl.concat(self.waiting, how="diagonal")
-        self.waiting, self.held = [], set()
-        order = [c for c in ("turn", "row_id") if c in frame.columns]
-        return self.place(frame.sort(order, maintain_order=True) if order else frame, final=True)
 
 
 def _alone(frame: pl.DataFrame) -> Placed:

@@ -22,28 +22,13 @@ import pyarrow as pa
 
 from ..errors import StoreError, UsageError
 from ..schema import Table
+from ..sql import parquet, quoted, text
 from . import names
 
 T = TypeVar("T")
 
 EVENTS = "events"
 """in a query: the main table of the trace, whatever its kind."""
-
-
-def quoted(name: str | None) -> str:
-    """A name as a quoted SQL identifier."""
-    return '"' + str(name).replace('"', '""') + '"'
-
-
-def text(value: str | Path) -> str:
-    """Text as an SQL string literal."""
-    return "'" + str(value).replace("'", "''") + "'"
-
-
-def parquet(files: Sequence[Path]) -> str:
-    """A table expression over Parquet files in their order, columns matched by name."""
-    listed = ", ".join(map(text, files))  # a path that exists is not taken for a wildcard
-    return f"read_parquet([{listed}], union_by_name = true)"
 
 
 def view(

@@ -30,6 +30,7 @@ import duckdb
 import polars as pl
 import pyarrow as pa
 
+from .. import sql
 from ..errors import UsageError
 from ..schema import TABLES
 from . import engine, names
@@ -116,30 +117,30 @@ def views(traces: Iterable[Trace]) -> Iterator[str]:
     rejects = []
     traces = list(traces)
     for trace in traces:
-        schema = engine.quoted(trace.name)
+        schema = sql.quoted(trace.name)
         yield f"CREATE SCHEMA {schema}"
         for table in trace.tables:
             recorded = _relation(trace, table, trace.columns(table))
-            yield f"CREATE VIEW {schema}.{engine.quoted(table)} AS {recorded}"
+            yield f"CREATE VIEW {schema}.{sql.quoted(table)} AS {recorded}"
         if trace.main_table:
-            main = engine.quoted(trace.main_table)
+            main = sql.quoted(trace.main_table)
             yield f"CREATE VIEW main.{schema} AS SELECT * FROM {schema}.{main}"
         parts = trace.reject_files()
         if parts:
-            rejects.append(f"SELECT {engine.text(trace.name)} AS trace, * FROM {schema}.{_REJECTS}")
+            rejects.append(f"SELECT {sql.text(trace.name)} AS trace, * FROM {schema}.{_REJECTS}")
         yield (
             f"CREATE VIEW {schema}.{_REJECTS} AS "
-            + (f"SELECT * FROM {engine.parquet(parts)}" if parts else _NO_REJECTS)
+            + (f"SELECT * FROM {sql.parquet(parts)}" if parts else _NO_REJECTS)
         )
     for name, spec in TABLES.items():
         having = [t for t in traces if name in t.tables]
         any_of = {c for t in having for c in t.columns(name)} if having else set(spec.names)
         union = [
-            f"SELECT {engine.text(t.name)} AS trace, * FROM ({_relation(t, name, any_of)})"
+            f"SELECT {sql.text(t.name)} AS trace, * FROM ({_relation(t, name, any_of)})"
             for t in having
         ]
         empty = f"SELECT CAST(NULL AS VARCHAR) AS trace, * FROM ({engine.view(spec, [], ())})"
-        yield f"CREATE VIEW main.{engine.quoted(name)} AS {' UNION ALL '.join(union) or empty}"
+        yield f"CREATE VIEW main.{sql.quoted(name)} AS {' UNION ALL '.join(union) or empty}"
     empty = f"SELECT CAST(NULL AS VARCHAR) AS trace, * FROM ({_NO_REJECTS})"
     yield f"CREATE VIEW main.{_REJECTS} AS {' UNION ALL BY NAME '.join(rejects) or empty}"
 
@@ -149,7 +150,7 @@ _REJECTS = "rejects"
 _NO_REJECTS = (
     "SELECT "
     + ", ".join(
-        f"CAST(NULL AS {'BIGINT' if type_ == pl.Int64() else 'VARCHAR'}) AS {engine.quoted(name)}"
+        f"CAST(NULL AS {'BIGINT' if type_ == pl.Int64() else 'VARCHAR'}) AS {sql.quoted(name)}"
         for name, type_ in REJECTS.items()
     )
     + " WHERE false"
@@ -302,7 +303,7 @@ def _paths(tree: dict[str, Any]) -> Iterator[list[str]]:
 
 def _sql_name(name: str) -> str:
     """A name as it is written in SQL: quoted where it must be."""
-    return name if re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII) else engine.quoted(name)
+    return name if re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII) else sql.quoted(name)
 
 
 def _listed(items: Sequence[str], most: int = 12) -> str:

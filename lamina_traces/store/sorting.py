@@ -13,6 +13,7 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
+from .. import sql
 from ..errors import StoreError
 from ..formats.format import polars_type
 from ..schema import Table
@@ -132,15 +133,13 @@ def in_time_order(
     With ``sort`` they come by time, ties by row_id, rows without a time last. Raises StoreError, DataError.
     """
     shown = [
-        f"{engine.quoted(c)} - {shift} AS {engine.quoted(c)}"
+        f"{sql.quoted(c)} - {shift} AS {sql.quoted(c)}"
         if c in table.instants and shift
-        else engine.quoted(c)
+        else sql.quoted(c)
         for c in columns
     ]
-    order = (
-        f" ORDER BY {engine.quoted(table.time)} NULLS LAST, row_id" if sort and table.time else ""
-    )
-    text = f"SELECT {', '.join(shown)} FROM {engine.parquet(files)}{order}"
+    order = f" ORDER BY {sql.quoted(table.time)} NULLS LAST, row_id" if sort and table.time else ""
+    text = f"SELECT {', '.join(shown)} FROM {sql.parquet(files)}{order}"
     spill = files[0].parent.with_name("spill")
     try:
         with engine.connect(files, memory_limit=_MEMORY, spill=spill) as connection:

@@ -11,6 +11,7 @@ import polars as pl
 import pyarrow as pa
 from polars.io.plugins import register_io_source
 
+from .. import sql
 from ..errors import StoreError, UnknownName, UsageError
 from ..formats.format import polars_type
 from ..schema import TABLES, Table
@@ -91,7 +92,7 @@ class Trace:
         name, info = self._info(table)
         if not self.is_part:
             return info.rows
-        return int(self.sql(f"SELECT count(*) AS n FROM {engine.quoted(name)}")["n"][0].as_py())
+        return int(self.sql(f"SELECT count(*) AS n FROM {sql.quoted(name)}")["n"][0].as_py())
 
     def select(
         self, where: str | None = None, start_ns: int | None = None, end_ns: int | None = None
@@ -121,7 +122,7 @@ class Trace:
             end_ns=min(ends, default=None),
         )
         if where is not None:
-            part.sql(f"SELECT 1 FROM {engine.quoted(self.main_table)} LIMIT 1")
+            part.sql(f"SELECT 1 FROM {sql.quoted(self.main_table)} LIMIT 1")
         return part
 
     def scan(self, table: str | None = None) -> pl.LazyFrame:
@@ -182,11 +183,11 @@ class Trace:
         wanted = list(info.columns) if columns is None else list(columns)
         for column in wanted:
             TABLES[name][column]
-        listed = ", ".join(map(engine.quoted, wanted))
+        listed = ", ".join(map(sql.quoted, wanted))
         with self._connect() as connection:
             yield from engine.batches(
                 connection,
-                f"SELECT {listed} FROM {engine.quoted(name)}",
+                f"SELECT {listed} FROM {sql.quoted(name)}",
                 "read the trace",
                 rows=rows,
                 users_text=bool(self.where),
@@ -245,7 +246,7 @@ class Trace:
     def _window(self, table: Table) -> list[str]:
         if table.time is None:
             return []
-        time, out = engine.quoted(table.time), []
+        time, out = sql.quoted(table.time), []
         if self.start_ns is not None:
             out.append(f"{time} >= {int(self.start_ns)}")
         if self.end_ns is not None:
@@ -263,7 +264,7 @@ class Trace:
         setup = [f"CREATE VIEW {t} AS {self.view(t)}" for t in TABLES]
         if self.main_table:
             setup.append(
-                f"CREATE VIEW {engine.EVENTS} AS SELECT * FROM {engine.quoted(self.main_table)}"
+                f"CREATE VIEW {engine.EVENTS} AS SELECT * FROM {sql.quoted(self.main_table)}"
             )
         files = [f for t in self.tables for f in self.files(t)]
         return engine.connect(files, setup=setup, threads=self.threads, users_text=bool(self.where))

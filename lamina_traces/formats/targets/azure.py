@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from ..exporting import Intake, Target, Writing
+from ..exporting import REQUEST, Intake, Target, Writing
 from .text import csv, with_lengths
 
 DEFAULT_ORIGIN_NS = 1_700_092_800_000_000_000
@@ -34,14 +34,13 @@ def _command(path: str, _state: Writing) -> str:
     )
 
 
-_CARRIED = ("arrival_ns", "input_tokens", "output_tokens")
 TARGETS = (
     Target(
         name="azure",
         title="Azure LLM inference CSV",
         tools="inference-perf, apex_plus",
         suffix=".csv",
-        intakes=(Intake("llm_requests", _CARRIED, _CARRIED),),
+        intakes=(Intake("llm_requests", REQUEST, REQUEST),),
         resolution_ns=100,
         command=_command,
         write=csv(_columns, "TIMESTAMP,ContextTokens,GeneratedTokens"),

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import polars as pl
 
-from ..exporting import Intake, Target, Writing
-from ..turns import Placed, Turns
-from .text import column, rounded, since_first
+from ..exporting import REQUEST, Intake, Target, Writing
+from ..turns import RENUMBERED, Placed, Turns
+from .text import column, numbers, rounded, since_first
 
 COLUMNS = (
     "request_id", "client_id", "tenant_id", "slo_class", "session_id", "round_index", "prefix_group",
@@ -34,42 +34,28 @@ _ZERO = "not recorded, written as 0"
 
 def _write(rows: Iterator[pl.DataFrame], place: Path, state: Writing) -> int:
     (place / f"{state.name}.yaml").write_text(_HEADER, encoding="utf-8")
-    turns, written = Turns(), 0
+    written = 0
     with (place / f"{state.name}.csv").open("wb") as out:
         out.write((",".join(COLUMNS) + "\n").encode())
-        for placed in _placed(rows, turns):
+        for placed in Turns().placed(rows):
             table = _columns(placed, state)
             table.write_csv(out, include_header=False)
             written += table.height
     return written
 
 
-def _placed(rows: Iterator[pl.DataFrame], turns: Turns) -> Iterator[Placed]:
-    for frame in rows:
-        yield turns.place(frame)
-    rest = turns.rest()
-    if rest is not None:
-        yield rest
-
-
 def _columns(placed: Placed, state: Writing) -> pl.DataFrame:
     frame = placed.frame
     state.skipped.update(placed.skipped)
     n = frame.height
-    first: int = state.options.get("rows", 0)
-    state.options["rows"] = first + n
-    if "turn" in frame.columns:
-        other = (frame["turn"].cast(pl.Int32) != placed.turn).fill_null(True)
-        state.losses["turn (numbered otherwise in the file)"] += int(
-            (other & frame["turn"].is_not_null()).sum()
-        )
+    state.losses[RENUMBERED] += placed.renumbered
     since = since_first(frame, state, "us")
     zero = pl.Series([0], dtype=pl.Int64).new_from_index(0, n)
     reasoning = column(frame, "reasoning_tokens", pl.Int32)
     ratio = (reasoning / frame["output_tokens"].clip(1)).clip(0, 1)
     deadline = column(frame, "deadline_ns", pl.Int64) - (state.first_ns or 0)
     out: dict[str, pl.Series] = {
-        "request_id": pl.int_range(first, first + n, eager=True),
+        "request_id": numbers(n, state),
         "round_index": placed.turn.fill_null(1) - 1,
         "prefix_length": zero,
         "streaming": _or(column(frame, "streaming", pl.Boolean), False, _NOT_STREAMING, state),
@@ -120,7 +106,7 @@ TARGETS = (
         intakes=(
             Intake(
                 "llm_requests",
-                ("arrival_ns", "input_tokens", "output_tokens"),
+                REQUEST,
                 (
                     "arrival_ns", "input_tokens", "output_tokens", "client_id", "tenant_id", "slo_class",
                     "session_id", "turn", "streaming", "text_tokens", "image_tokens", "audio_tokens",

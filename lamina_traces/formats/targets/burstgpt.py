@@ -9,7 +9,7 @@ from __future__ import annotations
 import polars as pl
 
 from ...schema import FAILED
-from ..exporting import Intake, Target, Writing, without
+from ..exporting import REQUEST, Intake, Target, Writing, without
 from .text import csv, filled, seconds
 
 _LOG_TYPE = {"conversation": "Conversation log", "api": "API log"}
@@ -75,7 +75,7 @@ TARGETS = (
         intakes=(
             Intake(
                 "llm_requests",
-                ("arrival_ns", "input_tokens", "output_tokens"),
+                REQUEST,
                 (
                     "arrival_ns",
                     "model",

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 import polars as pl
 
-from ..exporting import Intake, Target, Writing
+from ..exporting import REQUEST, Intake, Target, Writing
 from ..turns import NO_TURN_BEFORE, Placed, Turns
 from .blocks import BlockRule, put_with_ids, with_blocks
 from .spool import Spool
@@ -23,6 +23,7 @@ from .text import (
     column,
     filled,
     json_text,
+    numbers,
     seconds,
     since_first,
     with_lengths,
@@ -30,25 +31,23 @@ from .text import (
 
 Row = dict[str, Any]
 _SENT_AT_ONCE = "delay_after_parent_ns (not recorded: sent at once)"
-_NEEDS = ("arrival_ns", "input_tokens", "output_tokens")
 
 
 # --- Bailian: a row a request, chained by parent ---------------------------------------------------
 
 
 def _bailian(rows: Iterator[pl.DataFrame], place: Path, state: Writing) -> int:
-    turns, written = Turns(), 0
+    frames = (
+        frame
+        if "row_id" in frame.columns
+        else frame.with_columns(numbers(frame.height, state).alias("row_id"))
+        for frame in with_blocks(rows, BlockRule("drop", block_tokens=16), state)
+    )
+    turns = Turns()
     with place.open("wb") as out:
-        for frame in with_blocks(rows, BlockRule("drop", block_tokens=16), state):
-            if "row_id" not in frame.columns:
-                first = state.options.get("rows", 0)
-                state.options["rows"] = first + frame.height
-                frame = frame.with_columns(pl.int_range(first, first + pl.len()).alias("row_id"))
-            written += _put_bailian(turns.place(frame), out, state)
-        rest = turns.rest()
-        if rest is not None:
-            written += _put_bailian(rest, out, state)
-            state.note("turns that arrive before the turn they follow stand at the end of the file")
+        written = sum(_put_bailian(placed, out, state) for placed in turns.placed(frames))
+    if turns.late:
+        state.note("turns that arrive before the turn they follow stand at the end of the file")
     return written
 
 
@@ -82,11 +81,7 @@ def _conversations(rows: Iterator[pl.DataFrame], state: Writing) -> Iterator[lis
     columns: set[str] = set()
     for frame in rows:
         kept = with_lengths(frame, state)
-        first = state.options.get("rows", 0)
-        state.options["rows"] = first + kept.height
-        spool.add(
-            kept.with_columns(pl.int_range(first, first + pl.len(), dtype=pl.Int64).alias("place"))
-        )
+        spool.add(kept.with_columns(numbers(kept.height, state).alias("place")))
         columns |= set(kept.columns)
     if not spool.files:
         return
@@ -270,7 +265,7 @@ TARGETS = (
         title="Bailian JSON lines, seconds, chained by parent_chat_id, 16-token blocks",
         tools="aiperf",
         suffix=".jsonl",
-        intakes=(Intake("llm_requests", _NEEDS, (*_NEEDS, "service", "turn", "prefix_hashes")),),
+        intakes=(Intake("llm_requests", REQUEST, (*REQUEST, "service", "turn", "prefix_hashes")),),
         resolution_ns=1,
         command=lambda path, _state: (
             f"aiperf profile -m MODEL --url URL --endpoint-type completions --input-file {path} "
@@ -287,7 +282,7 @@ TARGETS = (
         intakes=(
             Intake(
                 "llm_requests",
-                _NEEDS,
+                REQUEST,
                 (
                     "input_tokens",
                     "output_tokens",
@@ -312,7 +307,7 @@ TARGETS = (
         intakes=(
             Intake(
                 "llm_requests",
-                _NEEDS,
+                REQUEST,
                 (
                     "input_tokens",
                     "output_tokens",

@@ -14,8 +14,8 @@ from typing import BinaryIO
 import polars as pl
 
 from ...schema import FAILED
-from ..exporting import Intake, Target, Writing
-from ..turns import Placed, Turns
+from ..exporting import REQUEST, Intake, Target, Writing
+from ..turns import RENUMBERED, Placed, Turns
 from .blocks import BLOCK_TOKENS, BlockRule, grouped, put_with_ids, split, with_blocks
 from .text import (
     Write,
@@ -36,14 +36,9 @@ from .text import (
 def _write_aiperf(rows: Iterator[pl.DataFrame], place: Path, state: Writing) -> int:
     """Whole milliseconds from the first request, lengths, block ids; a later turn of a session carries its
     delay (ms, exact) where the trace records one."""
-    turns, written = Turns(), 0
+    frames = with_blocks(rows, BlockRule("drop"), state)
     with place.open("wb") as out:
-        for frame in with_blocks(rows, BlockRule("drop"), state):
-            written += _put_aiperf(turns.place(frame), out, state)
-        rest = turns.rest()
-        if rest is not None:
-            written += _put_aiperf(rest, out, state)
-    return written
+        return sum(_put_aiperf(placed, out, state) for placed in Turns().placed(frames))
 
 
 def _put_aiperf(placed: Placed, out: BinaryIO, state: Writing) -> int:
@@ -79,9 +74,7 @@ def _count_turns(placed: Placed, waits: pl.Series, delay: pl.Series, state: Writ
         (delay.is_not_null() & ~waits).sum()
     )
     lost["delay_after_parent_ns (negative, written as 0)"] += int((waits & (delay < 0)).sum())
-    if "turn" in frame.columns:
-        other = (frame["turn"].cast(pl.Int32) != placed.turn).fill_null(True)
-        lost["turn (numbered otherwise in the file)"] += int((other & frame["turn"].is_not_null()).sum())  # fmt: skip
+    lost[RENUMBERED] += placed.renumbered
     if "depends_on" in frame.columns:
         some = (frame["depends_on"].list.len() > 0).fill_null(False)
         chained = (frame["depends_on"].list.len() == 1) & (
@@ -198,8 +191,7 @@ def _sglang_command(path: str, state: Writing) -> str:
     )
 
 
-_NEEDS = ("arrival_ns", "input_tokens", "output_tokens")
-_PLAIN = (Intake("llm_requests", _NEEDS, (*_NEEDS, "prefix_hashes")),)
+_PLAIN = (Intake("llm_requests", REQUEST, (*REQUEST, "prefix_hashes")),)
 
 TARGETS = (
     Target(
@@ -210,9 +202,9 @@ TARGETS = (
         intakes=(
             Intake(
                 "llm_requests",
-                _NEEDS,
+                REQUEST,
                 (
-                    *_NEEDS,
+                    *REQUEST,
                     "prefix_hashes",
                     "session_id",
                     "delay_after_parent_ns",
@@ -244,7 +236,9 @@ TARGETS = (
         title="Mooncake JSON lines, milliseconds, as many ids as 128-word blocks",
         tools="SGLang bench_serving",
         suffix=".jsonl",
-        intakes=(Intake("llm_requests", _NEEDS, ("arrival_ns", "output_tokens", "prefix_hashes")),),
+        intakes=(
+            Intake("llm_requests", REQUEST, ("arrival_ns", "output_tokens", "prefix_hashes")),
+        ),
         resolution_ns=10**6,
         command=_sglang_command,
         write=_write_sglang,

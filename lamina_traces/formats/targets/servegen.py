@@ -18,7 +18,8 @@ from typing import Any
 
 import polars as pl
 
-from ..exporting import Intake, Target, Writing
+from ...sql import text
+from ..exporting import REQUEST, Intake, Target, Writing
 from .spool import Spool
 
 WINDOW_S = 600
@@ -62,7 +63,7 @@ def _from_tables(rows: Iterable[pl.DataFrame], place: Path, state: Writing) -> i
             else place
         )
         folder.mkdir(parents=True, exist_ok=True)
-        where = " AND ".join(f"{k} IS NOT DISTINCT FROM {_text(v)}" for k, v in one.items())
+        where = " AND ".join(f"{k} IS NOT DISTINCT FROM {text(v)}" for k, v in one.items())
         windows = spool.table(f"SELECT * FROM spool WHERE {where} ORDER BY arrival_ns, row_id")
         number = numbered[one["client_id"]]
         _put_windows(windows, folder / f"chunk-{number}-trace.csv", state)
@@ -88,10 +89,6 @@ def _numbers(clients: list[str]) -> dict[str, int]:
 def _folder(name: str | None) -> str:
     safe = "".join(c if c.isalnum() or c in "-_." else "-" for c in name or "unknown")
     return safe.strip(".") or "unknown"
-
-
-def _text(value: str | None) -> str:
-    return "NULL" if value is None else "'" + value.replace("'", "''") + "'"
 
 
 def _seconds(ns: int) -> str:
@@ -209,7 +206,7 @@ def _windows(found: pl.DataFrame, last: int) -> pl.DataFrame:
 def _lengths(spool: Spool, name: str, columns: list[str]) -> pl.DataFrame:
     parts = [
         f"""SELECT since_ns // {LENGTHS_S * 10**9} AS w, '{f}' AS field, {f}::DOUBLE AS value, count(*) AS n
-            FROM spool WHERE client = {_text(name)} AND {f} IS NOT NULL GROUP BY ALL"""
+            FROM spool WHERE client = {text(name)} AND {f} IS NOT NULL GROUP BY ALL"""
         for f in columns
     ]
     found = spool.table(f"SELECT * FROM ({' UNION ALL '.join(parts)}) ORDER BY w, field, value")
@@ -217,7 +214,6 @@ def _lengths(spool: Spool, name: str, columns: list[str]) -> pl.DataFrame:
     return found.select(pl.col("w") * LENGTHS_S * 10**9, "field", "value", share.alias("prob"))
 
 
-_NEEDS = ("arrival_ns", "input_tokens", "output_tokens")
 _WINDOWS = ("client_id", "arrival_ns", "window_s", "rate_rps", "gap_cv", "law", "shape", "scale_s")
 
 TARGETS = (
@@ -228,7 +224,7 @@ TARGETS = (
         suffix="",
         intakes=(
             Intake("client_windows", _WINDOWS, (*_WINDOWS, "category", "model"), ("client_pmf",)),
-            Intake("llm_requests", _NEEDS, ("arrival_ns", *_CLIENTS, *_FIELDS)),
+            Intake("llm_requests", REQUEST, ("arrival_ns", *_CLIENTS, *_FIELDS)),
         ),
         resolution_ns=1,
         command=lambda path, _state: f"cp -r {path} ServeGen/data/CATEGORY/MODEL   # then ClientPool(CATEGORY, MODEL)",

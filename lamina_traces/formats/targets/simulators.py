@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import polars as pl
 
-from ..exporting import Intake, Target, Writing
-from .text import csv, json_lines, jsonl, seconds, since_first, with_lengths
+from ..exporting import REQUEST, Intake, Target, Writing
+from .text import csv, json_lines, jsonl, numbers, seconds, since_first, with_lengths
 
 VIDUR_DATE = "2023-08-21"
 """what the wheel's default configuration asks the ``Date`` column for."""
@@ -43,16 +43,13 @@ def _vidur_command(path: str, _state: Writing) -> str:
 
 def _splitwise(frame: pl.DataFrame, state: Writing) -> pl.DataFrame:
     frame = with_lengths(frame, state)
-    first: int = state.options.get("rows", 0)
-    state.options["rows"] = first + frame.height
-    ids = pl.int_range(first, first + frame.height, eager=True)
     constant = {
         k: pl.Series([v], dtype=pl.Int64).new_from_index(0, frame.height)
         for k, v in (("request_type", 2), ("application_id", 0), ("batch_size", 1))
     }
     return pl.DataFrame(
         {
-            "request_id": ids, "request_type": constant["request_type"],
+            "request_id": numbers(frame.height, state), "request_type": constant["request_type"],
             "application_id": constant["application_id"],
             "arrival_timestamp": seconds(since_first(frame, state, "s")),
             "batch_size": constant["batch_size"], "prompt_size": frame["input_tokens"],
@@ -89,8 +86,7 @@ def _servingsim(frame: pl.DataFrame, state: Writing) -> pl.DataFrame:
     )
 
 
-_CARRIED = ("arrival_ns", "input_tokens", "output_tokens")
-_INTAKES = (Intake("llm_requests", _CARRIED, _CARRIED),)
+_INTAKES = (Intake("llm_requests", REQUEST, REQUEST),)
 
 TARGETS = (
     Target(

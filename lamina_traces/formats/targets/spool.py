@@ -14,6 +14,7 @@ import duckdb
 import polars as pl
 import pyarrow as pa
 
+from ...sql import parquet
 from ..exporting import Writing
 
 BATCH_ROWS = 1 << 16
@@ -75,10 +76,7 @@ class Spool:
             self._connection = duckdb.connect(
                 config={"temp_directory": str(self.folder / "spill"), "memory_limit": MEMORY}
             )
-            names = ", ".join("'" + str(f).replace("'", "''") + "'" for f in self.files)
-            self._connection.execute(
-                f"CREATE VIEW spool AS SELECT * FROM read_parquet([{names}], union_by_name = true)"
-            )
+            self._connection.execute(f"CREATE VIEW spool AS SELECT * FROM {parquet(self.files)}")
         return self._connection.cursor()
 
 

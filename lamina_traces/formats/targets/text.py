@@ -8,9 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
-from ..exporting import Writing, without
-
-NO_LENGTH = "without a recorded length"
+from ..exporting import NO_LENGTH, Writing, without
 
 Lines = Callable[[pl.DataFrame, Writing], pl.DataFrame]
 """canonical rows → the rows of a CSV file, or one column of ready lines."""
@@ -92,6 +90,13 @@ def _decimals(ns: pl.Series, unit: int, digits: int, point: bool) -> pl.Series:
     if point:
         return text.zip_with(rest != "", text + "0")
     return text.str.strip_suffix(".")
+
+
+def numbers(height: int, state: Writing) -> pl.Series:
+    """The next ``height`` rows' numbers in the file, from 0."""
+    first: int = state.options.get("rows", 0)
+    state.options["rows"] = first + height
+    return pl.int_range(first, first + height, dtype=pl.Int64, eager=True)
 
 
 def since_first(frame: pl.DataFrame, state: Writing, unit: str) -> pl.Series:

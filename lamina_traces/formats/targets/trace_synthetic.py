@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from ..exporting import Intake, Target, Writing
+from ..exporting import REQUEST, Intake, Target, Writing
 from .text import json_lines, jsonl, seconds, since_first, with_lengths
 
 
@@ -24,14 +24,13 @@ def _lines(frame: pl.DataFrame, state: Writing) -> pl.DataFrame:
     return json_lines(frame.height, fields)
 
 
-_NEEDS = ("arrival_ns", "input_tokens", "output_tokens")
 TARGETS = (
     Target(
         name="trace-synthetic",
         title="guidellm trace_synthetic JSON lines, seconds",
         tools="guidellm",
         suffix=".jsonl",
-        intakes=(Intake("llm_requests", _NEEDS, (*_NEEDS, "e2e_s")),),
+        intakes=(Intake("llm_requests", REQUEST, (*REQUEST, "e2e_s")),),
         resolution_ns=1,
         command=lambda path, _state: (
             'guidellm run --backend "kind=openai_http,target=URL" --profile kind=replay --data '
