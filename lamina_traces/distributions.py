@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
+from .counts import Counts
 from .errors import ModelError
-from .schema import Counts
 
 Array = npt.NDArray[np.float64]
 Params = dict[str, float]

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from lamina_traces.counts import Counts
 from lamina_traces.distributions import FAMILIES, Fitted, Grid, fit_families, ks_distance
 from lamina_traces.errors import ModelError
-from lamina_traces.schema import Counts
 
 SCIPY = {
     "exponential": stats.expon,

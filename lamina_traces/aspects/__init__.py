@@ -3,9 +3,12 @@
 An aspect module offers:
 
 - ``NAME``, ``VERSION`` (bumped when its dictionary changes), ``TABLES`` it applies to;
+- ``NEEDS``: the columns without which it cannot be fitted, and ``RECORD``: the setting of a server, client or
+  logger that would record them. They are how ``fit`` and ``show`` say what a trace cannot answer;
 - a frozen dataclass with ``to_dict`` / ``from_dict`` and ``findings()``: what it says, in sentences;
-- ``fit(trace, notices) -> aspect | None``: None, with a Notice saying what is missing, when the trace
-  cannot answer;
+- ``fit(trace, notices, seen=None) -> aspect | None``: None, with a Notice, when the trace cannot answer;
+- a class ``Pass(trace)`` where it reads rows in time order (see ``timeline``): one scan feeds the passes of all
+  aspects, and ``fit`` gets its own as ``seen``; without it ``fit`` scans by itself;
 - ``sample(…)`` where the generator can make it: a pure function of the aspect and a random stream;
 - ``score(a, b) -> list[Line]``: how far two traces differ in this aspect.
 
@@ -29,9 +32,13 @@ class Finding:
     aspect: str
     text: str
     model: str = ""
-    """best model and its parameters, short."""
+    """best model, short: a family's name, "two-state"."""
+    parameters: str = ""
+    """its parameters, each with its interval: ``shape 0.42 [0.40, 0.44]``."""
     effect: str = ""
     """effect size of the model against the data, short."""
+    warning: str = ""
+    """code of the notice that limits the finding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +61,23 @@ class Line:
         if self.limit is None or self.value is None:
             return None
         return self.value <= self.limit
+
+
+@dataclass(frozen=True, slots=True)
+class Unanswered:
+    """What a trace cannot say: the ``aspect``, the columns it ``needs`` that are not recorded, and the setting
+    that would ``record`` them."""
+
+    aspect: str
+    needs: tuple[str, ...]
+    record: str
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"aspect": self.aspect, "needs": list(self.needs), "record": self.record}
+
+    @classmethod
+    def from_dict(cls, d: dict[str, Any]) -> Unanswered:
+        return cls(str(d["aspect"]), tuple(map(str, d["needs"])), str(d["record"]))
 
 
 class Aspect(Protocol):

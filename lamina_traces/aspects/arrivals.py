@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from ..counts import Counts
 from ..distributions import (
     FAMILIES,
     GRID_KNOTS,
@@ -28,7 +29,6 @@ from ..distributions import (
     w1_log10,
 )
 from ..errors import ModelError, Notice
-from ..schema import Counts
 from ..units import NS_PER_S, format_number, format_seconds
 from . import Finding, Line
 

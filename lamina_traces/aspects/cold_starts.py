@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..counts import Counts
 from ..distributions import Fitted, Grid, fit_families
 from ..errors import ModelError, Notice
-from ..schema import Counts
 from ..units import format_seconds
 from . import Finding, Line
 from .arrivals import two_sample_ks

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from ..counts import Counts
 from ..distributions import K_ANONYMITY, Fitted, Grid, fit_families, significant
 from ..errors import ModelError, Notice
-from ..schema import Counts
 from ..units import format_number
 from . import Finding, Line
 from .arrivals import two_sample_ks

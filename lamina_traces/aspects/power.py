@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..counts import Counts
 from ..distributions import Grid
 from ..errors import ModelError, Notice
-from ..schema import Counts
 from ..units import NS_PER_S, format_number, format_seconds
 from . import Finding, Line
 from .arrivals import two_sample_ks

@@ -46,6 +46,8 @@ class Trace:
     """conditions on the main table, as DuckDB text."""
     start_ns: int | None = None
     end_ns: int | None = None
+    masks: tuple[tuple[int, int], ...] = ()
+    """times that are left out, as (start, end) in ns, in order and apart: see ``mask``."""
     threads: int | None = None
     """threads of the SQL engine; None leaves it to DuckDB."""
 
@@ -68,14 +70,17 @@ class Trace:
     @property
     def is_part(self) -> bool:
         """Whether a selection stands between this object and the whole trace."""
-        return bool(self.where) or self.start_ns is not None or self.end_ns is not None
+        return (
+            bool(self.where or self.masks) or self.start_ns is not None or self.end_ns is not None
+        )
 
     @property
     def selection(self) -> dict[str, Any] | None:
         """What ``select`` was asked, for provenance; None for the whole trace."""
         if not self.is_part:
             return None
-        return {"where": list(self.where), "from_ns": self.start_ns, "to_ns": self.end_ns}
+        masked = {"masks_ns": [list(m) for m in self.masks]} if self.masks else {}
+        return {"where": list(self.where), "from_ns": self.start_ns, "to_ns": self.end_ns} | masked
 
     def columns(self, table: str | None = None) -> tuple[str, ...]:
         """The recorded columns of a table (default: the main one), in canonical order."""
@@ -124,6 +129,20 @@ class Trace:
         if where is not None:
             part.sql(f"SELECT 1 FROM {sql.quoted(self.main_table)} LIMIT 1")
         return part
+
+    def mask(self, start_ns: int, end_ns: int) -> Trace:
+        """The trace without what arrived in start_ns ≤ t < end_ns, a time in which the collector, not the
+        workload, was silent. Unlike a selection it stays known: no gap, window or interval across it counts
+        (``masks``). Raises UsageError where it ends before it starts."""
+        if end_ns <= start_ns:
+            raise UsageError("a masked time ends before it starts", "write it START..END")
+        apart: list[tuple[int, int]] = []
+        for start, end in sorted([*self.masks, (start_ns, end_ns)]):
+            if apart and start <= apart[-1][1]:
+                apart[-1] = (apart[-1][0], max(end, apart[-1][1]))
+            else:
+                apart.append((start, end))
+        return replace(self, masks=tuple(apart))
 
     def scan(self, table: str | None = None) -> pl.LazyFrame:
         """The recorded columns as a lazy frame in time order. It holds the lease too."""
@@ -206,6 +225,26 @@ class Trace:
                 names.again(self.name),
             ) from e
 
+    def stream(
+        self, columns: Mapping[str, str], table: str | None = None, *, rows: int = BATCH_ROWS
+    ) -> Iterator[dict[str, pl.Series]]:
+        """The rows of a table that have a time, in time order, in batches: trusted SQL expressions over its
+        canonical columns, by the names that the batches give them. One streaming pass; memory is one batch."""
+        name, _ = self._info(table)
+        listed = ", ".join(f"{text} AS {sql.quoted(key)}" for key, text in columns.items())
+        time = TABLES[name].time
+        timed = f" WHERE {sql.quoted(time)} IS NOT NULL" if time else ""
+        with self._connect() as connection:
+            for batch in engine.batches(
+                connection,
+                f"SELECT {listed} FROM {sql.quoted(name)}{timed}",
+                "read the trace",
+                rows=rows,
+                users_text=bool(self.where),
+            ):
+                frame = pl.DataFrame(pa.Table.from_batches([batch]))
+                yield {c: frame[c] for c in frame.columns}
+
     def query(self, name: str, /, **parameters: Any) -> pa.Table:
         """Run ``queries/<name>.sql`` on the trace; columns have the names and types of its header.
 
@@ -251,6 +290,9 @@ class Trace:
             out.append(f"{time} >= {int(self.start_ns)}")
         if self.end_ns is not None:
             out.append(f"{time} < {int(self.end_ns)}")
+        out += [
+            f"({time} IS NULL OR {time} < {int(a)} OR {time} >= {int(b)})" for a, b in self.masks
+        ]
         return out
 
     def _info(self, table: str | None) -> tuple[str, TableInfo]:

@@ -136,7 +136,7 @@ def test_a_renewal_process_comes_back_with_its_own_dispersion(
 def test_two_sample_ks_equals_scipy(tmp_path: Path) -> None:
     from scipy import stats
 
-    from lamina_traces.schema import Counts
+    from lamina_traces.counts import Counts
 
     rng = np.random.default_rng(6)
     x, y = rng.integers(0, 30, 500), rng.integers(3, 40, 700)

@@ -14,12 +14,12 @@ from lamina_traces.aspects.cold_starts import ColdStarts, Component
 from lamina_traces.aspects.failures import Failures
 from lamina_traces.aspects.lengths import Lengths, Margin
 from lamina_traces.aspects.power import Device, Power
+from lamina_traces.counts import Counts
 from lamina_traces.distributions import Grid, fit_families
 from lamina_traces.errors import Notice
 from lamina_traces.fidelity import ScoreCard
 from lamina_traces.profile import Part, Profile, Stream
 from lamina_traces.runs import Run
-from lamina_traces.schema import Counts
 
 HOSTILE = (
     "<script>alert(1)</script>", "</script><script>alert(2)</script>", '"><img src=x onerror=alert(3)>',
