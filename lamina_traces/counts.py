@@ -88,6 +88,24 @@ class Counts:
     def where(self, mask: npt.NDArray[np.bool_]) -> Counts:
         return Counts(self.lo[mask], self.hi[mask], self.n[mask], self.total[mask], self.unit)
 
+    def coarse(self, per_octave: int = 32) -> Counts:
+        """The same values in at most ``per_octave`` bins an octave, sums kept; values above 0 alone are binned."""
+        if len(self) <= 8 * per_octave:
+            return self
+        with np.errstate(divide="ignore"):
+            key = np.where(
+                self.x > 0, np.floor(np.log2(np.maximum(self.x, 1e-300)) * per_octave), -1e6
+            )
+        first = np.flatnonzero(np.diff(key, prepend=-np.inf))
+        last = np.append(first[1:], len(self)) - 1
+        return Counts(
+            self.lo[first],
+            self.hi[last],
+            np.add.reduceat(self.n, first),
+            np.add.reduceat(self.total, first),
+            self.unit,
+        )
+
     def __len__(self) -> int:
         return len(self.n)
 
