@@ -54,6 +54,8 @@ def root(
 
 def main(argv: list[str] | None = None) -> None:
     """Run a command line and exit: 0 ok, 1 data or model error, 2 usage, 3 a check failed, 130 interrupted."""
+    # our matrices are small: more threads of BLAS only wait for each other
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     sys.exit(run(sys.argv[1:] if argv is None else argv))
 
 

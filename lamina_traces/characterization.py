@@ -1,31 +1,33 @@
-"""The characterization layer: store → queries → each aspect's fit → Profile. A loop over aspects."""
+"""Characterization: trace → one pass and the queries → each aspect's fit → Profile. A loop over aspects."""
 
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+import polars as pl
 from sqlglot import exp
 
-from .aspects import ASPECTS
+from .aspects import ASPECTS, Unanswered
+from .aspects.timeline import Timeline, scan
 from .errors import ModelError, Notice, UnknownName
 from .profile import Part, Profile, Stream
 from .schema import TABLES
+from .sql import quoted
+from .streams import FEWEST_ROWS, MOST_HEAVY, Tail, concentrations, tail_law
 from .units import NS_PER_S
 
 if TYPE_CHECKING:
     from .store import Trace
 
-MIN_STREAM_ROWS = 100
-"""with ``by``, a smaller stream is pooled into 'other'."""
-
 
 def characterize(trace: Trace, *, by: str | None = None, name: str | None = None) -> Profile:
     """Fit every aspect that the trace's main table can answer, and return the workload profile.
 
-    ``by`` names a text column (model, service, tenant_id…): each of its values becomes a stream with its
-    own aspects, values with fewer than 100 rows are pooled. What the trace cannot answer is said in the
-    profile's notices. Raises ModelError when nothing can be fitted.
+    ``by`` names a text column (model, service, tenant_id…): its heaviest values become streams with their own
+    aspects, the others are pooled and described by the law of their parameters. What the trace cannot answer is
+    said in ``unanswered`` and in the notices. Raises ModelError when nothing can be fitted.
     """
     table = trace.main_table
     if not table:
@@ -34,10 +36,11 @@ def characterize(trace: Trace, *, by: str | None = None, name: str | None = None
             "lamina-traces show TRACE lists its tables",
         )
     notices: list[Notice] = [n for n in trace.manifest.notices if n.code not in ("sorted",)]
+    tail = None
     if by is None:
         streams = [_fit_stream(trace, table, "all", 1.0, {}, notices)]
     else:
-        streams = _streams_by(trace, table, by, notices)
+        streams, tail = _streams_by(trace, table, by, notices)
     if not any(s.aspects for s in streams):
         why = "; ".join(n.text for n in notices if n.subject in ASPECTS)
         raise ModelError(
@@ -47,25 +50,54 @@ def characterize(trace: Trace, *, by: str | None = None, name: str | None = None
         )
     return Profile(
         name=name or trace.name,
-        parts={table: Part(table, tuple(streams))},
+        parts={table: Part(table, tuple(streams), tail, concentrations(trace))},
         source=_source(trace, table),
         notices=tuple(dict.fromkeys(notices)),
+        unanswered=unanswered(trace, {k for s in streams for k in s.aspects}, notices),
     )
+
+
+def unanswered(
+    trace: Trace, fitted: Iterable[str] = (), notices: Iterable[Notice] = ()
+) -> tuple[Unanswered, ...]:
+    """The aspects of the trace's main table that it cannot answer: which columns are missing, and what would record
+    them. Aspects in ``fitted`` have been answered; those that ``notices`` call not recorded have not, even where
+    the column is there (a status that is always unknown)."""
+    table = trace.main_table
+    empty = {n.subject for n in notices if n.code == "not-recorded"}
+    out = []
+    for name, module in ASPECTS.items():
+        if table not in module.TABLES or name in fitted:
+            continue
+        known = [c for c in module.NEEDS if c in TABLES[table]]
+        missing = tuple(c for c in known if not trace.has(c) or name in empty)
+        if missing:
+            out.append(Unanswered(name, missing, module.RECORD))
+    return tuple(out)
 
 
 def _fit_stream(
     trace: Trace, table: str, name: str, weight: float, where: dict[str, str], notices: list[Notice]
 ) -> Stream:
+    modules = {k: m for k, m in ASPECTS.items() if table in m.TABLES}
+    timeline = Timeline.of(trace) if TABLES[table].time else None
+    # one scan feeds every aspect that reads rows in time order
+    passes = {
+        k: m.Pass(trace, timeline) for k, m in modules.items() if hasattr(m, "Pass") and timeline
+    }
+    scan(trace, passes.values())
     aspects = {}
-    for key, module in ASPECTS.items():
-        if table in module.TABLES:
-            fitted = module.fit(trace, notices)
-            if fitted is not None:
-                aspects[key] = fitted
+    for key, module in modules.items():
+        seen = (passes[key],) if key in passes else ()
+        fitted = module.fit(trace, notices, *seen)
+        if fitted is not None:
+            aspects[key] = fitted
     return Stream(name, weight, where, aspects)
 
 
-def _streams_by(trace: Trace, table: str, by: str, notices: list[Notice]) -> list[Stream]:
+def _streams_by(
+    trace: Trace, table: str, by: str, notices: list[Notice]
+) -> tuple[list[Stream], Tail | None]:
     text = [c.name for c in TABLES[table].columns if c.type == "VARCHAR" and c.name != "extra"]
     if by not in text:
         raise UnknownName("column to split by", by, text)
@@ -74,29 +106,35 @@ def _streams_by(trace: Trace, table: str, by: str, notices: list[Notice]) -> lis
             f"trace {trace.name!r} does not record {by}",
             "leave --by out, or name a recorded column",
         )
-    sizes = (
-        trace.scan(table).group_by(by).len().sort(["len", by], descending=[True, False]).collect()
+    lengths = [c for c in ("input_tokens", "output_tokens") if c in TABLES[table]]
+    means = "".join(f", AVG({c}) AS {c}" for c in lengths)
+    sizes = pl.DataFrame(
+        trace.sql(
+            f"SELECT {quoted(by)} AS stream, COUNT(*) AS rows{means} FROM {quoted(table)} "
+            f"GROUP BY {quoted(by)} ORDER BY rows DESC, stream"
+        )
     )
-    total = int(sizes["len"].sum())
-    large = [(v, n) for v, n in sizes.iter_rows() if v is not None and n >= MIN_STREAM_ROWS]
+    total = int(sizes["rows"].sum())
+    named = sizes.filter(pl.col("stream").is_not_null())
+    heavy = named.filter(pl.col("rows") >= FEWEST_ROWS).head(MOST_HEAVY)
     streams = []
     column = exp.column(by, quoted=True)
-    for value, n in large:
+    for value, n in heavy.select("stream", "rows").iter_rows():
         chosen = trace.select(where=column.eq(value).sql("duckdb"))
         streams.append(_fit_stream(chosen, table, value, n / total, {by: value}, notices))
-    rest = total - sum(n for _, n in large)
+    rest = total - int(heavy["rows"].sum())
     if rest:
+        large = heavy["stream"].to_list()
         other = (
-            exp.or_(column.is_(exp.null()), exp.not_(column.isin(*[v for v, _ in large])))
-            if large
-            else exp.true()
+            exp.or_(column.is_(exp.null()), exp.not_(column.isin(*large))) if large else exp.true()
         )
-        streams.append(
-            _fit_stream(
-                trace.select(where=other.sql("duckdb")), table, "other", rest / total, {}, notices
-            )
-        )
-    return [s for s in streams if s.aspects]
+        chosen = trace.select(where=other.sql("duckdb"))
+        streams.append(_fit_stream(chosen, table, "other", rest / total, {}, notices))
+    small = named.tail(named.height - heavy.height)
+    for c in lengths:
+        small = small.with_columns(pl.col(c).cast(pl.Float64))
+    tail = tail_law(small, total) if len(lengths) == 2 else None
+    return [s for s in streams if s.aspects], tail
 
 
 def _source(trace: Trace, table: str) -> dict[str, Any]:

@@ -149,10 +149,10 @@ class Binning:
         out: Ints = np.where(values < 1 << self.bits, values, coarse - (1 << (self.bits - 1)))
         return out
 
-    def counts(self, n: Array, total: Array) -> Counts:
+    def counts(self, n: npt.NDArray[Any], total: npt.NDArray[Any]) -> Counts:
         """From how many values each bin holds and their sums, both in whole numbers of ``unit``."""
         used = np.flatnonzero(n)
-        lo, hi = self._edges(used)
+        lo, hi = self.edges(used)
         return Counts(
             lo * self.unit,
             hi * self.unit,
@@ -161,7 +161,7 @@ class Binning:
             self.name,
         )
 
-    def _edges(self, bins: Ints) -> tuple[Array, Array]:
+    def edges(self, bins: Ints) -> tuple[Array, Array]:
         half = 1 << (self.bits - 1)
         octave = np.maximum(bins // half - 1, 0)
         lead = bins - octave * half

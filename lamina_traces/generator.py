@@ -26,6 +26,7 @@ import polars as pl
 from .aspects import arrivals as arrivals_aspect
 from .aspects import failures as failures_aspect
 from .aspects import lengths as lengths_aspect
+from .aspects import renewal
 from .aspects.arrivals import Arrivals
 from .aspects.failures import Failures
 from .aspects.lengths import Lengths
@@ -382,7 +383,7 @@ class _Clock:
 
 
 def _gap_ticks(law: Arrivals, rng: np.random.Generator, size: int) -> Ints:
-    return np.rint(arrivals_aspect.sample(law, rng, size) * TICK).astype(np.int64)
+    return np.rint(renewal.sample(law.unit_gaps, rng, size) * TICK).astype(np.int64)
 
 
 def _op_times(law: Arrivals, seed: int, stream: int, block: int, first: int, n: int) -> Ints:
@@ -405,7 +406,7 @@ class _Skeleton:
         self.clock = _Clock(law, factor)
         self.state = 0
         self.residual = round(
-            arrivals_aspect.first_gap(law, _rng(seed, index, "arrivals", -1)) * TICK
+            renewal.first_gap(law.unit_gaps, _rng(seed, index, "arrivals", -1)) * TICK
         )
 
     def advance(self, block: int, end_ns: int) -> tuple[int, int, int]:

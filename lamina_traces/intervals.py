@@ -188,7 +188,7 @@ class Blocks:
         return np.asarray(out.reshape(len(self.weights), *np.shape(per_window)[1:]))
 
     def interval(
-        self, estimate: float, draws: Array, variance: float | None = None
+        self, estimate: float, draws: Array, variance: float | None = None, *, logs: bool = True
     ) -> Interval | None:
         """The interval of an ``estimate`` from its values on the draws: Student's t with as many degrees of
         freedom as there are blocks beyond one, on a log scale for what is positive. ``variance``: of the
@@ -203,7 +203,7 @@ class Blocks:
         error = self.wider * float(found.std(ddof=1))
         if variance is not None and error > 0:
             n_eff = float(f"{variance / error**2:.4g}")
-        if estimate > 0 and float(found.min()) > 0:
+        if logs and estimate > 0 and float(found.min()) > 0:
             factor = math.exp(min(700.0, t * self.wider * float(np.log(found).std(ddof=1))))
             low, high = estimate / factor, estimate * factor
         else:

@@ -1,7 +1,9 @@
 """The workload profile: what a workload is, in a JSON file that holds no row of it and can be shared.
 
     Profile ── parts: table → Part ── streams ── aspects: name → fitted aspect
-                                    └ tail (the law of the small streams)
+            │                       ├ tail (the law of the small streams)
+            │                       └ concentration (how the rows are spread over streams)
+            └ unanswered (what the trace could not say, and what would record it)
 
 ``format`` is ``lamina-profile/1``. How it evolves: every aspect is optional and carries its own version; an
 aspect that changes bumps its version, reads the old one, and leaves a fixture in ``tests/golden``; an
@@ -13,15 +15,17 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from . import __version__
-from .aspects import ASPECTS, Aspect, Finding, from_dict
+from .aspects import ASPECTS, Aspect, Finding, Unanswered, from_dict
 from .errors import DataError, ModelError, Notice, UnknownName
 from .schema import TABLES
+from .streams import Concentration, Tail
+from .units import format_number
 
 FORMAT = "lamina-profile/1"
 
@@ -51,16 +55,19 @@ class Stream:
 
 @dataclass(frozen=True)
 class Part:
-    """The streams of one table. ``tail`` is reserved for the law of small streams; None until one is fitted."""
+    """The streams of one table, the law of the small ones among them, and how concentrated the table is by each
+    column that names streams."""
 
     table: str
     streams: tuple[Stream, ...]
-    tail: Mapping[str, Any] | None = None
+    tail: Tail | None = None
+    concentration: tuple[Concentration, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         return {
             "streams": [s.to_dict() for s in self.streams],
-            "tail": dict(self.tail) if self.tail else None,
+            "tail": self.tail.to_dict() if self.tail else None,
+            "concentration": [c.to_dict() for c in self.concentration],
         }
 
 
@@ -74,6 +81,7 @@ class Profile:
     parts: Mapping[str, Part]
     source: Mapping[str, Any]
     notices: tuple[Notice, ...] = ()
+    unanswered: tuple[Unanswered, ...] = ()
     tool: str = f"lamina-traces {__version__}"
 
     def part(self, table: str) -> Part:
@@ -96,11 +104,22 @@ class Profile:
         """What the profile says, in sentences, streams in order."""
         out = []
         for part in self.parts.values():
+            out += [Finding("streams", c.text(), "", c.parameters()) for c in part.concentration]
             for stream in part.streams:
                 for aspect in stream.aspects.values():
                     for f in aspect.findings():
                         prefix = f"{stream.name}: " if len(part.streams) > 1 else ""
-                        out.append(Finding(f.aspect, prefix + f.text, f.model, f.effect))
+                        out.append(replace(f, text=prefix + f.text))
+            if part.tail:
+                t = part.tail
+                out.append(
+                    Finding(
+                        "streams",
+                        f"{t.streams:,} smaller streams share {t.share:.1%} of the rows; the largest of them has "
+                        f"{format_number(float(t.rows.values[-1]))} times their mean.",
+                        "grids of their sizes and means",
+                    )
+                )
         return out
 
     def to_dict(self) -> dict[str, Any]:
@@ -110,6 +129,7 @@ class Profile:
             "tool": self.tool,
             "source": dict(self.source),
             "parts": {k: p.to_dict() for k, p in self.parts.items()},
+            "unanswered": [u.to_dict() for u in self.unanswered],
             "notices": [n.to_dict() for n in self.notices],
         }
 
@@ -153,15 +173,18 @@ class Profile:
                         )
                     )
                     continue
-                tail = p.get("tail")
-                if not (tail is None or isinstance(tail, dict)):
-                    raise TypeError(f"the tail of {table} is no object")
-                parts[table] = Part(table, tuple(_stream(s, notices) for s in p["streams"]), tail)
+                parts[table] = Part(
+                    table,
+                    tuple(_stream(s, notices) for s in p["streams"]),
+                    Tail.from_dict(p.get("tail")),
+                    tuple(Concentration.from_dict(c) for c in p.get("concentration", [])),
+                )
             profile = cls(
                 str(d["name"]),
                 parts,
                 dict(d["source"]),
                 tuple(dict.fromkeys(notices)),
+                tuple(Unanswered.from_dict(u) for u in d.get("unanswered", [])),
                 str(d.get("tool", "")),
             )
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as e:

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from lamina_traces.aspects.arrivals import FEW_WINDOWS, NAMED_WINDOWS_S, Arrivals
+from lamina_traces.aspects.arrivals import FEW_WINDOWS, Arrivals
+from lamina_traces.aspects.dispersion import NAMED_S
 from lamina_traces.distributions import Fitted
 from lamina_traces.units import format_count, format_number, format_seconds
 
@@ -60,8 +61,8 @@ def _counts(a: Arrivals) -> Table:
             format_number(d.idc),
             f"{format_number(d.peak_to_mean)} ×",
         )
-        for d in a.dispersion
-        if d.window_s in NAMED_WINDOWS_S
+        for d in a.scales
+        if d.window_s in NAMED_S
     )
     notes = ("No law is fitted to the gaps; counts lead.",)
     return Table(
@@ -106,7 +107,7 @@ def _rate_curve(a: Arrivals, id_: str, noun: str) -> Figure:
 def _idc_curve(a: Arrivals, id_: str) -> Figure | None:
     points = [
         (d.window_s, d.idc, d.windows, d.peak_to_mean)
-        for d in a.dispersion
+        for d in a.scales
         if d.idc is not None and 0 < d.idc < MOST and 0 < d.window_s < MOST
     ]
     if not points:

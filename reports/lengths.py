@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from lamina_traces.aspects.lengths import SIDES, Lengths, Margin
-from lamina_traces.distributions import Fitted
+from lamina_traces.distributions import Atoms, Fitted
 from lamina_traces.units import format_number
 
 from . import figures as fig
@@ -31,16 +31,18 @@ def section(n: Lengths, id_: str, subtitle: str) -> Section:
     )
     quantiles = Table(("", "mean", *QUANTILES), rows, "l" + "r" * 8, "Tokens per request")
     atoms = tuple(
-        (side, format_number(v), percent(s)) for side in SIDES for v, s in getattr(n, side).atoms
+        (side, what, format_number(v), percent(s))
+        for side in SIDES
+        for what, v, s in _atoms(getattr(n, side).atoms)
     )
     beside = [quantiles]
     if atoms:
         beside.append(
             Table(
-                ("", "tokens", "share of requests"),
+                ("", "", "tokens", "share of requests"),
                 atoms,
-                "lrr",
-                "Atoms: single lengths that many requests share",
+                "llrr",
+                "Lengths that many requests share",
             )
         )
     if len(n.copula) > 1:
@@ -51,6 +53,13 @@ def section(n: Lengths, id_: str, subtitle: str) -> Section:
         if m.families:
             blocks.append(laws(f"Laws of the {side} length, in tokens", m.families))
     return Section(id_, "Lengths", (), tuple(blocks), subtitle)
+
+
+def _atoms(a: Atoms) -> list[tuple[str, float, float]]:
+    """Spikes, heaviest first, and the cap."""
+    spikes = sorted(zip(a.shares, a.values, strict=True), reverse=True)[:8]
+    out = [("spike", v, s) for s, v in spikes]
+    return out if a.cap is None else [("cap", a.cap, a.cap_share), *out]
 
 
 def _length_cdf(m: Margin, side: str, id_: str) -> Figure:

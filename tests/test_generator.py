@@ -25,7 +25,6 @@ def margin(values: list[float]) -> Margin:
         values[0],
         {"p50": values[1], "p99": values[-1]},
         (),
-        (),
     )
 
 
@@ -47,7 +46,7 @@ def profile(
         zero_gap_share=0.0,
         cv=1.0,
         cv_without_longest=1.0,
-        dispersion=(),
+        scales=(),
         window_s=360.0,
         rate_curve=np.array(curve or [0.5, 1.5, 1.0, 0.2, 1.8, 1.0, 1.0, 1.0, 1.2, 0.8]),
         rate_signal=1.0,

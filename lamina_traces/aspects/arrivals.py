@@ -1,17 +1,18 @@
-"""Arrivals: rate curve × renewal in operational time.
+"""Arrivals: rate curve × renewal in operational time, and what their counts and gaps are like.
 
 The rate curve λ(t) gives the slow part. With Λ(t) = ∫λ, the arrivals mapped to operational time Λ(tᵢ) have
-unit rate, and their gaps eᵢ = Λ(tᵢ₊₁) − Λ(tᵢ) follow one law: a quantile grid for generation, a family for
+unit rate, and their gaps eᵢ = Λ(tᵢ₊₁) − Λ(tᵢ) follow one law: a quantile grid for generation, families for
 description. Counts per window are never rescaled to fixed numbers.
 
-CV alone misleads both ways (a few idle gaps rule it; drift hides from it), so the index of dispersion
-IDC(w) = var N(w) / mean N(w) over full windows of width w, empty ones included, stands beside it.
+Counts and their dispersion lead (``dispersion``); the gap law comes after them, since a clock that rounds or
+batches hides it, and CV is ruled by a few idle gaps.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,83 +21,57 @@ import numpy.typing as npt
 from ..counts import Counts
 from ..distributions import (
     FAMILIES,
-    GRID_KNOTS,
-    K_ANONYMITY,
+    POSITIVE,
     Fitted,
     Grid,
     fit_families,
+    fit_jittered,
+    fit_triangular,
     significant,
     w1_log10,
+    with_intervals,
 )
 from ..errors import ModelError, Notice
+from ..intervals import Blocks, Interval
 from ..units import NS_PER_S, format_number, format_seconds
-from . import Finding, Line
+from . import Finding, Line, renewal
+from .dispersion import FEW_WINDOWS as FEW_WINDOWS
+from .dispersion import MIN_WINDOWS, Scale, hurst
+from .gaps import Pass as Pass
+from .rates import Change, Seasons, Silence, change_points, seasons, silences
+from .timeline import Timeline, scan
 
 if TYPE_CHECKING:
     from ..store import Trace
 
 NAME = "arrivals"
-VERSION = 1
-TABLES = ("llm_requests", "cold_starts")
+VERSION = 2
+TABLES = ("llm_requests", "cold_starts", "invocations", "jobs")
+NEEDS = ("arrival_ns",)
+RECORD = "log when each request arrived, in UTC, to the millisecond or finer"
 
 Array = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-
-NAMED_WINDOWS_S = (1.0, 10.0, 60.0, 600.0)
-"""widths at which IDC and peak-to-mean are always quoted."""
-
-CURVE_WINDOWS_S = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 60.0, 100.0, 300.0, 600.0, 1000.0, 3600.0)
-"""widths of the IDC curve; a width is used when the span holds at least MIN_WINDOWS of it."""
-
-MIN_WINDOWS = 5
-FEW_WINDOWS = 30
-"""below this many windows an IDC is uncertain by more than ±25 % (s.e. ≈ IDC·√(2/K))."""
-
-RATE_WINDOWS_S = (
-    1,
-    2,
-    5,
-    10,
-    20,
-    30,
-    60,
-    120,
-    300,
-    600,
-    900,
-    1800,
-    3600,
-    7200,
-    14400,
-    43200,
-    86400,
-)
-MAX_RATE_WINDOWS = 300
-MIN_PER_WINDOW = 20.0
 
 COARSE_TICK = 0.1
 """a tick above this share of the mean gap: the clock, not the workload, shapes the gaps."""
 MAX_PER_TICK = 10.0
 """requests a tick above which gap fits are refused."""
-
-
-@dataclass(frozen=True)
-class Dispersion:
-    """IDC and peak-to-mean at one window width. ``idc`` is None with fewer than MIN_WINDOWS windows."""
-
-    window_s: float
-    windows: int
-    idc: float | None
-    peak_to_mean: float | None
+FITS_DRAWN = 100
+"""draws that a family is fitted to again for the intervals of its parameters."""
 
 
 @dataclass(frozen=True)
 class Arrivals:
-    """``rate_per_s``: events / span. ``cv``: population sd / mean of the gaps. ``rate_curve``: multiples of
-    the mean rate, one per ``window_s``, as counted; ``rate_signal``: how much of its swings is not noise. ``unit_gaps``: quantile grid of gaps in operational time (mean 1).
-    ``families``: gap laws in calendar time, best first; empty where the clock is too coarse. ``quantum_s``: the
+    """``rate_per_s``: events / observed seconds (of all requests, where the trace is a sample). ``cv``: population
+    sd / mean of the gaps; ``burstiness`` Goh & Barabási's B = (cv − 1)/(cv + 1), ``memory`` their M. ``scales``:
+    dispersion by window width; ``acf``: of counts per ``acf_window_s``, by lag. ``rate_curve``: multiples of the mean rate, one per ``window_s``, as
+    counted; ``rate_signal``: how much of its swings is not noise. ``window_shapes``, ``window_cvs``: gamma shape
+    and CV of the gaps of each window. ``unit_gaps``: quantile grid of gaps in operational time (mean 1).
+    ``families``: gap laws in calendar time, ``unit_families`` in operational time, best first; empty where the clock is too coarse.
+    ``rounded``: shapes as a clock that rounds leaves them open, (by jitter, by the triangular kernel). ``quantum_s``: the
     step in which a coarse or batched log stamps its arrivals, 0 for a fine clock; with it ``unit_gaps`` is a
     gamma law with the local dispersion of the counts, and what is generated is stamped in the same steps.
+    ``evidence``: what it was fitted on: rows, client windows, counts per bin, metrics, assumed.
     """
 
     events: int
@@ -107,50 +82,85 @@ class Arrivals:
     zero_gap_share: float
     cv: float
     cv_without_longest: float
-    dispersion: tuple[Dispersion, ...]
+    scales: tuple[Scale, ...]
     window_s: float
     rate_curve: Array
     rate_signal: float
     unit_gaps: Grid
     families: tuple[Fitted, ...]
+    unit_families: tuple[Fitted, ...] = ()
+    memory: float | None = None
+    acf_window_s: float = 1.0
+    acf: Mapping[int, float] = field(default_factory=dict)
+    hurst: Mapping[str, float] | None = None
+    intervals: Mapping[str, Interval] = field(default_factory=dict)
+    """of ``rate_per_s`` and ``cv``."""
+    rounded: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    window_shapes: tuple[float | None, ...] = ()
+    window_cvs: tuple[float | None, ...] = ()
+    changes: tuple[Change, ...] = ()
+    seasons: Seasons | None = None
+    silences: tuple[Silence, ...] = ()
+    masked_s: float = 0.0
+    sampled: float | None = None
+    evidence: str = "rows"
 
     def to_dict(self) -> dict[str, Any]:
         return {
             "version": VERSION,
+            "evidence": self.evidence,
             "events": self.events,
             "span_s": self.span_s,
+            "masked_s": self.masked_s,
+            "sampled": self.sampled,
             "rate_per_s": self.rate_per_s,
             "tick_s": self.tick_s,
             "quantum_s": self.quantum_s,
             "zero_gap_share": self.zero_gap_share,
             "cv": self.cv,
             "cv_without_longest": self.cv_without_longest,
-            "dispersion": [
-                {
-                    "window_s": d.window_s,
-                    "windows": d.windows,
-                    "idc": d.idc,
-                    "peak_to_mean": d.peak_to_mean,
-                }
-                for d in self.dispersion
-            ],
+            "memory": self.memory,
+            "intervals": {k: i.to_dict() for k, i in self.intervals.items()},
+            "dispersion": [d.to_dict() for d in self.scales],
+            "acf": {
+                "window_s": self.acf_window_s,
+                "lags": {str(k): v for k, v in self.acf.items()},
+            },
+            "hurst": dict(self.hurst) if self.hurst else None,
             "rate_curve": {
                 "window_s": self.window_s,
                 "multiple_of_mean": self.rate_curve.tolist(),
                 "signal": self.rate_signal,
+                "gamma_shape": list(self.window_shapes),
+                "gap_cv": list(self.window_cvs),
             },
+            "changes": [c.to_dict() for c in self.changes],
+            "seasons": self.seasons.to_dict() if self.seasons else None,
+            "silences": [s.to_dict() for s in self.silences],
             "unit_gaps": self.unit_gaps.to_dict(),
             "families": [f.to_dict() for f in self.families],
+            "unit_families": [f.to_dict() for f in self.unit_families],
+            "rounded": {k: list(v) for k, v in self.rounded.items()},
         }
 
     @property
     def generating_curve(self) -> Array:
         """The rate curve less the noise of its own estimate: its swings to the power ``rate_signal``, mean 1."""
-        return _damped(self.rate_curve, self.rate_signal)
+        return renewal.damped(self.rate_curve, self.rate_signal)
+
+    @property
+    def burstiness(self) -> float:
+        """Goh & Barabási's (2008) B: −1 for a metronome, 0 for a Poisson process, towards 1 for bursts."""
+        return (self.cv - 1) / (self.cv + 1)
+
+    def scale(self, window_s: float) -> Scale | None:
+        """Dispersion at a named width, None where it was not computed."""
+        return next((s for s in self.scales if s.window_s == window_s), None)
 
     def idc(self, window_s: float) -> float | None:
         """IDC at a named width, None where it was not computed."""
-        return next((d.idc for d in self.dispersion if d.window_s == window_s), None)
+        found = self.scale(window_s)
+        return found.idc if found else None
 
     def findings(self) -> list[Finding]:
         if not self.events:
@@ -158,64 +168,136 @@ class Arrivals:
                 Finding(
                     NAME,
                     f"Arrivals are not recorded: a Poisson process of {format_number(self.rate_per_s)} per second is assumed.",
+                    "Poisson",
                 )
             ]
-        out = [
-            Finding(
-                NAME,
-                f"{self.events:,} arrivals over {format_seconds(self.span_s)}: {format_number(self.rate_per_s)} per second on average.",
-            )
+        return [
+            x
+            for x in (self._rate(), self._dispersion(), self._drift(), self._gaps(), self._silent())
+            if x
         ]
+
+    def _rate(self) -> Finding:
+        text = f"{self.events:,} arrivals over {format_seconds(self.span_s)}: {format_number(self.rate_per_s)} per second on average"
+        if self.sampled:
+            text += f", all requests counted (the trace is a sample of {self.sampled:g})"
+        if self.seasons:
+            peak = int(np.argmax(self.seasons.hours))
+            text += (
+                f"; busiest between {peak}:00 and {peak + 1}:00 with {format_number(max(self.seasons.hours))} times the mean, "
+                f"hours {'and weekdays ' if self.seasons.days else ''}explain {self.seasons.explained:.0%} of the variance of hourly rates"
+            )
+        i = self.intervals.get("rate_per_s")
+        ends = f"rate {format_number(self.rate_per_s)}/s" + (f" {bracket(i)}" if i else "")
+        effect = (
+            f"as much doubt as {format_number(i.n_eff)} independent arrivals leave"
+            if i and i.n_eff
+            else ""
+        )
+        return Finding(NAME, text + ".", "", ends, effect)
+
+    def _dispersion(self) -> Finding | None:
         wide = [
-            (d, d.idc) for d in self.dispersion if d.idc is not None and d.window_s in (10.0, 60.0)
+            s for s in self.scales if s.idc is not None and s.window_s in (1.0, 10.0, 60.0, 600.0)
         ]
-        if wide:
-            d, idc = wide[-1]
-            few = f", from {d.windows} windows" if d.windows < FEW_WINDOWS else ""
-            how = (
-                f"vary {format_number(idc)} times as much as a Poisson process's would"
-                if idc >= 1.25
-                else "vary as a Poisson process's would"
-                if idc >= 0.8
-                else "are more even than a Poisson process's"
+        wide = [s for s in wide if s.windows >= FEW_WINDOWS] or wide[-1:]
+        if not wide:
+            return None
+        s, idc = wide[-1], wide[-1].idc or 0.0
+        how = (
+            f"vary {format_number(idc)} times as much as a Poisson process's would"
+            if idc >= 1.25
+            else "vary as a Poisson process's would"
+            if idc >= 0.8
+            else "are more even than a Poisson process's"
+        )
+        text = f"Counts per {format_seconds(s.window_s)} {how}; the busiest such window holds {format_number(s.peak_to_mean)} times the mean"
+        if s.allan is not None and idc >= 1.25:
+            slow = idc / max(s.allan, 1e-9) > 2
+            text += (
+                f" (neighbouring windows differ as if by {format_number(s.allan)}: "
+                + ("mostly a drifting rate" if slow else "bursts more than drift")
+                + ")"
             )
-            out.append(
-                Finding(
-                    NAME,
-                    f"Counts per {format_seconds(d.window_s)} {how} (IDC {format_number(idc)}{few}); "
-                    f"the busiest such window holds {format_number(d.peak_to_mean)} times the mean.",
+        idcs = ", ".join(
+            f"IDC({format_seconds(w.window_s)}) {format_number(w.idc)}{' ' + bracket(w.interval) if w.interval else ''}"
+            for w in wide
+        )
+        few = "short-span" if s.windows < FEW_WINDOWS else ""
+        return Finding(NAME, text + ".", "", idcs, "Poisson is 1", few)
+
+    def _drift(self) -> Finding | None:
+        if not self.changes:
+            return None
+        big = max(
+            self.changes,
+            key=lambda c: abs(math.log((c.after_per_s + 1e-9) / (c.before_per_s + 1e-9))),
+        )
+        times = "once" if len(self.changes) == 1 else f"{len(self.changes)} times"
+        return Finding(
+            NAME,
+            f"The rate steps {times}; the largest step, {format_seconds(big.at_s)} after the first arrival, is from "
+            f"{format_number(big.before_per_s)} to {format_number(big.after_per_s)} per second.",
+            "piecewise constant",
+        )
+
+    def _gaps(self) -> Finding:
+        if self.sampled:
+            return Finding(
+                NAME,
+                "The gap law cannot be seen through a sample of the requests.",
+                warning="sampled-trace",
+            )
+        if not self.families:
+            if self.quantum_s > 0:
+                why = (
+                    f"The log stamps in steps of {format_seconds(self.quantum_s)} ({self.zero_gap_share:.1%} of the gaps are zero): "
+                    "the clock hides the gap law, so none is fitted; counts and IDC lead."
                 )
+                return Finding(NAME, why, warning="quantised-clock")
+            return Finding(NAME, "All gaps are equal: there is no law to fit.")
+        best = self.families[0]
+        cv = self.intervals.get("cv")
+        text = f"Gaps between arrivals have CV {format_number(self.cv)}"
+        if self.events > 100:
+            text += f" ({format_number(self.cv_without_longest)} without the ten longest)"
+        text += f"; of {len(self.families)} laws the {best.family} is the most likely"
+        if best.ks_d > 0.1:
+            text += ", and none is close"
+        parameters = best.parameters() + (f"; CV {bracket(cv)}" if cv else "")
+        if self.rounded:
+            ends = "; ".join(
+                f"{k} shape {format_number(min(v))} to {format_number(max(v))}"
+                for k, v in self.rounded.items()
             )
-        if self.families:
-            best = self.families[0]
-            out.append(
-                Finding(
-                    NAME,
-                    f"Gaps between arrivals have CV {format_number(self.cv)}"
-                    + (
-                        f" ({format_number(self.cv_without_longest)} without the ten longest)"
-                        if self.events > 100
-                        else ""
-                    )
-                    + f"; of {len(self.families)} laws the {best.family} is the most likely.",
-                    model=f"{best.family}({', '.join(f'{k}={format_number(v)}' for k, v in best.params.items())})",
-                    effect=f"KS D {best.ks_d:.3f}, W1 {best.w1_log10:.3f} decades",
-                )
-            )
-        else:
-            why = (
-                f"The log stamps in steps of {format_seconds(self.quantum_s)} ({self.zero_gap_share:.1%} of the gaps are zero): "
-                "the clock hides the gap law, so none is fitted; counts and IDC lead."
-                if self.quantum_s > 0
-                else "All gaps are equal: there is no law to fit."
-            )
-            out.append(Finding(NAME, why))
-        return out
+            parameters += f"; behind the rounded clock: {ends}"
+        return Finding(
+            NAME, text + ".", best.family, parameters, best.effect(), "quantised-clock" if self.quantum_s else ""
+        )  # fmt: skip
+
+    def _silent(self) -> Finding | None:
+        if not self.silences:
+            return None
+        s = self.silences[0]
+        more = f", and {len(self.silences) - 1} more" if len(self.silences) > 1 else ""
+        return Finding(
+            NAME,
+            f"Idle or collector down: no arrival for {format_seconds(s.length_s)} from {format_seconds(s.start_s)} on{more}; "
+            f"if the collector was down, leave it out with --mask {s.start_s:g}s..{s.start_s + s.length_s:g}s.",
+            effect=f"{format_number(s.times_mean)} mean gaps",
+            warning="silences",
+        )
 
 
-def from_dict(d: dict[str, Any]) -> Arrivals:
-    """Inverse of ``Arrivals.to_dict``; nonsense (NaN, negative rates, empty curve) is a ModelError."""
-    curve = np.array(d["rate_curve"]["multiple_of_mean"], dtype=np.float64)
+def bracket(i: Interval) -> str:
+    """``[2.4, 2.7]``."""
+    return f"[{format_number(i.low)}, {format_number(i.high)}]"
+
+
+def from_dict(d: Mapping[str, Any]) -> Arrivals:
+    """Inverse of ``Arrivals.to_dict``, and of version 1; nonsense (NaN, negative rates) is a ModelError."""
+    curve = d["rate_curve"]
+    acf = d.get("acf") or {"window_s": 1.0, "lags": {}}
     a = Arrivals(
         events=int(d["events"]),
         span_s=float(d["span_s"]),
@@ -225,28 +307,41 @@ def from_dict(d: dict[str, Any]) -> Arrivals:
         zero_gap_share=float(d["zero_gap_share"]),
         cv=float(d["cv"]),
         cv_without_longest=float(d["cv_without_longest"]),
-        dispersion=tuple(
-            Dispersion(
-                float(x["window_s"]), int(x["windows"]), _maybe(x["idc"]), _maybe(x["peak_to_mean"])
-            )
-            for x in d["dispersion"]
-        ),
-        window_s=float(d["rate_curve"]["window_s"]),
-        rate_curve=curve,
-        rate_signal=float(d["rate_curve"]["signal"]),
+        scales=tuple(Scale.from_dict(x) for x in d["dispersion"]),
+        window_s=float(curve["window_s"]),
+        rate_curve=np.array(curve["multiple_of_mean"], dtype=np.float64),
+        rate_signal=float(curve["signal"]),
         unit_gaps=Grid.from_dict(d["unit_gaps"]),
         families=tuple(Fitted.from_dict(f) for f in d["families"]),
+        unit_families=tuple(Fitted.from_dict(f) for f in d.get("unit_families", [])),
+        memory=_maybe(d.get("memory")),
+        acf_window_s=float(acf["window_s"]),
+        acf={int(k): float(v) for k, v in acf["lags"].items()},
+        hurst={str(k): float(v) for k, v in d["hurst"].items()} if d.get("hurst") else None,
+        intervals=_intervals(d.get("intervals", {})),
+        rounded={str(k): (float(v[0]), float(v[1])) for k, v in d.get("rounded", {}).items()},
+        window_shapes=tuple(_maybe(x) for x in curve.get("gamma_shape", [])),
+        window_cvs=tuple(_maybe(x) for x in curve.get("gap_cv", [])),
+        changes=tuple(Change(**{k: float(v) for k, v in c.items()}) for c in d.get("changes", [])),
+        seasons=Seasons.from_dict(d.get("seasons")),
+        silences=tuple(
+            Silence(**{k: float(v) for k, v in s.items()}) for s in d.get("silences", [])
+        ),
+        masked_s=float(d.get("masked_s", 0.0)),
+        sampled=_maybe(d.get("sampled")),
+        evidence=str(d.get("evidence", "rows")),
     )
     sane = (
-        len(curve) > 0
-        and bool(np.isfinite(curve).all())
-        and float(curve.min()) >= 0
-        and float(curve.max()) > 0
+        len(a.rate_curve) > 0
+        and bool(np.isfinite(a.rate_curve).all())
+        and float(a.rate_curve.min()) >= 0
+        and float(a.rate_curve.max()) > 0
         and math.isfinite(a.rate_per_s)
         and a.rate_per_s > 0
         and a.window_s > 0
         and 0 <= a.quantum_s < a.span_s
         and 0 <= a.rate_signal <= 1
+        and (a.sampled is None or 0 < a.sampled <= 1)
         and float(a.unit_gaps.values[0]) >= 0
         and float(a.unit_gaps.values[-1]) > 0
     )
@@ -262,149 +357,155 @@ def _maybe(x: Any) -> float | None:
     return None if x is None else float(x)
 
 
+def _intervals(d: Mapping[str, Any]) -> dict[str, Interval]:
+    found = {str(k): Interval.from_dict(v) for k, v in d.items()}
+    return {k: i for k, i in found.items() if i is not None}
+
+
 # --- measuring -------------------------------------------------------------------------------------
 
 
-def gap_counts(trace: Trace) -> Counts:
-    """Gaps between successive arrivals, in seconds, as Counts."""
-    t = trace.query("arrivals/gap_counts")
-    return Counts.exact(t["gap_ns"].to_numpy() / NS_PER_S, t["n"].to_numpy(), "s")
-
-
-def dispersion(
-    trace: Trace, origin_ns: int, span_ns: int, windows_s: tuple[float, ...]
-) -> list[Dispersion]:
-    """IDC = sample variance / mean of counts in full windows from the first arrival, empty ones included."""
-    widths = [round(w * NS_PER_S) for w in windows_s if span_ns // round(w * NS_PER_S) >= 1]
-    if not widths:
-        return []
-    t = trace.query("arrivals/window_sums", origin_ns=origin_ns, span_ns=span_ns, widths_ns=widths)
-    out = []
-    for row in t.to_pylist():
-        k = span_ns // row["width_ns"]
-        mean = row["arrivals"] / k
-        idc = None
-        if k >= MIN_WINDOWS and mean > 0:
-            idc = (row["squares"] - k * mean * mean) / (k - 1) / mean
-        out.append(
-            Dispersion(row["width_ns"] / NS_PER_S, k, idc, row["peak"] / mean if mean > 0 else None)
-        )
-    return out
-
-
-def choose_window_s(span_s: float, events: int) -> float:
-    """Width of the rate curve: at most 300 windows, and 20 events in a mean window."""
-    for w in RATE_WINDOWS_S:
-        if span_s / w <= MAX_RATE_WINDOWS and events * w / span_s >= MIN_PER_WINDOW:
-            return float(w)
-    return float(max(span_s, 1.0))
-
-
-def fit(trace: Trace, notices: list[Notice]) -> Arrivals | None:
+def fit(trace: Trace, notices: list[Notice], seen: Pass | None = None) -> Arrivals | None:
     """Fit the arrivals of a trace's main table. Needs a clock and at least 20 arrivals."""
-    extent = trace.query("arrivals/extent").to_pylist()[0]
-    events = int(extent["with_arrival"])
-    if events < int(extent["events"]):
-        notices.append(
-            Notice(
-                "no-arrival",
-                f"{int(extent['events']) - events:,} rows have no arrival time and are left out",
-                NAME,
-            )
-        )
-    if events < 20:
-        what = (
-            f"{events} arrivals are too few to fit" if events else "no arrival times are recorded"
-        )
-        if trace.main_table == "llm_requests":
-            what += "; supply them with: --arrivals poisson --rate 2/s"
-        notices.append(Notice("too-few-rows", what, NAME))
+    timeline = seen.timeline if seen else Timeline.of(trace)
+    if not _enough(trace, timeline, notices) or timeline is None:
         return None
-    first, last = int(extent["first_ns"]), int(extent["last_ns"])
-    span_ns = last - first
-    if span_ns <= 0:
-        notices.append(
-            Notice("no-span", "all arrivals share one instant: there is no rate to fit", NAME)
-        )
-        return None
-    span_s = span_ns / NS_PER_S
-    gaps = gap_counts(trace)
+    if seen is None:
+        seen = Pass(trace, timeline)
+        scan(trace, [seen])
+    return of_pass(trace, seen, notices)
+
+
+def _enough(trace: Trace, timeline: Timeline | None, notices: list[Notice]) -> bool:
+    if timeline is None:
+        extent = trace.query("arrivals/extent").to_pylist()[0]
+        timed = int(extent["with_arrival"])
+        if timed >= 20:
+            text = "all arrivals share one instant: there is no rate to fit"
+            notices.append(Notice("no-span", text, NAME))
+            return False
+    else:
+        timed = timeline.timed
+        if timed < timeline.rows:
+            text = f"{timeline.rows - timed:,} rows have no arrival time and are left out"
+            notices.append(Notice("no-arrival", text, NAME))
+    if timed >= 20:
+        return True
+    what = f"{timed} arrivals are too few to fit" if timed else "no arrival times are recorded"
+    if trace.main_table == "llm_requests":
+        what += "; supply them with: --arrivals poisson --rate 2/s"
+    notices.append(Notice("too-few-rows", what, NAME))
+    return False
+
+
+def of_pass(trace: Trace, seen: Pass, notices: list[Notice]) -> Arrivals | None:
+    """Arrivals from a finished pass."""
+    t = seen.timeline
+    gaps = seen.gaps()
     tick_s = (trace.manifest.tick_ns or 0) / NS_PER_S
     zero_share = float(gaps.n[gaps.x == 0].sum() / gaps.rows)
     instants = 1 + round((1 - zero_share) * gaps.rows)
     if instants < 20:
-        text = f"{events:,} rows share {instants} instants: the log stamps batches, not arrivals"
+        text = f"{t.timed:,} rows share {instants} instants: the log stamps batches, not arrivals"
         notices.append(Notice("few-instants", text, NAME))
         return None
-    per_tick = events * tick_s / span_s if tick_s else 0.0
-    batched = zero_share > 0.5
-    coarse = tick_s > COARSE_TICK * gaps.mean and zero_share > 0  # a periodic load has no zero gaps
-    if batched or coarse:
-        text = (
-            f"{zero_share:.1%} of the gaps are zero"
-            if batched
-            else f"the clock ticks every {format_seconds(tick_s)}, {format_number(per_tick)} arrivals a tick"
-        )
-        notices.append(
-            Notice(
-                "quantised-clock",
-                f"{text}: gap laws, CV and IDC below a few steps of the clock describe the logger, not the workload; read IDC at wider windows",
-                NAME,
-            )
-        )
-    quantum_s = _quantum_s(gaps, tick_s) if batched or coarse else 0.0
-    families: list[Fitted] = []
-    if not batched and per_tick <= MAX_PER_TICK:
-        families = fit_families(gaps, tick=tick_s or float(gaps.x[gaps.x > 0].min()))
-    named = tuple(sorted(set(NAMED_WINDOWS_S) | set(CURVE_WINDOWS_S)))
-    spread = dispersion(trace, first, span_ns, named)
-    if span_s / 60 < FEW_WINDOWS:
-        notices.append(
-            Notice(
-                "short-span",
-                f"{format_seconds(span_s)} of trace: IDC at windows with fewer than {FEW_WINDOWS} of them is uncertain by ±25 % and more",
-                NAME,
-            )
-        )
-
-    # windows of equal width that end with the last arrival: a stub of a window would carry no rate
-    windows = max(1, round(span_s / choose_window_s(span_s, events)))
-    width_ns = span_ns // windows + 1
-    counts = trace.query("arrivals/window_counts", origin_ns=first, width_ns=width_ns)
-    per_window = np.zeros(windows)
-    per_window[counts["k"].to_numpy()] = counts["n"].to_numpy()
-    mean_rate = events / span_s
-    raw = significant(per_window / (width_ns / NS_PER_S) / mean_rate, 6)
-    if (
-        quantum_s > 0
-    ):  # the gaps are the logger's: a law of the counts' own dispersion takes their place
-        below = _allan(trace, first, span_ns, 8 * quantum_s)
-        unit_gaps = _gamma_grid(below, events)
-        signal = _signal(per_window, below)
+    share = trace.manifest.sampled
+    share = share if share is not None and share < 1 else None
+    quantum_s, fits = _clock(gaps, tick_s, zero_share, notices)
+    scales = [_thinned(s, share) for s in seen.windows.scales()]
+    widest = [s for s in scales if s.windows >= FEW_WINDOWS]
+    if not widest or widest[-1].window_s < 60:
+        text = f"{format_seconds(t.observed_s)} of trace: IDC at windows with fewer than {FEW_WINDOWS} of them is uncertain by ±25 % and more"
+        notices.append(Notice("short-span", text, NAME))
+    covered = t.covered_s
+    known = covered > 0.01 * t.width_s
+    mean_rate = t.timed / t.observed_s
+    raw = np.where(known, seen.rows / np.maximum(covered, 1e-9) / mean_rate, 0.0)
+    if not known.all():  # what a mask hides is given the mean rate: it was not silence
+        raw[~known] = 1.0
+    raw = significant(raw, 6)
+    if quantum_s > 0 or share is not None:
+        # the gaps are the logger's: a law of the counts' own dispersion takes their place
+        below = _local(scales, max(8 * quantum_s, 8 / mean_rate))
+        unit_gaps, unit_families = renewal.gamma_grid(below, t.timed), []
+        signal = renewal.rate_signal(seen.rows, below)
     else:
-        below = _squared_cv(Grid.of(_unit_gaps(trace, first, width_ns, raw * mean_rate)))
-        signal = _signal(per_window, below)
-        slow = _damped(raw, signal) * mean_rate
-        unit_gaps = Grid.of(_unit_gaps(trace, first, width_ns, slow))
-    longer = np.cumsum(gaps.n[::-1])[::-1] - gaps.n  # rows longer than each value
-    keep = gaps.n - np.clip(10 - longer, 0, gaps.n)
-    trimmed = Counts.exact(gaps.x, keep, "s")
-    return Arrivals(
-        events=events,
-        span_s=span_s,
-        rate_per_s=mean_rate,
+        below = renewal.squared_cv(Grid.of(seen.unit_gaps(raw * mean_rate)))
+        signal = renewal.rate_signal(seen.rows, below)
+        table = seen.unit_gaps(renewal.damped(raw, signal) * mean_rate)
+        unit_gaps = Grid.of(table)
+        unit_families = fit_families(table, tick=max(tick_s * mean_rate, 1e-9))
+    families: list[Fitted] = []
+    rounded: dict[str, tuple[float, float]] = {}
+    if fits and share is None:
+        law_tick = tick_s or float(gaps.x[gaps.x > 0].min())
+        families = fit_families(gaps, (*POSITIVE, "hyperexponential"), tick=law_tick)
+        if quantum_s > 0:
+            rounded = _bracketed(gaps, tick_s)
+    if share is not None:
+        text = f"the trace is a random sample of {share:g} of the requests: the rate is scaled and IDC corrected by 1 + (IDC − 1)/{share:g}; gap laws, sessions and prefix reuse cannot be seen through it"
+        notices.append(Notice("sampled-trace", text, NAME))
+    a = Arrivals(
+        events=t.timed,
+        span_s=t.span_ns / NS_PER_S,
+        rate_per_s=mean_rate / (share or 1.0),
         tick_s=tick_s,
         quantum_s=quantum_s,
         zero_gap_share=zero_share,
-        cv=math.sqrt(gaps.var()) / gaps.mean,
-        cv_without_longest=math.sqrt(trimmed.var()) / trimmed.mean if len(trimmed) > 1 else 0.0,
-        dispersion=tuple(spread),
-        window_s=width_ns / NS_PER_S,
+        cv=seen.cv(),
+        cv_without_longest=_cv_without_longest(gaps),
+        scales=tuple(scales),
+        window_s=t.width_s,
         rate_curve=raw,
         rate_signal=signal,
         unit_gaps=unit_gaps,
         families=tuple(families),
+        unit_families=tuple(unit_families),
+        memory=seen.memory(),
+        hurst=hurst(scales),
+        rounded=rounded,
+        changes=tuple(change_points(seen.rows, covered, t.width_s)),
+        seasons=seasons(trace, t, seen.windows.n.astype(np.float64), seen.windows.base_ns),
+        silences=tuple(silences(seen.longest, gaps.mean, gaps.rows)),
+        masked_s=sum(b - a for a, b in t.masks) / NS_PER_S,
+        sampled=share,
     )
+    acf_window_s, acf = seen.windows.acf()
+    shapes, cvs = seen.window_laws() if not quantum_s and share is None else ([], [])
+    a = replace(
+        a, acf_window_s=acf_window_s, acf=acf, window_shapes=tuple(shapes), window_cvs=tuple(cvs)
+    )
+    if a.silences:
+        text = f"{len(a.silences)} silences longer than a Poisson process would bring: idle, or the collector was down; --mask START..END leaves one out"
+        notices.append(Notice("silences", text, NAME))
+    return _with_intervals(a, seen, known)
+
+
+def _clock(
+    gaps: Counts, tick_s: float, zero_share: float, notices: list[Notice]
+) -> tuple[float, bool]:
+    """(the step of a coarse or batched clock, 0 for a fine one; whether gap laws can be fitted)."""
+    per_tick = tick_s / gaps.mean if gaps.mean > 0 else 0.0
+    batched = zero_share > 0.5
+    coarse = tick_s > COARSE_TICK * gaps.mean and zero_share > 0  # a periodic load has no zero gaps
+    if not (batched or coarse):
+        return 0.0, True
+    text = (
+        f"{zero_share:.1%} of the gaps are zero"
+        if batched
+        else f"the clock ticks every {format_seconds(tick_s)}, {format_number(per_tick)} arrivals a tick"
+    )
+    notices.append(
+        Notice(
+            "quantised-clock",
+            f"{text}: gap laws, CV and IDC below a few steps of the clock describe the logger, not the workload; read IDC at wider windows",
+            NAME,
+        )
+    )
+    quantum = _quantum_s(gaps, tick_s)
+    # a release in batches leaves no gap law; a clock that rounds does, up to ten arrivals a tick
+    released = batched and quantum > 2 * tick_s
+    return quantum, not released and per_tick <= MAX_PER_TICK
 
 
 def _quantum_s(gaps: Counts, tick_s: float) -> float:
@@ -417,108 +518,85 @@ def _quantum_s(gaps: Counts, tick_s: float) -> float:
     return median if regular else tick_s
 
 
-def _allan(trace: Trace, first_ns: int, span_ns: int, window_s: float) -> float:
-    """Allan factor E[(N₂ − N₁)²] / (2·E N) of neighbouring windows: a dispersion that is blind to trends."""
-    w_ns = max(1, min(round(window_s * NS_PER_S), span_ns // 4))
-    t = trace.query("arrivals/window_counts", origin_ns=first_ns, width_ns=w_ns)
-    windows = span_ns // w_ns  # mostly empty ones on a sparse trace, which are not laid out
-    k, n = t["k"].to_numpy(), t["n"].to_numpy().astype(np.float64)
-    k, n = k[k < windows], n[k < windows]
-    if windows < 2 or not n.sum():
-        return 1.0
-    ends = (n[k == 0] ** 2).sum() + (n[k == windows - 1] ** 2).sum()
-    neighbours = (n[:-1] * n[1:])[np.diff(k) == 1].sum()
-    squares = 2 * (n**2).sum() - ends - 2 * neighbours
-    return float(squares / (windows - 1) / (2 * n.sum() / windows))
+def _thinned(s: Scale, share: float | None) -> Scale:
+    """Dispersion of all requests, from that of a random ``share`` of them: D = 1 + (D′ − 1)/share."""
+    if share is None:
+        return s
+
+    def whole(x: float | None) -> float | None:
+        return None if x is None else float(f"{1 + (x - 1) / share:.6g}")
+
+    i = s.interval
+    interval = None if i is None else Interval(whole(i.low) or 0.0, whole(i.high) or 0.0, i.method)
+    return replace(s, idc=whole(s.idc), allan=whole(s.allan), interval=interval)
 
 
-def _signal(per_window: Array, below: float) -> float:
-    """How much of the rate curve is not the noise of its own estimate: √(1 − below/IDC), 0 to 1.
-
-    Counts per window vary with IDC = signal + ``below``, the dispersion that the gaps alone bring. Generation
-    brings ``below`` again, so a raw curve would count it twice: a Poisson trace would come back with twice its
-    variance.
-    """
-    if len(per_window) < 2:
-        return 0.0
-    idc = float(per_window.var(ddof=1) / per_window.mean())
-    return float(f"{math.sqrt(max(0.0, 1 - below / idc)):.4g}") if idc > 0 else 0.0
+def _local(scales: list[Scale], window_s: float) -> float:
+    """Dispersion that is blind to trends, at the width next to ``window_s``."""
+    known = [
+        (abs(math.log(s.window_s / window_s)), s.allan)
+        for s in scales
+        if s.allan is not None and s.windows >= MIN_WINDOWS
+    ]
+    return max(min(known)[1], 0.0) if known else 1.0
 
 
-def _damped(curve: Array, signal: float) -> Array:
-    """The curve's swings to a power between 0 (flat) and 1 (as it is), mean 1; silences stay silent."""
-    if signal == 0.0:
-        return np.ones(len(curve))
-    out = curve**signal
-    return np.asarray(out / out.mean())
+def _cv_without_longest(gaps: Counts) -> float:
+    longer = np.cumsum(gaps.n[::-1])[::-1] - gaps.n  # rows longer than each value
+    keep = gaps.n - np.clip(10 - longer, 0, gaps.n)
+    trimmed = Counts.exact(gaps.x, keep, "s")
+    return math.sqrt(trimmed.var()) / trimmed.mean if len(trimmed) > 1 else 0.0
 
 
-def _squared_cv(grid: Grid) -> float:
-    """Squared CV of the law that a grid samples: second moment of its piecewise-linear quantile function."""
-    v = grid.values
-    second = float(((v[1:] ** 2 + v[1:] * v[:-1] + v[:-1] ** 2) / 3).mean())
-    return second / _grid_mean(grid) ** 2 - 1
+def _bracketed(gaps: Counts, tick_s: float) -> dict[str, tuple[float, float]]:
+    """Shapes by jitter and by the triangular kernel: the truth was between them on real traces, or beyond."""
+    table = gaps.coarse(32)
+    return {
+        name: (
+            float(f"{fit_jittered(table, tick_s, FAMILIES[name].fit)['shape']:.4g}"),
+            float(f"{fit_triangular(table, tick_s, name)['shape']:.4g}"),
+        )
+        for name in ("gamma", "weibull")
+    }
 
 
-def _gamma_grid(dispersion_: float, events: int) -> Grid:
-    """Unit gaps of a gamma renewal process: its long-run IDC is the squared CV of its gaps, 1/shape."""
-    shape = 1 / max(dispersion_, 0.02)
-    q = np.clip(np.linspace(0, 1, GRID_KNOTS), 0.0, 1 - K_ANONYMITY / events)
-    return Grid(
-        significant(FAMILIES["gamma"].quantile(q, {"shape": shape, "scale": 1 / shape}), 7),
-        1.0,
-        events,
+def _with_intervals(a: Arrivals, seen: Pass, known: npt.NDArray[np.bool_]) -> Arrivals:
+    """Intervals of rate, CV and the best gap law, by blocks of the rate curve's windows."""
+    covered = seen.timeline.covered_s
+    blocks = Blocks.of(seen.rows[known])
+    if blocks is None:
+        return a
+    found: dict[str, Interval | None] = {}
+    share = a.sampled or 1.0
+    d = blocks.sums(np.stack([seen.rows[known], covered[known]], axis=1))
+    i = blocks.interval(a.rate_per_s, d[:, 0] / d[:, 1] / share)
+    if i is not None:
+        # as many independent arrivals leave the same doubt: a Poisson count N is known to ±1/√N
+        draws = d[:, 0] / d[:, 1]
+        error = blocks.wider * float(draws.std(ddof=1)) / float(draws.mean())
+        i = replace(
+            i, n_eff=min(float(f"{1 / error**2:.4g}"), float(a.events)) if error > 0 else None
+        )
+    found["rate_per_s"] = i
+    if not a.quantum_s and a.sampled is None:
+        d = blocks.sums(seen.window_sums()[known])
+        with np.errstate(invalid="ignore", divide="ignore"):
+            mean = d[:, 1] / d[:, 0]
+            cv = np.sqrt(np.maximum(d[:, 2] / d[:, 0] - mean**2, 0)) / mean
+        found["cv"] = blocks.interval(a.cv, cv)
+    families = a.families
+    if families and known.all() and not a.quantum_s:
+        best = with_intervals(
+            families[0], blocks, seen.drawn(blocks.weights[:FITS_DRAWN]), tick=a.tick_s
+        )
+        families = (best, *families[1:])
+    return replace(
+        a, families=families, intervals={k: v for k, v in found.items() if v is not None}
     )
-
-
-_BINS_PER_OCTAVE = 128
-_LOWEST = -40
-_OCTAVES = 80
-
-
-def _unit_gaps(trace: Trace, first_ns: int, width_ns: int, rates: Array) -> Counts:
-    """Gaps in operational time on log bins (128 an octave, bin means kept), one streaming pass."""
-    edges_ns = np.arange(len(rates) + 1, dtype=np.float64) * width_ns
-    cumulative = np.concatenate([[0.0], np.cumsum(rates) * (width_ns / NS_PER_S)])
-    bins = _OCTAVES * _BINS_PER_OCTAVE + 1
-    n = np.zeros(bins)
-    total = np.zeros(bins)
-    last: float | None = None
-    for batch in trace.batches(columns=["arrival_ns"]):
-        column = batch.column(0)
-        t = column.drop_null().to_numpy(zero_copy_only=False).astype(np.int64) - first_ns
-        if not len(t):
-            continue
-        rel = t.astype(np.float64)
-        op = np.interp(rel, edges_ns, cumulative)
-        gaps = np.diff(op, prepend=op[0] if last is None else last)
-        if last is None:
-            gaps = gaps[1:]
-        last = float(op[-1])
-        gaps = np.maximum(gaps, 0.0)
-        index = np.zeros(len(gaps), dtype=np.int64)
-        positive = gaps > 0
-        scaled = (np.log2(gaps[positive]) - _LOWEST) * _BINS_PER_OCTAVE
-        index[positive] = np.clip(scaled, 0, bins - 2).astype(np.int64) + 1
-        n += np.bincount(index, minlength=bins)
-        total += np.bincount(index, weights=gaps, minlength=bins)
-    used = n > 0
-    mean = total[used] / n[used]
-    return Counts(mean, mean, n[used], total[used], "mean gaps")
-
-
-# --- generating ------------------------------------------------------------------------------------
-
-
-def sample(arrivals: Arrivals, rng: np.random.Generator, size: int) -> Array:
-    """``size`` gaps in operational time, scaled so that their long-run mean is exactly 1."""
-    return arrivals.unit_gaps.quantile(rng.random(size)) / _grid_mean(arrivals.unit_gaps)
 
 
 def poisson(rate_per_s: float) -> Arrivals:
     """Arrivals that were not measured: a Poisson process, for traces and profiles that record none."""
-    q = np.clip(np.linspace(0.0, 1.0, GRID_KNOTS), 0.0, 1 - 1e-4)
-    grid = Grid(significant(-np.log1p(-q), 7), 1.0, 0.0)
     return Arrivals(
         events=0,
         span_s=3600.0,
@@ -528,35 +606,47 @@ def poisson(rate_per_s: float) -> Arrivals:
         zero_gap_share=0.0,
         cv=1.0,
         cv_without_longest=1.0,
-        dispersion=(),
+        scales=(),
         window_s=3600.0,
         rate_curve=np.ones(1),
         rate_signal=1.0,
-        unit_gaps=grid,
+        unit_gaps=renewal.poisson_grid(),
         families=(),
+        evidence="assumed",
     )
 
 
-def first_gap(arrivals: Arrivals, rng: np.random.Generator) -> float:
-    """Operational time to the first arrival of an equilibrium renewal process: a uniform part of a
-    length-biased gap. With it the expected number of arrivals until t is exactly Λ(t) (Cox 1962, §2.2)."""
-    v = arrivals.unit_gaps.values
-    area = np.cumsum((v[1:] + v[:-1]) / 2)
-    i = int(min(np.searchsorted(area, rng.random() * area[-1], side="right"), len(area) - 1))
-    a, b = float(v[i]), float(v[i + 1])
-    # inside a segment the biased density is a + (b - a)·x on [0, 1]: invert its integral
-    y = rng.random() * (a + b) / 2
-    gap = math.sqrt(a * a + 2 * (b - a) * y) if b > a else a
-    return float(rng.random() * gap / _grid_mean(arrivals.unit_gaps))
-
-
-def _grid_mean(grid: Grid) -> float:
-    """Mean of the law that the grid samples: the area under its piecewise-linear quantile function."""
-    v = grid.values
-    return float((v[1:] + v[:-1]).mean() / 2)
-
-
 # --- scoring ---------------------------------------------------------------------------------------
+
+
+def gap_counts(trace: Trace) -> Counts:
+    """Gaps between successive arrivals, in seconds, as Counts: the route by SQL."""
+    t = trace.query("arrivals/gap_counts")
+    return Counts.exact(t["gap_ns"].to_numpy() / NS_PER_S, t["n"].to_numpy(), "s")
+
+
+CURVE_WINDOWS_S = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 60.0, 100.0, 300.0, 600.0, 1000.0, 3600.0)
+"""widths of the scored IDC curve; a width is used when both spans hold FEW_WINDOWS of it."""
+
+
+def idc_curve(
+    trace: Trace, origin_ns: int, span_ns: int, windows_s: tuple[float, ...]
+) -> dict[float, float | None]:
+    """IDC by width, over full windows from the first arrival: the route by SQL."""
+    widths = [round(w * NS_PER_S) for w in windows_s if span_ns // round(w * NS_PER_S) >= 1]
+    if not widths:
+        return {}
+    t = trace.query("arrivals/window_sums", origin_ns=origin_ns, span_ns=span_ns, widths_ns=widths)
+    out: dict[float, float | None] = {}
+    for row in t.to_pylist():
+        k = span_ns // row["width_ns"]
+        mean = row["arrivals"] / k
+        enough = k >= MIN_WINDOWS and mean > 0
+        out[row["width_ns"] / NS_PER_S] = (
+            (row["squares"] - k * mean * mean) / (k - 1) / mean if enough else None
+        )
+    return out
+
 
 LIMITS = {"gap KS D": 0.05, "gap W1": 0.05, "IDC-curve distance": 0.20, "rate": 0.02}
 """proposed gates of the fidelity research; not calibrated on held-out data."""
@@ -578,8 +668,8 @@ def score(a: Trace, b: Trace) -> list[Line]:
     widths = tuple(
         w for w in CURVE_WINDOWS_S if min(span_a, span_b) // round(w * NS_PER_S) >= FEW_WINDOWS
     )
-    curve_a = {d.window_s: d.idc for d in dispersion(a, int(ea["first_ns"]), span_a, widths)}
-    curve_b = {d.window_s: d.idc for d in dispersion(b, int(eb["first_ns"]), span_b, widths)}
+    curve_a = idc_curve(a, int(ea["first_ns"]), span_a, widths)
+    curve_b = idc_curve(b, int(eb["first_ns"]), span_b, widths)
     ratios = [
         abs(math.log(x / y))
         for w in widths

@@ -1,66 +1,145 @@
-"""Lengths: input and output tokens, and how they depend on each other.
+"""Lengths: input and output tokens, how they depend on each other, and how both change with time and load.
 
 Families describe; a quantile grid a side and the empirical copula of their ranks generate. Values that many
-requests share (caps, templates) are atoms: the grid keeps their mass, and they are named.
+requests share are atoms, the longest may be a cap, and an output that ended by ``length`` says only that it would
+have been longer than its limit.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
-from ..counts import Counts
-from ..distributions import K_ANONYMITY, Fitted, Grid, fit_families, significant
+from ..counts import Binning, Counts
+from ..distributions import (
+    K_ANONYMITY,
+    NO_ATOMS,
+    POSITIVE,
+    Atoms,
+    Fitted,
+    Grid,
+    find_atoms,
+    fit_families,
+    significant,
+)
 from ..errors import ModelError, Notice
+from ..intervals import Blocks, Interval, homogeneous
 from ..units import format_number
 from . import Finding, Line
-from .arrivals import two_sample_ks
+from .arrivals import bracket, two_sample_ks
+from .dependence import Ranks, correlation_interval, suppressed
+from .mix import Mix, mix_of
+from .timeline import Timeline, scan
 
 if TYPE_CHECKING:
     from ..store import Trace
 
 NAME = "lengths"
-VERSION = 1
+VERSION = 2
 TABLES = ("llm_requests",)
+NEEDS = ("input_tokens", "output_tokens")
+RECORD = "log prompt and completion tokens of each request, as every OpenAI-compatible server returns them in 'usage'"
 
 Array = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 SIDES = ("input", "output")
-CELLS = 32
-"""cells a side of the rank grid on large traces; small traces get fewer."""
-ATOM_SHARE = 0.01
-"""a value held by more than this share of the rows, and by far more than its neighbours, is an atom."""
+OTHERS = (
+    "reasoning_tokens", "cached_input_tokens", "text_tokens", "image_tokens", "audio_tokens", "video_tokens",
+    "image_count", "audio_count", "video_count",
+)  # fmt: skip
+"""what is described beside them where it is recorded."""
+SHOWN = {"p10": 0.1, "p25": 0.25, "p50": 0.5, "p75": 0.75, "p90": 0.9, "p95": 0.95, "p99": 0.99}
+TAIL_FROM = 0.95
+
+_FINE = Binning(14, 1.0, "tokens")
+_COARSE = Binning(4, 1.0, "tokens")
+_COARSE_BINS = 256
+"""enough for any INTEGER."""
+
+
+@dataclass(frozen=True)
+class Tail:
+    """Generalised Pareto law of what lies beyond ``threshold`` (a ``share`` of the rows), in tokens above it."""
+
+    threshold: float
+    share: float
+    fit: Fitted
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"threshold": self.threshold, "share": self.share, "fit": self.fit.to_dict()}
+
+    @classmethod
+    def from_dict(cls, d: Mapping[str, Any] | None) -> Tail | None:
+        return (
+            None
+            if d is None
+            else cls(float(d["threshold"]), float(d["share"]), Fitted.from_dict(d["fit"]))
+        )
 
 
 @dataclass(frozen=True)
 class Margin:
-    """One side: quantile grid, quantiles, families best first, atoms as (tokens, share)."""
+    """One side: quantile grid, quantiles with intervals, families best first (atoms and cap included), tail.
+
+    ``cut_share``: rows that ended by their limit; the families take them as right-censored, the grid as they are.
+    ``intervals``: of ``mean`` and of the quantiles by name.
+    """
 
     grid: Grid
     minimum: float
     quantiles: dict[str, float]
     families: tuple[Fitted, ...]
-    atoms: tuple[tuple[float, float], ...]
+    atoms: Atoms = NO_ATOMS
+    intervals: Mapping[str, Interval] = field(default_factory=dict)
+    zero_share: float = 0.0
+    cut_share: float = 0.0
+    tail: Tail | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return {
             "grid": self.grid.to_dict(),
             "minimum": self.minimum,
             "quantiles": self.quantiles,
+            "intervals": {k: i.to_dict() for k, i in self.intervals.items()},
+            "zero_share": self.zero_share,
+            "cut_share": self.cut_share,
+            "atoms": self.atoms.to_dict(),
             "families": [f.to_dict() for f in self.families],
-            "atoms": [{"tokens": v, "share": s} for v, s in self.atoms],
+            "tail": self.tail.to_dict() if self.tail else None,
         }
+
+    @classmethod
+    def from_dict(cls, m: Mapping[str, Any]) -> Margin:
+        atoms = m["atoms"]
+        if isinstance(atoms, list):  # version 1: a list of tokens and shares, heaviest first
+            pairs = sorted((float(a["tokens"]), float(a["share"])) for a in atoms)
+            atoms = {"values": [v for v, _ in pairs], "shares": [s for _, s in pairs]}
+        intervals = {str(k): Interval.from_dict(v) for k, v in m.get("intervals", {}).items()}
+        return cls(
+            Grid.from_dict(m["grid"]),
+            float(m["minimum"]),
+            {str(k): float(v) for k, v in m["quantiles"].items()},
+            tuple(Fitted.from_dict(f) for f in m["families"]),
+            Atoms.from_dict(atoms),
+            {k: i for k, i in intervals.items() if i is not None},
+            float(m.get("zero_share", 0.0)),
+            float(m.get("cut_share", 0.0)),
+            Tail.from_dict(m.get("tail")),
+        )
 
 
 @dataclass(frozen=True)
 class Lengths:
     """``copula[i, j]``: share of requests whose input rank falls in the i-th of equal rank cells and whose
-    output rank falls in the j-th; rows and columns each sum to about 1/cells.
+    output rank falls in the j-th; rows and columns each sum to about 1/cells. ``others``: margins of further counts,
+    with their share of the whole they are part of. ``mix``: lengths by time and by load.
     """
 
     input: Margin
@@ -69,41 +148,36 @@ class Lengths:
     spearman: float
     pearson: float
     copula: Array
+    kendall: float | None = None
+    spearman_interval: Interval | None = None
+    others: Mapping[str, Margin] = field(default_factory=dict)
+    mix: Mix | None = None
+    evidence: str = "rows"
 
     def to_dict(self) -> dict[str, Any]:
         return {
             "version": VERSION,
+            "evidence": self.evidence,
             "input": self.input.to_dict(),
             "output": self.output.to_dict(),
+            "others": {k: m.to_dict() for k, m in self.others.items()},
             "pairs": self.pairs,
             "spearman": self.spearman,
+            "spearman_interval": self.spearman_interval.to_dict()
+            if self.spearman_interval
+            else None,
+            "kendall": self.kendall,
             "pearson": self.pearson,
             "copula": self.copula.tolist(),
+            "mix": self.mix.to_dict() if self.mix else None,
         }
 
     def findings(self) -> list[Finding]:
-        out = []
-        for side in SIDES:
-            m: Margin = getattr(self, side)
-            q = m.quantiles
-            text = (
-                f"{side.capitalize()} lengths: mean {format_number(m.grid.mean)} tokens, median {format_number(q['p50'])}, "
-                f"p99 {format_number(q['p99'])}."
-            )
-            if m.atoms:
-                v, s = m.atoms[0]
-                text += f" {s:.1%} of the requests have exactly {v:,.0f} tokens."
-            best = m.families[0] if m.families else None
-            out.append(
-                Finding(
-                    NAME,
-                    text,
-                    model=f"{best.family}({', '.join(f'{k}={format_number(v)}' for k, v in best.params.items())})"
-                    if best
-                    else "",
-                    effect=f"KS D {best.ks_d:.3f}, W1 {best.w1_log10:.3f} decades" if best else "",
-                )
-            )
+        out = [self._margin(side, getattr(self, side)) for side in SIDES]
+        out += [
+            self._margin(name.removesuffix("_tokens").replace("_", " "), m)
+            for name, m in self.others.items()
+        ]
         size = abs(self.spearman)
         word = (
             "hardly depend"
@@ -114,36 +188,64 @@ class Lengths:
             if size < 0.6
             else "depend strongly"
         )
+        i = self.spearman_interval
+        kendall = "" if self.kendall is None else f", Kendall τ {self.kendall:+.3f}"
         out.append(
             Finding(
                 NAME,
                 f"Input and output lengths {word} on each other.",
-                effect=f"Spearman {self.spearman:+.3f}",
+                f"{len(self.copula)}×{len(self.copula)} rank copula",
+                f"Spearman ρ {self.spearman:+.3f}"
+                + (f" [{i.low:+.3f}, {i.high:+.3f}]" if i else "")
+                + kendall,
             )
         )
+        if self.mix:
+            out += [Finding(NAME, *said) for said in self.mix.said()]
         return out
 
+    def _margin(self, name: str, m: Margin) -> Finding:
+        q = m.quantiles
+        unit = "" if name.endswith("count") else " tokens"
+        text = f"{name.capitalize()} lengths: mean {format_number(m.grid.mean)}{unit}, median {format_number(q.get('p50'))}, p99 {format_number(q.get('p99'))}"
+        if m.atoms.cap is not None and m.atoms.cap_share:
+            text += f"; {m.atoms.cap_share:.1%} are cut at {m.atoms.cap:,.0f}"
+        if m.atoms:
+            spikes = sorted(zip(m.atoms.shares, m.atoms.values, strict=True), reverse=True)
+            if spikes:
+                share, value = spikes[0]
+                more = f" and {len(spikes) - 1} other values" if len(spikes) > 1 else ""
+                text += f"; {share:.1%} have exactly {value:,.0f}{more}"
+        if m.cut_share:
+            text += f"; {m.cut_share:.1%} ended at their own limit and would have been longer"
+        best = m.families[0] if m.families else None
+        mean = m.intervals.get("mean")
+        p99 = m.intervals.get("p99")
+        ends = [f"mean {bracket(mean)}" if mean else "", f"p99 {bracket(p99)}" if p99 else ""]
+        said = ", ".join([best.parameters() if best else "", *(e for e in ends if e)]).strip(", ")
+        effect = best.effect() if best else ""
+        if mean and mean.n_eff:
+            effect += (
+                f"; {format_number(mean.n_eff)} independent requests' worth of evidence on the mean"
+            )
+        return Finding(NAME, text + ".", best.family if best else "", said, effect)
 
-def from_dict(d: dict[str, Any]) -> Lengths:
-    """Inverse of ``Lengths.to_dict``."""
 
-    def margin(m: dict[str, Any]) -> Margin:
-        return Margin(
-            Grid.from_dict(m["grid"]),
-            float(m["minimum"]),
-            {str(k): float(v) for k, v in m["quantiles"].items()},
-            tuple(Fitted.from_dict(f) for f in m["families"]),
-            tuple((float(a["tokens"]), float(a["share"])) for a in m["atoms"]),
-        )
-
+def from_dict(d: Mapping[str, Any]) -> Lengths:
+    """Inverse of ``Lengths.to_dict``, and of version 1."""
     copula = np.array(d["copula"], dtype=np.float64)
     out = Lengths(
-        margin(d["input"]),
-        margin(d["output"]),
+        Margin.from_dict(d["input"]),
+        Margin.from_dict(d["output"]),
         int(d["pairs"]),
         float(d["spearman"]),
         float(d["pearson"]),
         copula,
+        None if d.get("kendall") is None else float(d["kendall"]),
+        Interval.from_dict(d.get("spearman_interval")),
+        {str(k): Margin.from_dict(m) for k, m in d.get("others", {}).items()},
+        Mix.from_dict(d.get("mix")),
+        str(d.get("evidence", "rows")),
     )
     square = copula.ndim == 2 and copula.shape[0] == copula.shape[1] >= 1
     if not square or not np.isfinite(copula).all() or (copula < 0).any() or copula.sum() <= 0:
@@ -155,105 +257,259 @@ def from_dict(d: dict[str, Any]) -> Lengths:
     return out
 
 
-def token_counts(trace: Trace) -> dict[str, Counts]:
-    """Counts of input and of output tokens."""
-    t = trace.query("lengths/token_counts").to_pydict()
-    side = np.array(t["side"])
-    tokens, n = np.array(t["tokens"], dtype=np.float64), np.array(t["n"], dtype=np.float64)
-    return {s: Counts.exact(tokens[side == s], n[side == s], "tokens") for s in SIDES}
+# --- measuring -------------------------------------------------------------------------------------
 
 
-def fit(trace: Trace, notices: list[Notice]) -> Lengths | None:
+class Pass:
+    """Frequency tables of every recorded count, and coarse ones by window for input and output."""
+
+    def __init__(self, trace: Trace, timeline: Timeline | None) -> None:
+        self.timeline = timeline
+        self.names = tuple(c for c in ("input_tokens", "output_tokens", *OTHERS) if trace.has(c))
+        self.ends = trace.has("finish_reason") and trace.has("output_tokens")
+        self.columns: Mapping[str, str] = {"arrival_ns": "arrival_ns"} | {c: c for c in self.names}
+        if self.ends:
+            self.columns = {**self.columns, "cut": "COALESCE(finish_reason = 'length', FALSE)"}
+        self.n = {c: np.zeros(_FINE.size, dtype=np.int64) for c in self.names}
+        self.total = {c: np.zeros(_FINE.size) for c in self.names}
+        self.alone = {s: np.zeros(_FINE.size, dtype=np.int64) for s in SIDES}
+        """rows that have this side and not the other."""
+        self.cut = np.zeros(_FINE.size, dtype=np.int64)
+        windows = timeline.windows if timeline else 1
+        self.window_n = {s: np.zeros((windows, _COARSE_BINS)) for s in SIDES}
+
+    def add(self, rows: Mapping[str, pl.Series]) -> None:
+        whole = len(rows["arrival_ns"])
+        timed = whole - rows["arrival_ns"].null_count() if self.timeline else 0
+        window = (
+            self.timeline.window(rows["arrival_ns"].head(timed).to_numpy())
+            if self.timeline and timed
+            else None
+        )
+        columns = {name: rows[name] for name in self.names}
+        for name, column in columns.items():
+            missing = column.null_count()
+            x = (column.drop_nulls() if missing else column).to_numpy().astype(np.int64)
+            if not len(x):
+                continue
+            at = _FINE.index(x)
+            self.n[name] += np.bincount(at, minlength=_FINE.size)
+            big = x >= 1 << _FINE.bits
+            if big.any():
+                self.total[name] += np.bincount(at[big], weights=x[big], minlength=_FINE.size)
+            side = name.removesuffix("_tokens")
+            if side in SIDES and window is not None:
+                w = window
+                if missing:
+                    there = column.is_not_null().to_numpy()
+                    w = window[there[:timed]]
+                self._by_window(side, x[: len(w)], w)
+            if name == "output_tokens" and self.ends:
+                cut = rows["cut"].filter(column.is_not_null()).to_numpy()
+                self.cut += np.bincount(at[cut], minlength=_FINE.size)
+        self._pair(columns)
+
+    def _by_window(self, side: str, x: Ints, window: Ints) -> None:
+        if not len(x):
+            return
+        low, high = int(window[0]), int(window[-1])
+        cell = (window - low) * _COARSE_BINS + _COARSE.index(x)
+        size = (high - low + 1) * _COARSE_BINS
+        found = np.bincount(cell, minlength=size).reshape(-1, _COARSE_BINS)
+        self.window_n[side][low : high + 1] += found
+
+    def _pair(self, columns: Mapping[str, pl.Series]) -> None:
+        """Rows that have one length alone, so that those with both are the difference."""
+        x, y = columns.get("input_tokens"), columns.get("output_tokens")
+        if x is None or y is None or not (x.null_count() or y.null_count()):
+            return
+        alone = x.is_null() != y.is_null()
+        if alone.any():
+            for s, column in zip(SIDES, (x, y), strict=True):
+                found = column.filter(alone & column.is_not_null()).to_numpy().astype(np.int64)
+                if len(found):
+                    self.alone[s] += np.bincount(_FINE.index(found), minlength=_FINE.size)
+
+    def counts(self, name: str) -> Counts:
+        """Counts of one recorded column."""
+        n = self.n[name]
+        exact = np.arange(len(n)) < 1 << _FINE.bits
+        total = np.where(exact, np.arange(len(n)) * n, self.total[name])
+        return _FINE.counts(n.astype(np.float64), total)
+
+    def pairs(self) -> tuple[Array, Array]:
+        """Rows by bin of each side, of rows that have both."""
+        left, right = (self.n[f"{s}_tokens"] - self.alone[s] for s in SIDES)
+        return left.astype(np.float64), right.astype(np.float64)
+
+
+def fit(trace: Trace, notices: list[Notice], seen: Pass | None = None) -> Lengths | None:
     """Fit the lengths of ``llm_requests``. Needs 20 rows with both lengths."""
-    counts = token_counts(trace)
-    if min(c.rows for c in counts.values()) < 2 * K_ANONYMITY:
-        notices.append(
-            Notice(
-                "too-few-rows",
-                "fewer than 20 requests record both lengths: lengths are not fitted",
-                NAME,
-            )
-        )
+    if seen is None:
+        seen = Pass(trace, Timeline.of(trace))
+        scan(trace, [seen])
+    enough = (
+        all(f"{s}_tokens" in seen.n for s in SIDES)
+        and float(seen.pairs()[0].sum()) >= 2 * K_ANONYMITY
+    )
+    if not enough:
+        text = "fewer than 20 requests record both lengths: lengths are not fitted"
+        notices.append(Notice("too-few-rows", text, NAME))
         return None
-    margins = {}
-    for side, c in counts.items():
-        zeros = float(c.n[c.x <= 0].sum())
-        positive = c.where(c.x > 0)
-        if zeros:
-            notices.append(
-                Notice(
-                    "zero-length",
-                    f"{zeros:,.0f} requests have 0 {side} tokens; the families describe the others, the grid keeps all",
-                    NAME,
-                )
-            )
-        q = c.quantile(np.array([0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99]))
-        names = ("p10", "p25", "p50", "p75", "p90", "p95", "p99")
-        shown = {k: float(v) for k, v in zip(names, q, strict=True)}
-        margins[side] = Margin(
-            grid=Grid.of(c),
-            minimum=float(c.quantile(np.array([(K_ANONYMITY - 1) / (c.rows - 1)]))[0]),
-            quantiles=shown,
-            families=tuple(fit_families(positive, whole_numbers=True)),
-            atoms=_atoms(c),
-        )
-    dependence = trace.query("lengths/rank_correlation").to_pylist()[0]
-    pairs = int(dependence["pairs"])
-    cells = min(CELLS, 2 ** int(math.log2(max(1.0, math.sqrt(pairs / (2 * K_ANONYMITY))))))
-    t = trace.query("lengths/rank_grid", cells=cells)
-    grid = np.zeros((cells, cells))
-    grid[np.minimum(t["i"].to_numpy(), cells - 1), np.minimum(t["j"].to_numpy(), cells - 1)] = t[
-        "n"
-    ].to_numpy()
+    ranks = Ranks(seen.timeline, _FINE, seen.pairs())
+    scan(trace, [ranks])
+    margins = {s: _margin(s, seen, notices) for s in SIDES}
+    others = {}
+    for name in seen.names[2:]:
+        c = seen.counts(name)
+        if c.rows >= 2 * K_ANONYMITY:
+            others[name] = _plain(c)
+    blocks = _blocks(ranks.sums[:-1])
+    rho = ranks.spearman()
+    interval = None if blocks is None else correlation_interval(blocks, rho, ranks.sums[:-1])
     return Lengths(
         input=margins["input"],
         output=margins["output"],
-        pairs=pairs,
-        spearman=_finite(dependence["spearman"]),
-        pearson=_finite(dependence["pearson"]),
-        copula=significant(_suppress(grid) / pairs, 4),
+        pairs=ranks.pairs,
+        spearman=rho,
+        pearson=ranks.pearson(),
+        copula=significant(suppressed(ranks.copula()) / ranks.pairs, 4),
+        kendall=float(f"{ranks.kendall():.5g}"),
+        spearman_interval=interval,
+        others=others,
+        mix=mix_of(seen.timeline, {s: seen.window_n[s] for s in SIDES}, _COARSE, ranks.sums[:-1]) if seen.timeline else None,
+    )  # fmt: skip
+
+
+def _blocks(sums: Array) -> Blocks | None:
+    """Blocks over the windows' mean product of ranks."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        product = sums[:, 5] / sums[:, 0]
+    known = sums[:, 0] > 0
+    if known.sum() < 2:
+        return None
+    return Blocks.of(np.where(known, product, product[known].mean()))
+
+
+def _plain(c: Counts) -> Margin:
+    """A margin that is described and not fitted."""
+    return Margin(
+        grid=Grid.of(c, knots=65),
+        minimum=_least(c),
+        quantiles=_quantiles(c),
+        families=(),
+        zero_share=float(f"{float(c.n[c.x <= 0].sum() / c.rows):.5g}"),
     )
 
 
-def _finite(x: float | None) -> float:
-    """A correlation of constants is undefined; as a dependence it is none."""
-    return 0.0 if x is None or not math.isfinite(x) else float(x)
+def _least(c: Counts) -> float:
+    return float(c.quantile(np.array([(K_ANONYMITY - 1) / (c.rows - 1)]))[0])
 
 
-def _suppress(grid: Array) -> Array:
-    """Cells that fewer than k rows share are averaged with their neighbours: in blocks of 2×2, and where that
-    is not enough of 4×4 and so on, so that no single row can be read and dependence stays in its place. Empty
-    cells hold no row and stay empty unless their block is averaged. The side is a power of two.
-    """
-    out = grid.copy()
-    group = grid.copy()  # rows that share each cell's value
-    side = 2
-    while side <= len(grid):
-        n = len(grid) // side
-        blocks = out.reshape(n, side, n, side)
-        shared = group.reshape(n, side, n, side)
-        rare = np.asarray(((shared > 0) & (shared < K_ANONYMITY)).any(axis=(1, 3)))
-        total = blocks.sum(axis=(1, 3))
-        spread = rare[:, None, :, None]
-        out = np.where(spread, total[:, None, :, None] / side**2, blocks).reshape(grid.shape)
-        group = np.where(spread, total[:, None, :, None], shared).reshape(grid.shape)
-        side *= 2
-    return out
+def _quantiles(c: Counts) -> dict[str, float]:
+    q = c.quantile(np.array(list(SHOWN.values())))
+    return {k: float(v) for k, v in zip(SHOWN, q, strict=True)}
 
 
-def _atoms(c: Counts) -> tuple[tuple[float, float], ...]:
-    """Values with more than 1 % of the rows and five times the mean mass of their ten neighbours; heaviest first."""
-    if len(c) < 12:
-        return ()
-    kernel = np.ones(11)
-    kernel[5] = 0.0
-    around = np.convolve(c.n, kernel, "same") / np.convolve(np.ones(len(c)), kernel, "same")
-    found = (c.n / c.rows > ATOM_SHARE) & (c.n > 5 * around)
-    order = np.argsort(-c.n[found], kind="stable")
-    return tuple(
-        (float(v), float(n / c.rows))
-        for v, n in zip(c.x[found][order][:8], c.n[found][order][:8], strict=True)
+def _margin(side: str, seen: Pass, notices: list[Notice]) -> Margin:
+    c = seen.counts(f"{side}_tokens")
+    zeros = float(c.n[c.x <= 0].sum())
+    if zeros:
+        text = f"{zeros:,.0f} requests have 0 {side} tokens; the families describe the others, the grid keeps all"
+        notices.append(Notice("zero-length", text, NAME))
+    positive = c.where(c.x > 0)
+    right = None
+    if side == "output" and seen.cut.any():
+        right, positive = _cut_apart(seen, positive)
+    atoms = find_atoms(positive)
+    families = fit_families(
+        positive, (*POSITIVE, "lognormal-mixture"), whole_numbers=True, right=right, atoms=atoms
     )
+    return Margin(
+        grid=Grid.of(c),
+        minimum=_least(c),
+        quantiles=_quantiles(c),
+        families=tuple(families),
+        atoms=atoms,
+        intervals=_intervals(c, seen.window_n[side]),
+        zero_share=float(f"{zeros / c.rows:.5g}"),
+        cut_share=float(f"{right.rows / c.rows:.5g}") if right is not None else 0.0,
+        tail=_tail(positive, atoms),
+    )
+
+
+def _cut_apart(seen: Pass, positive: Counts) -> tuple[Counts, Counts]:
+    """(outputs that ended by their limit, the others)."""
+    cut = _FINE.counts(seen.cut.astype(np.float64), np.zeros(len(seen.cut)))
+    at = np.searchsorted(positive.lo, cut.lo)
+    right = Counts.exact(positive.x[at], cut.n, "tokens")
+    n = positive.n.copy()
+    n[at] -= cut.n
+    rest = Counts(positive.lo, positive.hi, n, n * positive.x, positive.unit)
+    return right, rest.where(n > 0)
+
+
+def _tail(c: Counts, atoms: Atoms) -> Tail | None:
+    """Beyond the 95th percentile, with 100 rows at least; none where a cap cuts it."""
+    if atoms.cap is not None or c.rows * (1 - TAIL_FROM) < 100:
+        return None
+    threshold = math.floor(float(c.quantile(np.array([TAIL_FROM]))[0]))
+    above = c.where(c.x > threshold)
+    # whole numbers beyond u, each standing for the half below and above it
+    excess = Counts.exact(above.x - threshold - 0.5, above.n, "tokens")
+    found = fit_families(excess, ("gpd",))
+    return Tail(float(threshold), float(f"{above.rows / c.rows:.4g}"), found[0]) if found else None
+
+
+def _intervals(c: Counts, windows: Array) -> dict[str, Interval]:
+    """Of the mean and the quantiles, by moving blocks over the windows' coarse tables."""
+    rows = windows.sum(axis=1)
+    if rows.sum() < 2 * K_ANONYMITY:
+        return {}
+    centre = _centres(c)
+    logs = np.log(np.maximum(centre, 0.5))
+    sums = windows @ logs
+    mean = float(sums.sum() / rows.sum())
+    spread = float((windows.sum(axis=0) @ (logs - mean) ** 2) / rows.sum())
+    series = np.where(rows > 0, sums / np.maximum(rows, 1), mean)
+    blocks = Blocks.of(series, homogeneous(rows, sums, spread))
+    if blocks is None:
+        return {}
+    draws = blocks.sums(windows)
+    total = draws.sum(axis=1)
+    out = {"mean": blocks.interval(c.mean, draws @ centre / total, c.var())}
+    whole = windows.sum(axis=0)
+    for name in ("p50", "p90", "p99"):
+        q = SHOWN[name]
+        if (1 - q) * c.rows < 10:
+            continue
+        exact = float(c.quantile(np.array([q]))[0])
+        own = _coarse_quantile(whole[None, :], q)[0]
+        if exact > 0 and own > 0:  # the draws' coarse tables say by what factor they differ
+            out[name] = blocks.interval(exact, exact * _coarse_quantile(draws, q) / own)
+    return {k: i for k, i in out.items() if i is not None}
+
+
+def _centres(c: Counts) -> Array:
+    """Mean value of each coarse bin."""
+    at = _COARSE.index(np.rint(c.x).astype(np.int64))
+    n = np.bincount(at, weights=c.n, minlength=_COARSE_BINS)
+    total = np.bincount(at, weights=c.total, minlength=_COARSE_BINS)
+    return np.asarray(total / np.maximum(n, 1e-300) * (n > 0))
+
+
+def _coarse_quantile(tables: Array, q: float) -> Array:
+    """Quantile of each row's table of coarse bins, linear inside a bin."""
+    upto = np.cumsum(tables, axis=1)
+    want = q * upto[:, -1]
+    at = np.minimum((upto < want[:, None]).sum(axis=1), _COARSE_BINS - 1)
+    lo, hi = _COARSE.edges(at)
+    before = (
+        np.take_along_axis(upto, at[:, None], axis=1)[:, 0]
+        - np.take_along_axis(tables, at[:, None], axis=1)[:, 0]
+    )
+    inside = np.take_along_axis(tables, at[:, None], axis=1)[:, 0]
+    return np.asarray(lo + (want - before) / np.maximum(inside, 1e-300) * (hi + 1 - lo))
 
 
 def sample(lengths: Lengths, rng: np.random.Generator, size: int) -> tuple[Ints, Ints]:
@@ -271,7 +527,17 @@ def sample(lengths: Lengths, rng: np.random.Generator, size: int) -> tuple[Ints,
     )
 
 
+# --- scoring ---------------------------------------------------------------------------------------
+
 LIMITS = {"input KS D": 0.015, "output KS D": 0.015, "rank correlation difference": 0.03}
+
+
+def token_counts(trace: Trace) -> dict[str, Counts]:
+    """Counts of input and of output tokens: the route by SQL."""
+    t = trace.query("lengths/token_counts").to_pydict()
+    side = np.array(t["side"])
+    tokens, n = np.array(t["tokens"], dtype=np.float64), np.array(t["n"], dtype=np.float64)
+    return {s: Counts.exact(tokens[side == s], n[side == s], "tokens") for s in SIDES}
 
 
 def score(a: Trace, b: Trace) -> list[Line]:

@@ -109,12 +109,20 @@ class Timeline:
 class Pass(Protocol):
     """What an aspect keeps of the rows as they go by, in time order: sums, never rows.
 
-    ``columns``: SQL expressions over the main table, by the names under which ``add`` gets them.
+    ``columns``: SQL expressions over the main table, by the names under which ``add`` gets them. Rows without a
+    time come last.
     """
 
     columns: Mapping[str, str]
 
     def add(self, rows: Mapping[str, pl.Series]) -> None: ...
+
+
+def instants(rows: Mapping[str, pl.Series]) -> Ints:
+    """``arrival_ns`` of the rows that have one; they come first."""
+    t = rows["arrival_ns"]
+    timed: Ints = t.head(len(t) - t.null_count()).to_numpy()
+    return timed
 
 
 def scan(trace: Trace, passes: Iterable[Pass]) -> None:

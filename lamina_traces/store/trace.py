@@ -228,16 +228,14 @@ class Trace:
     def stream(
         self, columns: Mapping[str, str], table: str | None = None, *, rows: int = BATCH_ROWS
     ) -> Iterator[dict[str, pl.Series]]:
-        """The rows of a table that have a time, in time order, in batches: trusted SQL expressions over its
-        canonical columns, by the names that the batches give them. One streaming pass; memory is one batch."""
+        """The rows of a table in time order, those without a time last, in batches: trusted SQL expressions over
+        its canonical columns, by the names that the batches give them. Memory is one batch."""
         name, _ = self._info(table)
         listed = ", ".join(f"{text} AS {sql.quoted(key)}" for key, text in columns.items())
-        time = TABLES[name].time
-        timed = f" WHERE {sql.quoted(time)} IS NOT NULL" if time else ""
         with self._connect() as connection:
             for batch in engine.batches(
                 connection,
-                f"SELECT {listed} FROM {sql.quoted(name)}{timed}",
+                f"SELECT {listed} FROM {sql.quoted(name)}",
                 "read the trace",
                 rows=rows,
                 users_text=bool(self.where),

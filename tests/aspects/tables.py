@@ -23,5 +23,5 @@ def stored(path: Path, table: str, frame: pl.DataFrame, name: str = "t") -> Trac
 
 def lengths_of_tens() -> Lengths:
     """Every request has ten tokens in and ten out."""
-    ten = Margin(Grid(np.array([10.0, 10.0]), 10.0, 100), 10.0, {"p50": 10.0, "p99": 10.0}, (), ())
+    ten = Margin(Grid(np.array([10.0, 10.0]), 10.0, 100), 10.0, {"p50": 10.0, "p99": 10.0}, ())
     return Lengths(ten, ten, 100, 0.0, 0.0, np.ones((1, 1)))

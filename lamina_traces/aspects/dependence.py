@@ -1,0 +1,184 @@
+"""How input and output lengths depend on each other: rank correlations, and the copula on a square grid.
+
+One pass with tables of ranks that the margins' counts give beforehand, so no row is sorted: mid-ranks make
+Spearman's ρ exact, and ties are spread over the ranks they share by a hash of the row's number, so that spikes
+neither pile up in one cell nor make the sides depend on each other.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from ..counts import Binning
+from ..distributions import K_ANONYMITY
+from ..intervals import Blocks, Interval
+from .timeline import Timeline
+
+Array = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+CELLS = 32
+"""cells a side of the copula on large traces; small traces get fewer."""
+FINE = 256
+"""cells a side of the table that Kendall's τ is computed on; exact where a side has no more distinct values."""
+_STEPS = (1103515245, 1597334677)
+_MODULUS = 1 << 31
+
+
+class _Side:
+    """Tables by bin of one side: mid-rank, first rank and width as shares, cell of the fine table."""
+
+    def __init__(self, n: Array, cells: int) -> None:
+        total = float(n.sum())
+        upto = np.cumsum(n)
+        self.mid = (upto - n / 2) / total - 0.5
+        self.low = (upto - n) / total * cells
+        self.width = n / total * cells
+        used = np.flatnonzero(n)
+        self.fine = np.zeros(len(n), dtype=np.int64)
+        if len(used) <= FINE:
+            self.fine[used] = np.arange(len(used))
+        else:
+            self.fine[used] = np.minimum(((upto - n / 2) / total * FINE)[used], FINE - 1).astype(
+                np.int64
+            )
+
+
+class Ranks:
+    """A pass over rows that have both lengths. ``margins``: rows by bin of each side, of such rows alone.
+
+    ``pairs`` rows fill a grid of at most CELLS a side, less on small traces.
+    """
+
+    def __init__(
+        self, timeline: Timeline | None, binning: Binning, margins: tuple[Array, Array]
+    ) -> None:
+        pairs = float(margins[0].sum())
+        self.cells = min(CELLS, 2 ** int(math.log2(max(1.0, math.sqrt(pairs / (2 * K_ANONYMITY))))))
+        self.binning, self.timeline = binning, timeline
+        self.sides = tuple(_Side(n, self.cells) for n in margins)
+        self.grid = np.zeros(self.cells * self.cells)
+        self.fine = np.zeros(FINE * FINE)
+        windows = timeline.windows if timeline else 0
+        self.sums = np.zeros((windows + 1, 6))
+        """per window, and in the end of the rows without a time: pairs, Σr, Σs, Σr², Σs², Σrs of the global mid-ranks r, s"""
+        self.raw = np.zeros(6)
+        """the same of the lengths themselves, for Pearson's correlation"""
+        self.columns: Mapping[str, str] = {
+            "arrival_ns": "arrival_ns", "row_id": "row_id", "input_tokens": "input_tokens", "output_tokens": "output_tokens",
+        }  # fmt: skip
+
+    def add(self, rows: Mapping[str, pl.Series]) -> None:
+        x, y = rows["input_tokens"], rows["output_tokens"]
+        t, row = rows["arrival_ns"], rows["row_id"]
+        if x.null_count() or y.null_count():
+            both = x.is_not_null() & y.is_not_null()
+            x, y, t, row = (s.filter(both) for s in (x, y, t, row))
+        if not len(x):
+            return
+        xs, ys = x.to_numpy().astype(np.int64), y.to_numpy().astype(np.int64)
+        a, b = self.binning.index(xs), self.binning.index(ys)
+        left, right = self.sides
+        r, s = left.mid[a], right.mid[b]
+        seed = row.to_numpy() % _MODULUS
+        i, j = (
+            np.minimum(side.low[at] + side.width[at] * ((seed * step + 12345) % _MODULUS / _MODULUS), self.cells - 1).astype(np.int64)
+            for side, at, step in ((left, a, _STEPS[0]), (right, b, _STEPS[1]))
+        )  # fmt: skip
+        self.grid += np.bincount(i * self.cells + j, minlength=self.cells**2)
+        self.fine += np.bincount(left.fine[a] * FINE + right.fine[b], minlength=FINE * FINE)
+        fx, fy = xs.astype(np.float64), ys.astype(np.float64)
+        self.raw += np.array([len(fx), fx.sum(), fy.sum(), fx @ fx, fy @ fy, fx @ fy])
+        parts = np.stack([np.ones(len(r)), r, s, r * r, s * s, r * s], axis=1)
+        if self.timeline is None:
+            self.sums[-1] += parts.sum(axis=0)
+            return
+        if t.null_count():  # they come last
+            self.sums[-1] += parts[len(t) - t.null_count() :].sum(axis=0)
+            parts = parts[: len(t) - t.null_count()]
+            if not len(parts):
+                return
+        window = self.timeline.window(t.drop_nulls().to_numpy())
+        first = np.flatnonzero(np.diff(window, prepend=-1))
+        self.sums[window[first]] += np.add.reduceat(parts, first, axis=0)
+
+    @property
+    def pairs(self) -> int:
+        return int(self.raw[0])
+
+    def spearman(self) -> float:
+        return correlation(self.sums.sum(axis=0))
+
+    def pearson(self) -> float:
+        return correlation(self.raw)
+
+    def kendall(self) -> float:
+        """τ-b on the fine table: exact where both sides have at most 256 distinct values."""
+        n = self.fine.reshape(FINE, FINE)
+        before = np.zeros((FINE + 1, FINE + 1))
+        before[1:, 1:] = n.cumsum(axis=0).cumsum(axis=1)
+        concordant = float((n * before[:-1, :-1]).sum())
+        mirrored = n[:, ::-1]
+        before[1:, 1:] = mirrored.cumsum(axis=0).cumsum(axis=1)
+        discordant = float((mirrored * before[:-1, :-1]).sum())
+        total = float(n.sum())
+        whole = total * (total - 1) / 2
+        ties = [float((m * (m - 1)).sum()) / 2 for m in (n.sum(axis=1), n.sum(axis=0))]
+        scale = math.sqrt(max(whole - ties[0], 0.0) * max(whole - ties[1], 0.0))
+        return (concordant - discordant) / scale if scale > 0 else 0.0
+
+    def copula(self) -> Array:
+        """Counts of pairs by cell of the rank grid."""
+        return self.grid.reshape(self.cells, self.cells)
+
+
+def correlation(sums: Array) -> float:
+    """From n, Σx, Σy, Σx², Σy², Σxy; of constants there is no dependence: 0."""
+    n, x, y, xx, yy, xy = (float(v) for v in sums)
+    if n < 2:
+        return 0.0
+    spread = (xx - x * x / n) * (yy - y * y / n)
+    return (xy - x * y / n) / math.sqrt(spread) if spread > 1e-12 * xx * yy else 0.0
+
+
+def correlations(sums: Array) -> Array:
+    """``correlation`` of each row."""
+    n, x, y, xx, yy, xy = np.moveaxis(sums, -1, 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray((xy - x * y / n) / np.sqrt((xx - x * x / n) * (yy - y * y / n)))
+
+
+def correlation_interval(blocks: Blocks, r: float, sums: Array) -> Interval | None:
+    """Of a correlation, on Fisher's scale, from its ``sums`` by window."""
+    z = np.arctanh(np.clip(correlations(blocks.sums(sums)), -0.99999, 0.99999))
+    found = blocks.interval(math.atanh(min(max(r, -0.99999), 0.99999)), z, logs=False)
+    if found is None:
+        return None
+    low, high = math.tanh(found.low), math.tanh(found.high)
+    return Interval(float(f"{low:.4g}"), float(f"{high:.4g}"), found.method)
+
+
+def suppressed(grid: Array) -> Array:
+    """Cells that fewer than k rows share are averaged with their neighbours: in blocks of 2×2, and where that
+    is not enough of 4×4 and so on, so that no single row can be read and dependence stays in its place. Empty
+    cells hold no row and stay empty unless their block is averaged. The side is a power of two.
+    """
+    out = grid.copy()
+    group = grid.copy()  # rows that share each cell's value
+    side = 2
+    while side <= len(grid):
+        n = len(grid) // side
+        blocks = out.reshape(n, side, n, side)
+        shared = group.reshape(n, side, n, side)
+        rare = np.asarray(((shared > 0) & (shared < K_ANONYMITY)).any(axis=(1, 3)))
+        total = blocks.sum(axis=(1, 3))
+        spread = rare[:, None, :, None]
+        out = np.where(spread, total[:, None, :, None] / side**2, blocks).reshape(grid.shape)
+        group = np.where(spread, total[:, None, :, None], shared).reshape(grid.shape)
+        side *= 2
+    return out

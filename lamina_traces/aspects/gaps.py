@@ -1,0 +1,215 @@
+"""Gaps between arrivals, as rows go by in time order: their frequency table, their sums by window, the longest."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from ..counts import Binning, Counts
+from ..distributions.families import gamma_shape
+from ..units import NS_PER_S
+from .dispersion import WindowCounts
+from .timeline import Timeline, instants
+
+if TYPE_CHECKING:
+    from ..store import Trace
+
+Array = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+LONGEST = 20
+FEWEST = 20
+"""gaps in a window that carry a law of their own."""
+
+
+class Pass:
+    """One pass over ``arrival_ns``. Gaps across a mask count nowhere."""
+
+    columns: Mapping[str, str] = {"arrival_ns": "arrival_ns"}
+
+    def __init__(self, trace: Trace, timeline: Timeline) -> None:
+        self.timeline = timeline
+        self.tick_ns = max(trace.manifest.tick_ns or 1, 1)
+        self.windows = WindowCounts(timeline, self.tick_ns)
+        self.fine = Binning(11, self.tick_ns / NS_PER_S, "s")
+        self.n = np.zeros(self.fine.size, dtype=np.int64)
+        self.total = np.zeros(self.fine.size)
+        self.coarse = Binning(6, self.tick_ns / NS_PER_S, "s")
+        shape = (timeline.windows, self.coarse.size)
+        self.window_n = np.zeros(shape, dtype=np.int64)
+        self.window_total = np.zeros(shape)
+        """ticks"""
+        self.rows = np.zeros(timeline.windows)
+        """arrivals per window"""
+        self.longest: list[tuple[int, int]] = []
+        self.borders: list[tuple[int, int]] = []
+        """gaps whose ends lie in different windows, as (start, end) in ns: at most one a window."""
+        self.lagged = 0.0
+        """Σ gᵢ·gᵢ₊₁ and Σ of the pairs' left and right members, in ticks, for the memory coefficient."""
+        self.pairs = np.zeros(5)
+        self.moments = np.zeros(3)
+        """gaps, Σ and Σ² of them in ticks"""
+        self._last: int | None = None
+        self._last_gap: float | None = None
+        width = timeline.width_ns
+        self._edges = timeline.first_ns + np.arange(timeline.windows + 1, dtype=np.int64) * width
+
+    def add(self, rows: Mapping[str, pl.Series]) -> None:
+        t = instants(rows)
+        if not len(t):
+            return
+        self.windows.add(t)
+        low = int((t[0] - self.timeline.first_ns) // self.timeline.width_ns)
+        high = int((t[-1] - self.timeline.first_ns) // self.timeline.width_ns)
+        cuts = np.searchsorted(t, self._edges[low : high + 2])
+        sizes = np.diff(cuts)
+        self.rows[low : high + 1] += sizes
+        window = np.repeat(np.arange(high - low + 1), sizes)
+        before = np.empty_like(t)
+        before[1:] = t[:-1]
+        before[0] = t[0] if self._last is None else self._last
+        if self._last is None:
+            t, before, window = t[1:], before[1:], window[1:]
+        known = None
+        if self.timeline.masks and len(t):
+            known = ~self.timeline.crosses(before, t)
+        self._borders(t, before, cuts, known)
+        if len(t):
+            self._last = int(t[-1])
+        else:
+            self._last = int(rows["arrival_ns"][0])
+        if known is not None:
+            t, before, window = t[known], before[known], window[known]
+        if len(t):
+            self._gaps(t, before, window, low, high)
+
+    def _gaps(self, t: Ints, before: Ints, window: Ints, low: int, high: int) -> None:
+        g = t - before
+        if self.tick_ns > 1:
+            g //= self.tick_ns
+        self._remember_longest(g, before, t)
+        x = g.astype(np.float64)
+        at = self.fine.index(g)
+        self.n += np.bincount(at, minlength=self.fine.size)
+        self.total += np.bincount(at, weights=x, minlength=self.fine.size)
+        cell = window * self.coarse.size + self.coarse.index(g)
+        shape = (high - low + 1, self.coarse.size)
+        size = shape[0] * shape[1]
+        self.window_n[low : high + 1] += np.bincount(cell, minlength=size).reshape(shape)
+        self.window_total[low : high + 1] += np.bincount(cell, weights=x, minlength=size).reshape(
+            shape
+        )
+        self.moments += np.array([len(x), x.sum(), x @ x])
+        left = x[:-1] if self._last_gap is None else np.concatenate([[self._last_gap], x[:-1]])
+        right = x[1:] if self._last_gap is None else x
+        self.pairs += np.array([len(right), left.sum(), right.sum(), left @ left, right @ right])
+        self.lagged += float(left @ right)
+        self._last_gap = float(x[-1])
+
+    def _borders(self, t: Ints, before: Ints, cuts: Ints, known: npt.NDArray[np.bool_] | None) -> None:  # fmt: skip
+        """Gaps into the first arrival of a window; positions in ``t`` follow from where windows begin."""
+        if not len(t):
+            return
+        shift = 0 if self._last is not None else 1
+        starts = cuts[:-1][np.diff(cuts) > 0] - shift
+        for i in starts[starts >= 0].tolist():
+            if known is not None and not known[i]:
+                continue
+            if self.timeline.window(before[i : i + 1])[0] != self.timeline.window(t[i : i + 1])[0]:
+                self.borders.append((int(before[i]), int(t[i])))
+
+    def _remember_longest(self, g: Ints, before: Ints, t: Ints) -> None:
+        least = (
+            (self.longest[-1][1] - self.longest[-1][0]) // self.tick_ns
+            if len(self.longest) == LONGEST
+            else -1
+        )
+        at = np.flatnonzero(g > least)
+        if len(at) > LONGEST:
+            at = at[np.argpartition(g[at], len(at) - LONGEST)[-LONGEST:]]
+        self.longest += [(int(before[i]), int(t[i])) for i in at]
+        self.longest = sorted(self.longest, key=lambda s: s[0] - s[1])[:LONGEST]
+
+    def gaps(self) -> Counts:
+        """Gaps in seconds; exact below 2,048 ticks."""
+        return self.fine.counts(self.n, self.total)
+
+    def cv(self) -> float:
+        """Population standard deviation / mean of the gaps."""
+        n, total, squares = self.moments
+        mean = total / n
+        return math.sqrt(max(squares / n - mean * mean, 0.0)) / mean
+
+    def memory(self) -> float | None:
+        """Goh & Barabási's M: correlation of successive gaps; None where gaps do not vary."""
+        k, left, right, left2, right2 = self.pairs
+        if k < 2:
+            return None
+        covariance = self.lagged / k - left / k * right / k
+        spread = math.sqrt(
+            max(left2 / k - (left / k) ** 2, 0) * max(right2 / k - (right / k) ** 2, 0)
+        )
+        return float(f"{covariance / spread:.4g}") if spread > 0 else None
+
+    def window_sums(self) -> Array:
+        """[windows, 3]: gaps, their sum and their sum of squares, in seconds, of the gaps that end in each window."""
+        unit = self.coarse.unit
+        x = self._means()
+        return np.stack(
+            [self.window_n.sum(axis=1), self.window_total.sum(axis=1) * unit, (self.window_n * x * x).sum(axis=1)],
+            axis=1,
+        )  # fmt: skip
+
+    def _means(self) -> Array:
+        """Mean gap of each window's bins, in seconds."""
+        return np.asarray(self.window_total / np.maximum(self.window_n, 1) * self.coarse.unit)
+
+    def unit_gaps(self, rates: Array) -> Counts:
+        """Gaps in operational time for a rate (1/s) in each window: a gap inside a window is multiplied by its
+        rate, one across a border is the integral of the rate along it."""
+        n = self.window_n.astype(np.float64)
+        total = self.window_total.copy()
+        across = np.array(self.borders, dtype=np.int64).reshape(-1, 2)
+        ticks = (across[:, 1] - across[:, 0]) // self.tick_ns
+        cells = (self.timeline.window(across[:, 1]), self.coarse.index(ticks))
+        np.subtract.at(n, cells, 1.0)
+        np.subtract.at(total, cells, ticks.astype(np.float64))
+        used = n > 0.5
+        mean = (total / np.maximum(n, 1) * self.coarse.unit * rates[:, None])[used]
+        whole = np.concatenate([[0.0], np.cumsum(rates) * self.timeline.width_s])
+        edges = (self._edges - self.timeline.first_ns).astype(np.float64)
+        at = np.interp((across - self.timeline.first_ns).astype(np.float64), edges, whole)
+        values = np.concatenate([np.maximum(mean, 0.0), at[:, 1] - at[:, 0]])
+        weights = np.concatenate([n[used], np.ones(len(across))])
+        return Counts.exact(values, weights, "mean gaps").coarse(128)
+
+    def window_laws(self) -> tuple[list[float | None], list[float | None]]:
+        """(gamma shape by maximum likelihood, CV) of the gaps of each window, None below 20 gaps: how BurstGPT and
+        ServeGen describe a trace. Zero gaps stand for a quarter of a tick."""
+        x = np.maximum(self._means(), self.coarse.unit / 4)
+        n = self.window_n
+        rows = n.sum(axis=1)
+        shapes: list[float | None] = []
+        cvs: list[float | None] = []
+        for k in range(len(n)):
+            if rows[k] < FEWEST:
+                shapes.append(None)
+                cvs.append(None)
+                continue
+            mean = float(n[k] @ x[k] / rows[k])
+            s = math.log(mean) - float(n[k] @ np.log(x[k]) / rows[k])
+            var = float(n[k] @ (x[k] - mean) ** 2 / rows[k])
+            shapes.append(float(f"{gamma_shape(s):.4g}") if s > 1e-9 else None)
+            cvs.append(float(f"{math.sqrt(var) / mean:.4g}"))
+        return shapes, cvs
+
+    def drawn(self, weights: Array) -> list[Counts]:
+        """The gap table of each draw of windows (see ``intervals.Blocks``)."""
+        n = weights @ self.window_n
+        total = weights @ self.window_total
+        return [self.coarse.counts(a, b) for a, b in zip(n, total, strict=True)]

@@ -1,0 +1,201 @@
+"""Streams: who the requests come from. How concentrated they are, the heavy ones, and a law of the many small.
+
+A stream is one value of a column: a model, tenant, user, client, function. The heavy ones have aspects of their
+own in a profile; the others are described together, and by the law of their parameters (rate, mean lengths),
+from which a generator can draw as many streams as it is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from .counts import Counts
+from .distributions import FAMILIES, K_ANONYMITY, Grid
+from .errors import ModelError
+from .units import format_number
+
+if TYPE_CHECKING:
+    from .store import Trace
+
+MOST_HEAVY = 12
+"""streams with aspects of their own in one profile."""
+FEWEST_ROWS = 100
+"""a smaller stream has none."""
+
+
+@dataclass(frozen=True)
+class Concentration:
+    """How the rows of a table are spread over the ``streams`` of one ``column``.
+
+    ``gini``: 0 for equal shares, towards 1 for one stream that has all. ``top``: share of the rows of the largest
+    1, 10 and of the largest hundredth; ``for_half``, ``for_90``: how many streams it takes. ``zipf_a``: exponent of
+    size against rank, ``recorded``: share of the rows that name a stream.
+    """
+
+    column: str
+    streams: int
+    recorded: float
+    gini: float
+    top_1: float
+    top_10: float
+    top_percent: float
+    for_half: int
+    for_90: int
+    zipf_a: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        return dict(self.__dict__)
+
+    @classmethod
+    def from_dict(cls, d: Mapping[str, Any]) -> Concentration:
+        out = cls(
+            str(d["column"]), int(d["streams"]), float(d["recorded"]), float(d["gini"]), float(d["top_1"]),
+            float(d["top_10"]), float(d["top_percent"]), int(d["for_half"]), int(d["for_90"]),
+            None if d["zipf_a"] is None else float(d["zipf_a"]),
+        )  # fmt: skip
+        shares = (out.recorded, out.gini, out.top_1, out.top_10, out.top_percent)
+        if out.streams < 1 or not all(0 <= s <= 1 for s in shares):
+            raise ModelError(
+                f"concentration by {out.column} in the profile is no set of shares",
+                "fit the profile again",
+            )
+        return out
+
+    def text(self) -> str:
+        """One sentence."""
+        what = self.column.removesuffix("_id").replace("_", " ")
+        if self.streams == 1:
+            return f"All requests name one {what}."
+        half = "one" if self.for_half == 1 else f"{self.for_half:,}"
+        return (
+            f"{self.streams:,} {what}s: {half} of them send{'s' if self.for_half == 1 else ''} half of the requests, "
+            f"{self.for_90:,} send 90 %; the largest has {self.top_1:.1%} (Gini {self.gini:.2f})."
+        )
+
+    def parameters(self) -> str:
+        tail = f", Zipf a {format_number(self.zipf_a)}" if self.zipf_a is not None else ""
+        return (
+            f"Gini {self.gini:.3f}, top 10 {self.top_10:.1%}, top 1 % {self.top_percent:.1%}{tail}"
+        )
+
+
+def concentration(column: str, size: Any, streams: Any, rows: int) -> Concentration:
+    """From a table of stream sizes and how many streams have each, of a table of ``rows`` rows."""
+    order = np.argsort(-np.asarray(size, dtype=np.float64), kind="stable")
+    n = np.asarray(size, dtype=np.float64)[order]
+    k = np.asarray(streams, dtype=np.float64)[order]
+    total, count = float(n @ k), float(k.sum())
+    upto_k, upto_n = np.cumsum(k), np.cumsum(n * k)
+
+    def top(m: float) -> float:
+        """Share of the rows of the largest m streams."""
+        i = min(int(np.searchsorted(upto_k, m)), len(n) - 1)
+        before = upto_k[i] - k[i]
+        return float((upto_n[i] - n[i] * k[i] + n[i] * (min(m, count) - before)) / total)
+
+    def needed(share: float) -> int:
+        """How many of the largest streams hold this share."""
+        i = int(np.searchsorted(upto_n, share * total - 1e-9))
+        rest = share * total - (upto_n[i] - n[i] * k[i])
+        return int(upto_k[i] - k[i] + np.ceil(rest / n[i] - 1e-9))
+
+    # Gini = 1 + 1/S − 2·Σ (rank from the largest)·size/(S·total), ranks shared within a size
+    middle = upto_k - k / 2 + 0.5
+    gini = 1 + 1 / count - 2 * float((middle * n * k).sum()) / (count * total)
+    zipf = None
+    if count >= 20 and len(n) > 1:
+        # requests as draws of a rank: ranks of equal sizes at their middle
+        zipf = float(
+            f"{FAMILIES['zipf'].fit(Counts.exact(np.append(middle, count), np.append(n * k, 0.0) + 1e-12))['a']:.4g}"
+        )
+    return Concentration(
+        column, int(count), float(f"{total / rows:.6g}"), float(f"{max(gini, 0.0):.5g}"), float(f"{top(1):.5g}"),
+        float(f"{top(10):.5g}"), float(f"{top(max(1.0, count / 100)):.5g}"), needed(0.5), needed(0.9), zipf,
+    )  # fmt: skip
+
+
+def concentrations(trace: Trace) -> tuple[Concentration, ...]:
+    """Of every column that names streams of ``llm_requests`` and is recorded."""
+    if trace.main_table != "llm_requests":
+        return ()
+    t = pl.DataFrame(trace.query("streams/sizes"))
+    rows = trace.rows()
+    return tuple(
+        concentration(str(field[0]), part["size"].to_numpy(), part["streams"].to_numpy(), rows)
+        for field, part in t.group_by("field", maintain_order=True)
+    )
+
+
+@dataclass(frozen=True)
+class Tail:
+    """The law of the small streams: how many, what ``share`` of the rows they have, and grids of their parameters:
+    ``rows`` (multiples of their mean), ``input_tokens`` and ``output_tokens`` (means). ``rank_correlation``: of size and mean input, and of mean input and mean output.
+    """
+
+    streams: int
+    share: float
+    rows: Grid
+    means: Mapping[str, Grid]
+    rank_correlations: Mapping[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "streams": self.streams,
+            "share": self.share,
+            "rows": self.rows.to_dict(),
+            "means": {k: g.to_dict() for k, g in self.means.items()},
+            "rank_correlations": dict(self.rank_correlations),
+        }
+
+    @classmethod
+    def from_dict(cls, d: Mapping[str, Any] | None) -> Tail | None:
+        if d is None:
+            return None
+        out = cls(
+            int(d["streams"]), float(d["share"]), Grid.from_dict(d["rows"]),
+            {str(k): Grid.from_dict(g) for k, g in d["means"].items()},
+            {str(k): float(v) for k, v in d["rank_correlations"].items()},
+        )  # fmt: skip
+        if not 0 <= out.share <= 1 or out.streams < 1:
+            raise ModelError(
+                "the tail of small streams in the profile is no share of it",
+                "fit the profile again",
+            )
+        return out
+
+
+def tail_law(sizes: pl.DataFrame, total: int) -> Tail | None:
+    """From one row a small stream (``rows``, mean ``input_tokens`` and ``output_tokens`` where recorded); None with
+    fewer than twenty."""
+    if sizes.height < 2 * K_ANONYMITY:
+        return None
+    rows = sizes["rows"].cast(pl.Float64)
+    own = rows.to_numpy()
+    means = {}
+    for name in ("input_tokens", "output_tokens"):
+        known = sizes[name].drop_nulls()
+        if len(known) >= 2 * K_ANONYMITY:
+            means[name] = Grid.of(Counts.of(known.to_numpy().round(2)), knots=65)
+    found = {}
+    for a, b in (
+        ("rows", "input_tokens"),
+        ("rows", "output_tokens"),
+        ("input_tokens", "output_tokens"),
+    ):
+        both = sizes.select(a, b).drop_nulls()
+        if both.height >= 2 * K_ANONYMITY:
+            r = both.select(pl.corr(a, b, method="spearman")).item()
+            if r is not None and np.isfinite(r):
+                found[f"{a}~{b}"] = float(f"{r:.4g}")
+    return Tail(
+        sizes.height,
+        float(f"{own.sum() / total:.6g}"),
+        Grid.of(Counts.of(own / own.mean()), knots=65),
+        means,
+        found,
+    )
