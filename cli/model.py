@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -21,11 +21,11 @@ from .options import (
     absolute,
     reference,
 )
-from .output import clean, emit, emit_object, say, table, warn, write, write_file
+from .output import clean, emit, emit_object, say, write, write_file
+from .profiles import print_profile
 from .progress import counting
 
 if TYPE_CHECKING:
-    from lamina_traces.profile import Profile
     from lamina_traces.runs import Run
 
 
@@ -39,27 +39,64 @@ def fit(
         typer.Option(
             "--by",
             metavar="COLUMN",
-            help="One stream for each value of this column (model, service, tenant_id…).",
+            help="A stream for each heavy value of this column (model, tenant_id, client_id…), a law for the rest.",
         ),
     ] = None,
+    mask: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--mask",
+            metavar="START..END",
+            help="Leave this time out of every estimate: the collector was down, not the workload (repeatable).",
+        ),
+    ] = None,
+    sampled: Annotated[
+        float | None,
+        typer.Option(
+            "--sampled",
+            metavar="SHARE",
+            help="The trace is a random sample of this share of the requests [default: as ingested].",
+        ),
+    ] = None,
+    relative: Annotated[
+        bool,
+        typer.Option("--relative", help="Write rates and counts as multiples of the mean rate."),
+    ] = False,
+    hide_names: Annotated[
+        bool, typer.Option("--hide-names", help="Replace the names of trace, files and streams.")
+    ] = False,
     name: Annotated[
         str | None, typer.Option("--name", help="Name inside the profile [default: the trace's].")
     ] = None,
     where: Where = None,
     from_: From = None,
     to: To = None,
-    fmt: OutputFormat = "table",
+    fmt: Annotated[
+        Literal["table", "md", "csv", "json", "jsonl", "latex"],
+        typer.Option("--format", "-f", help="How to print."),
+    ] = "table",
     store: StoreAt = None,
 ) -> None:
     """Fit a workload profile to a trace.
 
     Example: lamina-traces fit azure-code -o azure.json
     """
-    from lamina_traces import workloads
+    from lamina_traces import disclosure, workloads
     from lamina_traces.characterization import characterize
 
-    chosen = workloads.selected(workloads.trace(trace, store=store, say=say), where, from_, to)
+    chosen = workloads.selected(
+        workloads.trace(trace, store=store, say=say),
+        where,
+        from_,
+        to,
+        masks=mask or [],
+        sampled=sampled,
+    )
     profile = characterize(chosen, by=by, name=name)
+    if relative:
+        profile = disclosure.relative(profile)
+    if hide_names:
+        profile = disclosure.nameless(profile)
     if output is not None:
         write_file(output, profile.dumps())
         quoted = shlex.quote(str(output))
@@ -70,80 +107,6 @@ def fit(
         )
         say(f"wrote {output}; next: lamina-traces {follow}")
     print_profile(profile, fmt)
-
-
-def print_profile(profile: Profile, fmt: str) -> None:
-    """The findings of a profile, or all of it as JSON."""
-    if fmt in ("json", "jsonl"):
-        emit_object(profile.to_dict(), fmt)
-        return
-    if fmt == "table":
-        source = profile.source
-        nature = f"{source.get('nature') or 'unknown'} rows"
-        write(
-            clean(
-                f"{profile.name}: {source.get('rows'):,} {nature}, read as {source.get('format') or '–'}"
-            )
-            + "\n\n"
-        )
-        for f in profile.findings():
-            tail = "; ".join(x for x in (f.model, f.effect) if x)
-            write(
-                clean(f"{f.aspect:12} {f.text}")
-                + "\n"
-                + (clean(f"{'':12} {tail}") + "\n" if tail else "")
-            )
-        rows = [
-            [
-                d["family"],
-                ", ".join(f"{k}={v:.4g}" for k, v in d["params"].items()),
-                f"{d['ks_d']:.3f}",
-                f"{d['w1_log10']:.3f}",
-                f"{d['aic_per_row']:.3f}",
-                what,
-            ]
-            for what, d in _fits(profile)
-        ]
-        if rows:
-            write(
-                "\n"
-                + table(
-                    [[r[5], *r[:5]] for r in rows],
-                    ["law of", "family", "parameters", "KS D", "W1 dec", "AIC/row"],
-                )
-            )
-    else:
-        emit(
-            [
-                {"aspect": f.aspect, "finding": f.text, "model": f.model, "effect": f.effect}
-                for f in profile.findings()
-            ],
-            fmt,
-        )
-    warn(profile.notices)
-
-
-def _fits(profile: Profile) -> list[tuple[str, dict]]:  # type: ignore[type-arg]
-    """(what, fitted family as a dictionary), the best two of each law."""
-    out = []
-    for part in profile.parts.values():
-        for stream in part.streams:
-            prefix = f"{stream.name} " if len(part.streams) > 1 else ""
-            for aspect in stream.aspects.values():
-                d = aspect.to_dict()
-                for what, laws in _laws(d):
-                    out += [(f"{prefix}{what}", law) for law in laws[:3]]
-    return out
-
-
-def _laws(d: dict) -> list[tuple[str, list]]:  # type: ignore[type-arg]
-    if "unit_gaps" in d:
-        return [("gaps (s)", d["families"])]
-    if "copula" in d:
-        return [(f"{s} tokens", d[s]["families"]) for s in ("input", "output")]
-    if "components" in d:
-        return [(f"{k} (s)", c["families"]) for k, c in d["components"].items()]
-    return []
 
 
 def generate(

@@ -230,7 +230,7 @@ def show(
 
     thing = workloads.resolve(what, store=store, say=say)
     if isinstance(thing, workloads.Profile):
-        from .model import print_profile
+        from .profiles import print_profile
 
         print_profile(thing, fmt)
         return

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 from sqlglot import exp
 
-from .aspects import ASPECTS, Unanswered
+from .aspects import ASPECTS, Aspect, Unanswered
 from .aspects.timeline import Timeline, scan
 from .errors import ModelError, Notice, UnknownName
 from .profile import Part, Profile, Stream
@@ -20,6 +21,10 @@ from .units import NS_PER_S
 
 if TYPE_CHECKING:
     from .store import Trace
+
+
+FEW_STREAMS = 4
+"""streams that a profile holds in full detail; of more, each keeps less."""
 
 
 def characterize(trace: Trace, *, by: str | None = None, name: str | None = None) -> Profile:
@@ -134,7 +139,15 @@ def _streams_by(
     for c in lengths:
         small = small.with_columns(pl.col(c).cast(pl.Float64))
     tail = tail_law(small, total) if len(lengths) == 2 else None
-    return [s for s in streams if s.aspects], tail
+    found = [s for s in streams if s.aspects]
+    if len(found) > FEW_STREAMS:  # all in full would not fit into a profile that is passed around
+        found = [replace(s, aspects={k: _brief(a) for k, a in s.aspects.items()}) for s in found]
+    return found, tail
+
+
+def _brief(aspect: Aspect) -> Aspect:
+    brief: Callable[[], Aspect] | None = getattr(aspect, "brief", None)
+    return brief() if brief else aspect
 
 
 def _source(trace: Trace, table: str) -> dict[str, Any]:

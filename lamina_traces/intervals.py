@@ -67,7 +67,7 @@ def wilson(k: float, n: float) -> Interval:
     p = k / n
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return Interval(max(0.0, centre - half), min(1.0, centre + half), "Wilson", n)
+    return Interval(max(0.0, centre - half), min(1.0, centre + half), "Wilson", float(n))
 
 
 def poisson(k: float) -> Interval:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import atexit
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -173,11 +173,30 @@ def open_profile(text: str, *, store: Path | None = None, say: Say = _silent) ->
     return characterize(found)
 
 
-def selected(chosen: Trace, where: str | None, start: str | None, end: str | None) -> Trace:
-    """The part of a trace that --where, --from and --to leave."""
-    if where is None and start is None and end is None:
-        return chosen
-    return chosen.select(where, _instant(chosen, start), _instant(chosen, end))
+def selected(
+    chosen: Trace,
+    where: str | None,
+    start: str | None,
+    end: str | None,
+    *,
+    masks: Sequence[str] = (),
+    sampled: float | None = None,
+) -> Trace:
+    """The part of a trace that --where, --from, --to and --mask leave; ``sampled`` as --sampled says."""
+    if where is not None or start is not None or end is not None:
+        chosen = chosen.select(where, _instant(chosen, start), _instant(chosen, end))
+    for text in masks:
+        first, dots, last = text.partition("..")
+        if not (dots and first and last):
+            raise UsageError(f"mask {text!r} is not START..END", "write it like 20m..35m")
+        begin, finish = _instant(chosen, first), _instant(chosen, last)
+        if begin is not None and finish is not None:
+            chosen = chosen.mask(begin, finish)
+    if sampled is not None:
+        if not 0 < sampled <= 1:
+            raise UsageError(f"--sampled {sampled:g} is no share", "give a number above 0, up to 1")
+        chosen = replace(chosen, manifest=replace(chosen.manifest, sampled=sampled))
+    return chosen
 
 
 def _instant(chosen: Trace, text: str | None) -> int | None:

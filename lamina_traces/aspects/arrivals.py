@@ -49,6 +49,7 @@ VERSION = 2
 TABLES = ("llm_requests", "cold_starts", "invocations", "jobs")
 NEEDS = ("arrival_ns",)
 RECORD = "log when each request arrived, in UTC, to the millisecond or finer"
+COUNT_KEYS = frozenset({"events", "rows", "n_eff"})
 
 Array = npt.NDArray[np.float64]
 
@@ -161,6 +162,22 @@ class Arrivals:
         """IDC at a named width, None where it was not computed."""
         found = self.scale(window_s)
         return found.idc if found else None
+
+    def brief(self) -> Arrivals:
+        """What one stream among many keeps."""
+        return replace(
+            self,
+            families=self.families[:2],
+            unit_families=self.unit_families[:1],
+            unit_gaps=self.unit_gaps.thinned(65),
+            window_shapes=(),
+            window_cvs=(),
+            silences=(),
+        )
+
+    def laws(self) -> list[tuple[str, tuple[Fitted, ...]]]:
+        """What is fitted, with its unit, and the laws, best first."""
+        return [("gaps, s", self.families), ("gaps, mean gaps", self.unit_families)]
 
     def findings(self) -> list[Finding]:
         if not self.events:

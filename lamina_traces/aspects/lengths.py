@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,6 +45,7 @@ VERSION = 2
 TABLES = ("llm_requests",)
 NEEDS = ("input_tokens", "output_tokens")
 RECORD = "log prompt and completion tokens of each request, as every OpenAI-compatible server returns them in 'usage'"
+COUNT_KEYS = frozenset({"rows", "pairs", "n_eff"})
 
 Array = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -115,6 +116,10 @@ class Margin:
             "tail": self.tail.to_dict() if self.tail else None,
         }
 
+    def brief(self) -> Margin:
+        """With fewer knots and the two best laws."""
+        return replace(self, grid=self.grid.thinned(65), families=self.families[:2], tail=None)
+
     @classmethod
     def from_dict(cls, m: Mapping[str, Any]) -> Margin:
         atoms = m["atoms"]
@@ -171,6 +176,30 @@ class Lengths:
             "copula": self.copula.tolist(),
             "mix": self.mix.to_dict() if self.mix else None,
         }
+
+    def brief(self) -> Lengths:
+        """What one stream among many keeps."""
+        cells = len(self.copula)
+        few = min(cells, 8)
+        pooled = self.copula.reshape(few, cells // few, few, cells // few).sum(axis=(1, 3))
+        return replace(
+            self,
+            input=self.input.brief(),
+            output=self.output.brief(),
+            others={k: m.brief() for k, m in self.others.items()},
+            copula=significant(pooled, 4),
+            mix=None,
+        )
+
+    def laws(self) -> list[tuple[str, tuple[Fitted, ...]]]:
+        """What is fitted, with its unit, and the laws, best first."""
+        out = []
+        for side in SIDES:
+            m: Margin = getattr(self, side)
+            out.append((f"{side}, tokens", m.families))
+            if m.tail:
+                out.append((f"{side} above {m.tail.threshold:,.0f}", (m.tail.fit,)))
+        return out
 
     def findings(self) -> list[Finding]:
         out = [self._margin(side, getattr(self, side)) for side in SIDES]

@@ -1,0 +1,132 @@
+"""What a shared profile gives away, and how to give away less: no volumes, no names.
+
+A profile never holds rows. ``relative`` also hides how many requests there were: rates are multiples of the mean
+rate, counts are those of a trace with one row a second, gap laws are in mean gaps. ``nameless`` replaces the names
+of traces, files and streams.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from .aspects import ASPECTS
+from .errors import ModelError, Notice
+from .profile import Profile
+
+SCALED = {
+    "exponential": ("scale",), "gamma": ("scale",), "weibull": ("scale",), "loglogistic": ("scale",),
+    "hyperexponential": ("scale",), "gamma-mixture": ("scale",), "inverse-gaussian": ("mean", "shape"),
+}  # fmt: skip
+"""parameters of a law of durations that carry its unit; of the lognormals it is mu, additively."""
+
+
+def relative(profile: Profile) -> Profile:
+    """The profile in multiples of the mean rate of its main part. Aspects that cannot be told without counts are
+    left out, and said. Raises ModelError where no arrivals were fitted."""
+    d = profile.to_dict()
+    rates = [
+        s["aspects"]["arrivals"]["rate_per_s"]
+        for p in d["parts"].values()
+        for s in p["streams"]
+        if "arrivals" in s["aspects"]
+    ]
+    if not rates:
+        raise ModelError(
+            f"profile {profile.name!r} has no arrivals, so no mean rate to relate to",
+            "leave --relative out",
+        )
+    rate = math.fsum(rates)
+    notices = list(profile.notices)
+    for part in d["parts"].values():
+        for stream in part["streams"]:
+            for name in list(stream["aspects"]):
+                keys = getattr(ASPECTS.get(name), "COUNT_KEYS", None)
+                if keys is None:
+                    del stream["aspects"][name]
+                    text = f"{name} is left out: it cannot be told without counts of rows"
+                    notices.append(Notice("relative", text, name))
+                    continue
+                aspect = _counts(stream["aspects"][name], keys, rate)
+                stream["aspects"][name] = _arrivals(aspect, rate) if name == "arrivals" else aspect
+    rows = d["source"].get("rows")
+    d["source"] |= {
+        "rows": None if rows is None else max(1, round(rows / rate)),
+        "relative": True,
+        "inputs": [],
+    }
+    # notices count rows, too
+    d["notices"] = [
+        n.to_dict() | {"text": n.text if n.code == "relative" else n.code} for n in notices
+    ]
+    return Profile.from_dict(d, profile.name)
+
+
+def _counts(x: Any, keys: frozenset[str], rate: float) -> Any:
+    if isinstance(x, Mapping):
+        return {
+            k: _scaled(v, rate)
+            if k in keys and isinstance(v, int | float)
+            else _counts(v, keys, rate)
+            for k, v in x.items()
+        }
+    if isinstance(x, list):
+        return [_counts(v, keys, rate) for v in x]
+    return x
+
+
+def _scaled(n: float, rate: float) -> float:
+    value = n / rate
+    return max(round(value), 1) if isinstance(n, int) and n else float(f"{value:.4g}")
+
+
+def _arrivals(d: dict[str, Any], rate: float) -> dict[str, Any]:
+    """Rates by the mean rate, gap laws in its inverse; silences would give it away."""
+
+    def per(x: float) -> float:
+        return float(f"{x / rate:.10g}")
+
+    ends = d["intervals"].get("rate_per_s")
+    if ends:
+        d["intervals"]["rate_per_s"] = ends | {"low": per(ends["low"]), "high": per(ends["high"])}
+    changes = [
+        c | {"before_per_s": per(c["before_per_s"]), "after_per_s": per(c["after_per_s"])}
+        for c in d["changes"]
+    ]
+    return d | {
+        "rate_per_s": per(d["rate_per_s"]),
+        "changes": changes,
+        "silences": [],
+        "families": [_law(f, rate) for f in d["families"]],
+    }
+
+
+def _law(f: dict[str, Any], rate: float) -> dict[str, Any]:
+    family = f["family"]
+    carry = SCALED.get(family, ())
+
+    def of(name: str, value: float) -> float:
+        bare = name.rstrip("0123456789")
+        if family.startswith("lognormal") and bare == "mu":
+            return value + math.log(rate)
+        return value * rate if bare in carry else value
+
+    params = {k: of(k, v) for k, v in f["params"].items()}
+    intervals = {
+        k: i | {"low": of(k, i["low"]), "high": of(k, i["high"])}
+        for k, i in f.get("intervals", {}).items()
+    }
+    return f | {"params": params} | ({"intervals": intervals} if intervals else {})
+
+
+def nameless(profile: Profile) -> Profile:
+    """The profile without names: the trace, its files and the streams are numbered."""
+    d = profile.to_dict()
+    d["name"] = "workload"
+    d["source"] |= {"trace": "trace", "inputs": [], "selection": None}
+    for part in d["parts"].values():
+        for i, stream in enumerate(part["streams"], 1):
+            name = "other" if stream["name"] == "other" else f"stream-{i}"
+            stream |= {"name": name, "where": dict.fromkeys(stream["where"], name)}
+    return Profile.from_dict(d, "workload")

@@ -1,0 +1,145 @@
+"""Streams: concentration against its definition, the heavy ones, the law of the small; what is disclosed."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from lamina_traces import disclosure
+from lamina_traces.characterization import characterize, unanswered
+from lamina_traces.errors import ModelError
+from lamina_traces.generator import generate
+from lamina_traces.profile import Profile
+from lamina_traces.store import Trace
+from lamina_traces.streams import concentration
+
+from .aspects.tables import stored
+
+
+@pytest.fixture(scope="module")
+def tenants(tmp_path_factory: pytest.TempPathFactory) -> tuple[Trace, np.ndarray]:
+    """300 tenants whose sizes follow Zipf's law, larger ones with longer prompts."""
+    rng = np.random.default_rng(1)
+    weight = np.arange(1, 301) ** -1.2
+    who = rng.choice(300, 20_000, p=weight / weight.sum())
+    n = len(who)
+    frame = pl.DataFrame(
+        {
+            "arrival_ns": np.cumsum(rng.exponential(2e8, n)).astype(np.int64),
+            "tenant_id": [f"tenant-{i}" for i in who],
+            "model": ["m"] * n,
+            "input_tokens": np.ceil(rng.lognormal(7 - 0.005 * who, 0.5)).astype(np.int32),
+            "output_tokens": np.ceil(rng.lognormal(4, 1, n)).astype(np.int32),
+            "status": ["ok"] * n,
+        }
+    )
+    return stored(tmp_path_factory.mktemp("tenants"), "llm_requests", frame), who
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_concentration_equals_its_definition(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    sizes = np.ceil(rng.pareto(1.1, 700) * 5 + 1)
+    size, streams = np.unique(sizes, return_counts=True)
+    c = concentration("tenant_id", size, streams, int(sizes.sum()))
+    total = sizes.sum()
+    pairs = np.abs(sizes[:, None] - sizes[None, :]).sum() / (2 * 700**2 * sizes.mean())
+    assert c.gini == pytest.approx(pairs, abs=1e-5)
+    ordered = np.sort(sizes)[::-1]
+    shares = np.cumsum(ordered) / total
+    assert c.top_1 == pytest.approx(shares[0], abs=1e-5)
+    assert c.top_10 == pytest.approx(shares[9], abs=1e-5)
+    assert c.top_percent == pytest.approx(shares[6], abs=1e-5)
+    assert c.for_half == int(np.searchsorted(shares, 0.5 - 1e-12)) + 1
+    assert c.for_90 == int(np.searchsorted(shares, 0.9 - 1e-12)) + 1
+    assert c.streams == 700
+
+
+def test_equal_streams_are_not_concentrated() -> None:
+    c = concentration("model", [50], [4], 400)
+    assert c.gini == 0
+    assert c.recorded == 0.5
+    assert (c.for_half, c.for_90) == (2, 4)
+
+
+def test_zipf_of_tenants_comes_back(tenants: tuple[Trace, np.ndarray]) -> None:
+    trace, who = tenants
+    profile = characterize(trace)
+    found = {c.column: c for c in profile.part("llm_requests").concentration}
+    assert set(found) == {"tenant_id", "model"}
+    assert found["tenant_id"].zipf_a == pytest.approx(1.2, abs=0.1)
+    assert found["tenant_id"].top_1 == pytest.approx((who == 0).mean(), abs=1e-5)
+
+
+def test_heavy_streams_and_a_tail(tenants: tuple[Trace, np.ndarray]) -> None:
+    trace, who = tenants
+    profile = characterize(trace, by="tenant_id")
+    part = profile.part("llm_requests")
+    names = [s.name for s in part.streams]
+    assert names[0] == "tenant-0"
+    assert names[-1] == "other"
+    assert len(names) == 13
+    assert sum(s.weight for s in part.streams) == pytest.approx(1)
+    assert part.tail is not None
+    sizes = np.bincount(who, minlength=300)
+    heavy = np.sort(sizes)[::-1][:12].sum()
+    assert part.tail.share == pytest.approx(1 - heavy / len(who), abs=1e-5)
+    assert part.tail.streams == (sizes > 0).sum() - 12
+    assert part.tail.rank_correlations["rows~input_tokens"] > 0.3
+    again = Profile.loads(profile.dumps())
+    assert again.dumps() == profile.dumps()
+    assert len(profile.dumps()) < 300_000
+    rows = pl.concat(list(generate(profile, rows=4000)))
+    assert rows["tenant_id"].drop_nulls().n_unique() == 12
+
+
+def test_what_cannot_be_said_is_said(tenants: tuple[Trace, np.ndarray]) -> None:
+    trace, _ = tenants
+    missing = {u.aspect: u for u in unanswered(trace)}
+    assert missing["prefixes"].needs == ("prefix_hashes",)
+    assert missing["prefixes"].record
+    assert "arrivals" not in missing
+    assert {u.aspect for u in characterize(trace).unanswered} >= {"prefixes"}
+
+
+def test_relative_profiles_hide_the_volume(tenants: tuple[Trace, np.ndarray]) -> None:
+    trace, _ = tenants
+    whole = characterize(trace)
+    hidden = disclosure.relative(whole)
+    a, b = whole.aspect("arrivals"), hidden.aspect("arrivals")
+    assert b.rate_per_s == pytest.approx(1)
+    assert b.events == pytest.approx(b.span_s, rel=0.001)
+    assert b.families[0].mean == pytest.approx(a.families[0].mean * a.rate_per_s, rel=1e-9)
+    assert (b.rate_curve == a.rate_curve).all()
+    text = hidden.dumps()
+    for number in ("20000", "19999", "20,000", f"{a.rate_per_s:.4f}"):
+        assert not re.search(rf"(?<![\d.]){re.escape(number)}(?!\d)", text), number
+    assert Profile.loads(text).dumps() == text
+    assert next(iter(generate(hidden, rows=100))).height
+
+
+def test_nameless_profiles_hide_names(tenants: tuple[Trace, np.ndarray]) -> None:
+    trace, _ = tenants
+    hidden = disclosure.nameless(characterize(trace, by="tenant_id", name="acme"))
+    text = hidden.dumps()
+    assert "tenant-0" not in text
+    assert "acme" not in text
+    assert [s.name for s in hidden.part("llm_requests").streams][:2] == ["stream-1", "stream-2"]
+    assert Profile.loads(text).dumps() == text
+
+
+def test_relative_needs_arrivals(tmp_path: Path) -> None:
+    n = 100
+    frame = pl.DataFrame(
+        {
+            "input_tokens": np.arange(1, n + 1, dtype=np.int32),
+            "output_tokens": np.arange(1, n + 1, dtype=np.int32),
+            "status": ["ok"] * n,
+        }
+    )
+    with pytest.raises(ModelError, match="no arrivals"):
+        disclosure.relative(characterize(stored(tmp_path, "llm_requests", frame)))
