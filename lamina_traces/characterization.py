@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 from sqlglot import exp
 
-from .aspects import ASPECTS, Aspect, Unanswered
+from .aspects import ASPECTS, Aspect, Unanswered, edges
 from .aspects.timeline import Timeline, scan
 from .errors import ModelError, Notice, UnknownName
 from .profile import Part, Profile, Stream
@@ -41,6 +41,7 @@ def characterize(trace: Trace, *, by: str | None = None, name: str | None = None
             "lamina-traces show TRACE lists its tables",
         )
     notices: list[Notice] = [n for n in trace.manifest.notices if n.code not in ("sorted",)]
+    trace = edges.trimmed(trace, notices)
     tail = None
     if by is None:
         streams = [_fit_stream(trace, table, "all", 1.0, {}, notices)]
@@ -152,10 +153,7 @@ def _brief(aspect: Aspect) -> Aspect:
 
 def _source(trace: Trace, table: str) -> dict[str, Any]:
     m = trace.manifest
-    extent = trace.query("arrivals/extent").to_pylist()[0]
-    span = None
-    if extent["first_ns"] is not None:
-        span = (int(extent["last_ns"]) - int(extent["first_ns"])) / NS_PER_S
+    timeline = Timeline.of(trace) if TABLES[table].time else None
     return {
         "trace": trace.name,
         "kind": m.kind,
@@ -163,9 +161,9 @@ def _source(trace: Trace, table: str) -> dict[str, Any]:
         "clock": m.clock,
         "tick_ns": m.tick_ns,
         "table": table,
-        "rows": int(extent["events"]),
+        "rows": timeline.rows if timeline else trace.rows(),
         "selection": trace.selection,
-        "span_s": span,
+        "span_s": timeline.span_ns / NS_PER_S if timeline else None,
         "format": m.format,
         "licence": m.provenance.get("licence"),
         "inputs": [{"name": i.name, "sha256": i.sha256} for i in m.inputs],

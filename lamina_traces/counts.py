@@ -120,6 +120,13 @@ class Counts:
         return Counts(bins[:, 0].copy(), bins[:, 1].copy(), n, total, self.unit)
 
 
+def count_into(table: npt.NDArray[Any], at: npt.NDArray[Any], weights: Array | None = None) -> None:
+    """Add to a table how often each of its places occurs in ``at``, or the sum of its ``weights``; only as much of the
+    table as is used is touched."""
+    found = np.bincount(at, weights=weights)
+    table[: len(found)] += found
+
+
 @dataclass(frozen=True)
 class Binning:
     """Whole numbers in bins: exact below ``2 ** bits``, above it ``2 ** (bits - 1)`` bins an octave.
@@ -139,15 +146,23 @@ class Binning:
         """How many bins cover all of int63."""
         return (65 - self.bits) << (self.bits - 1)
 
-    def index(self, values: Ints) -> Ints:
+    def index(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """The bin of each value ≥ 0."""
-        v = values.astype(np.float64).view(np.int64)
-        # the exponent and the leading digits of a double are the bin, in order
-        coarse = (
-            (v >> (53 - self.bits)) - ((1023 + self.bits - 1) << (self.bits - 1)) + (1 << self.bits)
-        )
-        out: Ints = np.where(values < 1 << self.bits, values, coarse - (1 << (self.bits - 1)))
+        big = values >= 1 << self.bits
+        count = int(np.count_nonzero(big))
+        if not count:
+            return values
+        if count * 4 > len(values):
+            return np.where(big, self._above(values), values)
+        out = values.astype(np.int64)
+        out[big] = self._above(values[big])
         return out
+
+    def _above(self, values: npt.NDArray[Any]) -> Ints:
+        """The exponent and the leading digits of a double are the bin, in order."""
+        v: Ints = values.astype(np.float64).view(np.int64) >> (53 - self.bits)
+        v -= ((1023 + self.bits - 1) << (self.bits - 1)) - (1 << (self.bits - 1))
+        return v
 
     def counts(self, n: npt.NDArray[Any], total: npt.NDArray[Any]) -> Counts:
         """From how many values each bin holds and their sums, both in whole numbers of ``unit``."""

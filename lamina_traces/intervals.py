@@ -22,6 +22,7 @@ import numpy.typing as npt
 from scipy import special
 
 from .errors import ModelError
+from .units import format_number
 
 Array = npt.NDArray[np.float64]
 
@@ -43,6 +44,10 @@ class Interval:
     high: float
     method: str
     n_eff: float | None = None
+
+    def __str__(self) -> str:
+        """``[2.4, 2.7]``."""
+        return f"[{format_number(self.low)}, {format_number(self.high)}]"
 
     def to_dict(self) -> dict[str, Any]:
         out: dict[str, Any] = {"low": self.low, "high": self.high, "method": self.method}

@@ -71,11 +71,14 @@ class Concentration:
         what = self.column.removesuffix("_id").replace("_", " ")
         if self.streams == 1:
             return f"All requests name one {what}."
-        half = "one" if self.for_half == 1 else f"{self.for_half:,}"
-        return (
-            f"{self.streams:,} {what}s: {half} of them send{'s' if self.for_half == 1 else ''} half of the requests, "
-            f"{self.for_90:,} send 90 %; the largest has {self.top_1:.1%} (Gini {self.gini:.2f})."
+        half = "one has" if self.for_half == 1 else f"{self.for_half:,} have"
+        most = "one has" if self.for_90 == 1 else f"{self.for_90:,} have"
+        halves = (
+            f"{half} half of the requests, {most} 90 %"
+            if self.for_half != self.for_90
+            else f"{most} 90 % of the requests"
         )
+        return f"Of {self.streams:,} {what}s {halves}; the largest has {self.top_1:.1%}."
 
     def parameters(self) -> str:
         tail = f", Zipf a {format_number(self.zipf_a)}" if self.zipf_a is not None else ""

@@ -205,7 +205,7 @@ class Arrivals:
                 f"hours {'and weekdays ' if self.seasons.days else ''}explain {self.seasons.explained:.0%} of the variance of hourly rates"
             )
         i = self.intervals.get("rate_per_s")
-        ends = f"rate {format_number(self.rate_per_s)}/s" + (f" {bracket(i)}" if i else "")
+        ends = f"rate {format_number(self.rate_per_s)}/s" + (f" {i}" if i else "")
         effect = (
             f"as much doubt as {format_number(i.n_eff)} independent arrivals leave"
             if i and i.n_eff
@@ -237,7 +237,7 @@ class Arrivals:
                 + ")"
             )
         idcs = ", ".join(
-            f"IDC({format_seconds(w.window_s)}) {format_number(w.idc)}{' ' + bracket(w.interval) if w.interval else ''}"
+            f"IDC({format_seconds(w.window_s)}) {format_number(w.idc)}{' ' + str(w.interval) if w.interval else ''}"
             for w in wide
         )
         few = "short-span" if s.windows < FEW_WINDOWS else ""
@@ -281,7 +281,7 @@ class Arrivals:
         text += f"; of {len(self.families)} laws the {best.family} is the most likely"
         if best.ks_d > 0.1:
             text += ", and none is close"
-        parameters = best.parameters() + (f"; CV {bracket(cv)}" if cv else "")
+        parameters = best.parameters() + (f"; CV {cv}" if cv else "")
         if self.rounded:
             ends = "; ".join(
                 f"{k} shape {format_number(min(v))} to {format_number(max(v))}"
@@ -304,11 +304,6 @@ class Arrivals:
             effect=f"{format_number(s.times_mean)} mean gaps",
             warning="silences",
         )
-
-
-def bracket(i: Interval) -> str:
-    """``[2.4, 2.7]``."""
-    return f"[{format_number(i.low)}, {format_number(i.high)}]"
 
 
 def from_dict(d: Mapping[str, Any]) -> Arrivals:

@@ -38,7 +38,8 @@ class _Side:
         upto = np.cumsum(n)
         self.mid = (upto - n / 2) / total - 0.5
         self.low = (upto - n) / total * cells
-        self.width = n / total * cells
+        self.width = n / total * cells / _MODULUS
+        self.last = cells - 1
         used = np.flatnonzero(n)
         self.fine = np.zeros(len(n), dtype=np.int64)
         if len(used) <= FINE:
@@ -47,6 +48,17 @@ class _Side:
             self.fine[used] = np.minimum(((upto - n / 2) / total * FINE)[used], FINE - 1).astype(
                 np.int64
             )
+
+    def cell(self, at: Ints, seed: Ints, step: int) -> Ints:
+        """The cell of each row, ties spread over the ranks they share."""
+        hashed = (seed * step + 12345) & (_MODULUS - 1)
+        rank = self.low[at] + self.width[at] * hashed
+        out: Ints = np.minimum(rank, self.last).astype(np.int64)
+        return out
+
+
+def _sums(x: Array, y: Array) -> Array:
+    return np.array([len(x), x.sum(), y.sum(), x @ x, y @ y, x @ y])
 
 
 class Ranks:
@@ -81,31 +93,22 @@ class Ranks:
             x, y, t, row = (s.filter(both) for s in (x, y, t, row))
         if not len(x):
             return
-        xs, ys = x.to_numpy().astype(np.int64), y.to_numpy().astype(np.int64)
+        xs, ys = x.to_numpy(), y.to_numpy()
         a, b = self.binning.index(xs), self.binning.index(ys)
         left, right = self.sides
-        r, s = left.mid[a], right.mid[b]
-        seed = row.to_numpy() % _MODULUS
-        i, j = (
-            np.minimum(side.low[at] + side.width[at] * ((seed * step + 12345) % _MODULUS / _MODULUS), self.cells - 1).astype(np.int64)
-            for side, at, step in ((left, a, _STEPS[0]), (right, b, _STEPS[1]))
-        )  # fmt: skip
-        self.grid += np.bincount(i * self.cells + j, minlength=self.cells**2)
+        seed = row.to_numpy() & (_MODULUS - 1)
+        at = left.cell(a, seed, _STEPS[0]) * self.cells + right.cell(b, seed, _STEPS[1])
+        self.grid += np.bincount(at, minlength=self.cells**2)
         self.fine += np.bincount(left.fine[a] * FINE + right.fine[b], minlength=FINE * FINE)
-        fx, fy = xs.astype(np.float64), ys.astype(np.float64)
-        self.raw += np.array([len(fx), fx.sum(), fy.sum(), fx @ fx, fy @ fy, fx @ fy])
-        parts = np.stack([np.ones(len(r)), r, s, r * r, s * s, r * s], axis=1)
-        if self.timeline is None:
-            self.sums[-1] += parts.sum(axis=0)
-            return
-        if t.null_count():  # they come last
-            self.sums[-1] += parts[len(t) - t.null_count() :].sum(axis=0)
-            parts = parts[: len(t) - t.null_count()]
-            if not len(parts):
-                return
-        window = self.timeline.window(t.drop_nulls().to_numpy())
-        first = np.flatnonzero(np.diff(window, prepend=-1))
-        self.sums[window[first]] += np.add.reduceat(parts, first, axis=0)
+        self.raw += _sums(xs.astype(np.float64), ys.astype(np.float64))
+        r, s = left.mid[a], right.mid[b]
+        timed = len(t) - t.null_count() if self.timeline else 0
+        if timed < len(t):  # those without a time come last
+            self.sums[-1] += _sums(r[timed:], s[timed:])
+        if self.timeline and timed:
+            edges = self.timeline.cuts(t.head(timed).to_numpy())
+            for window, start, end in edges:
+                self.sums[window] += _sums(r[start:end], s[start:end])
 
     @property
     def pairs(self) -> int:

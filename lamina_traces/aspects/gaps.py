@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from ..counts import Binning, Counts
+from ..counts import Binning, Counts, count_into
 from ..distributions.families import gamma_shape
 from ..units import NS_PER_S
 from .dispersion import WindowCounts
@@ -95,8 +95,8 @@ class Pass:
         self._remember_longest(g, before, t)
         x = g.astype(np.float64)
         at = self.fine.index(g)
-        self.n += np.bincount(at, minlength=self.fine.size)
-        self.total += np.bincount(at, weights=x, minlength=self.fine.size)
+        count_into(self.n, at)
+        count_into(self.total, at, x)
         cell = window * self.coarse.size + self.coarse.index(g)
         shape = (high - low + 1, self.coarse.size)
         size = shape[0] * shape[1]

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from ..counts import Binning, Counts
+from ..counts import Binning, Counts, count_into
 from ..distributions import (
     K_ANONYMITY,
     NO_ATOMS,
@@ -32,7 +32,7 @@ from ..errors import ModelError, Notice
 from ..intervals import Blocks, Interval, homogeneous
 from ..units import format_number
 from . import Finding, Line
-from .arrivals import bracket, two_sample_ks
+from .arrivals import two_sample_ks
 from .dependence import Ranks, correlation_interval, suppressed
 from .mix import Mix, mix_of
 from .timeline import Timeline, scan
@@ -63,6 +63,15 @@ _FINE = Binning(14, 1.0, "tokens")
 _COARSE = Binning(4, 1.0, "tokens")
 _COARSE_BINS = 256
 """enough for any INTEGER."""
+
+
+_COARSE_OF_SMALL = _COARSE.index(np.arange(1 << 16, dtype=np.int64))
+
+
+def _coarse_of(x: npt.NDArray[Any]) -> Ints:
+    """Coarse bins; those of lengths up to 65,535 are looked up."""
+    found: Ints = _COARSE_OF_SMALL[x] if x.max() < 1 << 16 else _COARSE.index(x.astype(np.int64))
+    return found
 
 
 @dataclass(frozen=True)
@@ -250,7 +259,7 @@ class Lengths:
         best = m.families[0] if m.families else None
         mean = m.intervals.get("mean")
         p99 = m.intervals.get("p99")
-        ends = [f"mean {bracket(mean)}" if mean else "", f"p99 {bracket(p99)}" if p99 else ""]
+        ends = [f"mean {mean}" if mean else "", f"p99 {p99}" if p99 else ""]
         said = ", ".join([best.parameters() if best else "", *(e for e in ends if e)]).strip(", ")
         effect = best.effect() if best else ""
         if mean and mean.n_eff:
@@ -310,42 +319,36 @@ class Pass:
     def add(self, rows: Mapping[str, pl.Series]) -> None:
         whole = len(rows["arrival_ns"])
         timed = whole - rows["arrival_ns"].null_count() if self.timeline else 0
-        window = (
-            self.timeline.window(rows["arrival_ns"].head(timed).to_numpy())
-            if self.timeline and timed
-            else None
+        cuts = (
+            self.timeline.cuts(rows["arrival_ns"].head(timed).to_numpy()) if self.timeline else []
         )
         columns = {name: rows[name] for name in self.names}
         for name, column in columns.items():
             missing = column.null_count()
-            x = (column.drop_nulls() if missing else column).to_numpy().astype(np.int64)
+            x = (column.drop_nulls() if missing else column).to_numpy()
             if not len(x):
                 continue
             at = _FINE.index(x)
-            self.n[name] += np.bincount(at, minlength=_FINE.size)
+            count_into(self.n[name], at)
             big = x >= 1 << _FINE.bits
             if big.any():
-                self.total[name] += np.bincount(at[big], weights=x[big], minlength=_FINE.size)
+                count_into(self.total[name], at[big], x[big])
             side = name.removesuffix("_tokens")
-            if side in SIDES and window is not None:
-                w = window
-                if missing:
-                    there = column.is_not_null().to_numpy()
-                    w = window[there[:timed]]
-                self._by_window(side, x[: len(w)], w)
+            if side in SIDES and cuts:
+                there = (
+                    np.concatenate([[0], np.cumsum(column.is_not_null().to_numpy())])
+                    if missing
+                    else None
+                )
+                coarse = _coarse_of(x)
+                for window, a, b in cuts:
+                    if there is not None:
+                        a, b = there[a], there[b]
+                    count_into(self.window_n[side][window], coarse[a:b])
             if name == "output_tokens" and self.ends:
                 cut = rows["cut"].filter(column.is_not_null()).to_numpy()
-                self.cut += np.bincount(at[cut], minlength=_FINE.size)
+                count_into(self.cut, at[cut])
         self._pair(columns)
-
-    def _by_window(self, side: str, x: Ints, window: Ints) -> None:
-        if not len(x):
-            return
-        low, high = int(window[0]), int(window[-1])
-        cell = (window - low) * _COARSE_BINS + _COARSE.index(x)
-        size = (high - low + 1) * _COARSE_BINS
-        found = np.bincount(cell, minlength=size).reshape(-1, _COARSE_BINS)
-        self.window_n[side][low : high + 1] += found
 
     def _pair(self, columns: Mapping[str, pl.Series]) -> None:
         """Rows that have one length alone, so that those with both are the difference."""
@@ -357,7 +360,7 @@ class Pass:
             for s, column in zip(SIDES, (x, y), strict=True):
                 found = column.filter(alone & column.is_not_null()).to_numpy().astype(np.int64)
                 if len(found):
-                    self.alone[s] += np.bincount(_FINE.index(found), minlength=_FINE.size)
+                    count_into(self.alone[s], _FINE.index(found))
 
     def counts(self, name: str) -> Counts:
         """Counts of one recorded column."""

@@ -6,6 +6,7 @@ mask leaves out belong to no window; a window that lies partly in one is shorter
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -97,6 +98,15 @@ class Timeline:
         """The window of each instant."""
         out: Ints = (t_ns - self.first_ns) // self.width_ns
         return out
+
+    def cuts(self, t_ns: Ints) -> list[tuple[int, int, int]]:
+        """(window, first, last + 1) of the runs of sorted instants that lie in one window."""
+        if not len(t_ns):
+            return []
+        low, high = (int(w) for w in self.window(t_ns[[0, -1]]))
+        edges = self.first_ns + np.arange(low + 1, high + 1, dtype=np.int64) * self.width_ns
+        at = [0, *np.searchsorted(t_ns, edges).tolist(), len(t_ns)]
+        return [(low + i, a, b) for i, (a, b) in enumerate(itertools.pairwise(at)) if b > a]
 
     def crosses(self, before_ns: Ints, after_ns: Ints) -> npt.NDArray[np.bool_]:
         """Whether a mask lies between two instants: what was between them is not known."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy import optimize, special
+from scipy import special
 
 from ..counts import Counts
 from .families import Array, Family, Params
+from .search import golden, root
 
 # --- geometric: 1, 2, 3… ---------------------------------------------------------------------------
 
@@ -43,8 +44,7 @@ def _zeta_fit(c: Counts) -> Params:
     mean_log = float(c.n @ np.log(c.x)) / c.rows
     if mean_log <= 0:
         raise ValueError("all values are 1")
-    a = optimize.brentq(lambda a: -_log_zeta_slope(a) - mean_log, 1 + 1e-6, 60.0, xtol=1e-12)
-    return {"a": float(a)}
+    return {"a": root(lambda a: -_log_zeta_slope(a) - mean_log, 1 + 1e-6, 60.0)}
 
 
 def _zeta_logsf(x: Array, p: Params) -> Array:
@@ -72,10 +72,8 @@ def _zipf_fit(c: Counts) -> Params:
     """Exponent over the ranks up to the largest value that occurs."""
     size = float(c.x[-1])
     mean_log = float(c.n @ np.log(c.x)) / c.rows
-    found = optimize.minimize_scalar(
-        lambda a: a * mean_log + math.log(harmonic(size, a)), bounds=(0.0, 20.0), method="bounded", options={"xatol": 1e-10}
-    )  # fmt: skip
-    return {"a": float(found.x), "size": size}
+    a = golden(lambda a: a * mean_log + math.log(harmonic(size, a)), 0.0, 20.0)
+    return {"a": a, "size": size}
 
 
 def _zipf_cdf(x: Array, p: Params) -> Array:
@@ -106,10 +104,7 @@ def _negative_binomial_fit(c: Counts) -> Params:
 
     extra = c.var() - mean
     guess = math.log(mean * mean / extra) if extra > 0 else 8.0
-    found = optimize.minimize_scalar(
-        loss, bounds=(guess - 6, min(guess + 6, 18)), method="bounded", options={"xatol": 1e-10}
-    )
-    r = math.exp(float(found.x))
+    r = math.exp(golden(loss, guess - 6, min(guess + 6, 18)))
     return {"size": r, "p": r / (r + mean)}
 
 

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize, special
+from scipy import special
 
 from ..counts import Counts
+from .search import golden, root
 
 Array = npt.NDArray[np.float64]
 Params = dict[str, float]
@@ -283,17 +284,16 @@ def _gpd_fit(c: Counts) -> Params:
         xi = float(c.n @ np.log1p(theta * c.x)) / c.rows
         return math.log(xi / theta) + xi + 1 if xi / theta > 0 else math.inf
 
-    # θ > −1/max; a scan over both signs, then Brent around the best
+    # θ > −1/max; a scan over both signs, then a closer look around the best
     grid = np.concatenate(
         [-(1 - np.geomspace(1e-4, 0.999, 30)) / top, [0.0], np.geomspace(1e-5, 1e3, 60) / mean]
     )
     grid.sort()
     values = np.array([loss(t) for t in grid])
     i = int(np.clip(values.argmin(), 1, len(grid) - 2))
-    found = optimize.minimize_scalar(
-        loss, bounds=(grid[i - 1], grid[i + 1]), method="bounded", options={"xatol": 1e-12 / mean}
-    )
-    theta = float(found.x) if found.fun <= values[i] else float(grid[i])
+    theta = golden(loss, float(grid[i - 1]), float(grid[i + 1]), 1e-13)
+    if loss(theta) > values[i]:
+        theta = float(grid[i])
     if abs(theta) < 1e-9 / mean:
         return {"xi": 0.0, "sigma": mean}
     xi = float(c.n @ np.log1p(theta * c.x)) / c.rows
@@ -421,7 +421,7 @@ def weibull_by_moments(mean: float, sd: float) -> Params:
         k = math.exp(log_k)
         return float(special.gammaln(1 + 2 / k) - 2 * special.gammaln(1 + 1 / k) - target)
 
-    k = math.exp(optimize.brentq(excess, math.log(0.02), math.log(1e3), xtol=1e-14))
+    k = math.exp(root(excess, math.log(0.02), math.log(1e3)))
     return {"shape": k, "scale": mean / math.exp(float(special.gammaln(1 + 1 / k)))}
 
 

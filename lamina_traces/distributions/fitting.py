@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from scipy import optimize
 
 from ..counts import Counts
 from ..errors import ModelError
@@ -19,6 +18,7 @@ from .atoms import NO_ATOMS, Atoms
 from .discrete import DISCRETE
 from .families import CONTINUOUS, Array, Family, Params
 from .mixtures import MIXTURES
+from .search import newton, simplex
 
 FAMILIES: dict[str, Family] = {**CONTINUOUS, **DISCRETE, **MIXTURES}
 """all families by name."""
@@ -75,11 +75,21 @@ class Fitted:
         return FAMILIES[self.family].mean(self.params)
 
     def parameters(self) -> str:
-        """``shape 0.42 [0.40, 0.44], scale 0.3 [0.28, 0.33]``."""
+        """``shape 0.42 [0.40, 0.44], scale 0.3 [0.28, 0.33]``; of a mixture ``0.3·(mu −8.5, sigma 0.4) + …``."""
+        law = FAMILIES[self.family]
+        if law.mixture:
+            own = [name for name in law.parameters if name != "w"]
+            parts = range(1, 1 + sum(k.startswith("w") for k in self.params))
+            return " + ".join(
+                f"{format_number(self.params[f'w{i}'])}·("
+                + ", ".join(f"{name} {format_number(self.params[f'{name}{i}'])}" for name in own)
+                + ")"
+                for i in parts
+            )
         out = []
         for name, value in self.params.items():
-            i = self.intervals.get(name)
-            ends = f" [{format_number(i.low)}, {format_number(i.high)}]" if i else ""
+            interval = self.intervals.get(name)
+            ends = f" {interval}" if interval else ""
             out.append(f"{name} {format_number(value)}{ends}")
         return ", ".join(out)
 
@@ -390,7 +400,7 @@ def _product_limit(c: Counts, right: Counts) -> Counts:
 
 
 def refine(law: Family, start: Params, loglik: Callable[[Family, Params], float]) -> Params:
-    """Nelder–Mead from a first fit; parameters that are positive move in logs, weights by their odds."""
+    """Newton's method or a simplex from a first fit; what is positive moves in logs, weights by their odds."""
     names = list(start)
     bare = [re.sub(r"\d+$", "", n) if law.mixture else n for n in names]
     weights = [i for i, b in enumerate(bare) if b == "w" and law.mixture]
@@ -412,11 +422,8 @@ def refine(law: Family, start: Params, loglik: Callable[[Family, Params], float]
     x0 = np.array(
         [math.log(start[n]) if lg else start[n] for n, lg in zip(names, logs, strict=True)]
     )
-    result = optimize.minimize(
-        loss, x0, method="Nelder-Mead",
-        options={"xatol": 1e-9, "fatol": 1e-9, "maxiter": 1000 * len(names), "maxfev": 1000 * len(names)},
-    )  # fmt: skip
-    best = unpack(result.x)
+    found = None if law.mixture else newton(loss, x0)
+    best = unpack(simplex(loss, x0) if found is None else found)
     return best if loglik(law, best) >= loglik(law, start) else start
 
 

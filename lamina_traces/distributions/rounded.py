@@ -16,10 +16,11 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-from scipy import optimize, special
+from scipy import special
 
 from ..counts import Counts
 from .families import CONTINUOUS, Array, Params
+from .search import simplex
 
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(24)
 
@@ -75,13 +76,7 @@ def fit_triangular(c: Counts, tick: float, family: str = "gamma") -> Params:
     start = np.array(
         [math.log(mean)] if family == "exponential" else [math.log(mean / 0.7), math.log(0.7)]
     )
-    found = optimize.minimize(
-        loss,
-        start,
-        method="Nelder-Mead",
-        options={"xatol": 1e-6, "fatol": 1e-7 * c.rows, "maxiter": 400},
-    )
-    p = _params(family, found.x)
+    p = _params(family, simplex(loss, start, tolerance=1e-7))
     return p | {"scale": p["scale"] * tick}
 
 

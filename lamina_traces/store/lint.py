@@ -97,15 +97,20 @@ _SUBSET = (
 )
 
 
+def parsed(sql: str, where: str = "query") -> exp.Query:
+    """The syntax tree of one SELECT, not looked at further. Raises UsageError."""
+    trees = _parsed(sql, where, "SQL")
+    if len(trees) != 1 or not isinstance(trees[0], exp.Query):
+        raise _refusal(where, "must be one SELECT")
+    return trees[0]
+
+
 def check(sql: str, where: str = "query") -> exp.Query:
     """The syntax tree of one SELECT that both engines read alike.
 
     Raises UsageError that names ``where``, the construct and the way around it.
     """
-    trees = _parsed(sql, where, "SQL")
-    if len(trees) != 1 or not isinstance(trees[0], exp.Query):
-        raise _refusal(where, "must be one SELECT")
-    tree = trees[0]
+    tree = parsed(sql, where)
     for node in tree.walk():
         _check_node(node, where, _ALLOWED)
     for select in tree.selects:

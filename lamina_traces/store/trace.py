@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -232,7 +232,7 @@ class Trace:
         its canonical columns, by the names that the batches give them. Memory is one batch."""
         name, _ = self._info(table)
         listed = ", ".join(f"{text} AS {sql.quoted(key)}" for key, text in columns.items())
-        with self._connect() as connection:
+        with self._connect([name]) as connection:
             for batch in engine.batches(
                 connection,
                 f"SELECT {listed} FROM {sql.quoted(name)}",
@@ -250,13 +250,15 @@ class Trace:
         """
         from . import query  # sqlglot is only loaded where a query is
 
-        return self.sql(query.load(name).bind(parameters))
+        found = query.load(name)
+        return self.sql(found.bind(parameters), found.tables)
 
-    def sql(self, text: str) -> pa.Table:
-        """Run trusted SQL on the views of this trace: its tables, and ``events`` for the main one."""
+    def sql(self, text: str, tables: Iterable[str] | None = None) -> pa.Table:
+        """Run trusted SQL on the views of this trace: its tables, and ``events`` for the main one. ``tables``: those
+        that the text names; without it every one has its view."""
         # What fails on a part is the user's condition (text compared with a number), not our query.
         with (
-            self._connect() as connection,
+            self._connect(tables) as connection,
             engine.translated("run the query", users_text=bool(self.where)),
         ):
             return engine.arrow(connection, text)
@@ -299,10 +301,13 @@ class Trace:
             raise UnknownName(f"table of trace {self.name!r}:", name, self.manifest.tables)
         return name, self.manifest.tables[name]
 
-    def _connect(self) -> Any:
+    def _connect(self, tables: Iterable[str] | None = None) -> Any:
         # A query may name any canonical table: those that the trace does not have are empty.
-        setup = [f"CREATE VIEW {t} AS {self.view(t)}" for t in TABLES]
-        if self.main_table:
+        named = set(TABLES if tables is None else tables)
+        if engine.EVENTS in named:
+            named.add(self.main_table)
+        setup = [f"CREATE VIEW {t} AS {self.view(t)}" for t in TABLES if t in named]
+        if self.main_table and (tables is None or engine.EVENTS in named):
             setup.append(
                 f"CREATE VIEW {engine.EVENTS} AS SELECT * FROM {sql.quoted(self.main_table)}"
             )

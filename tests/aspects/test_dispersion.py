@@ -321,3 +321,41 @@ def test_no_row_without_a_time_is_lost(tmp_path: Path) -> None:
     a, notices = fitted(t)
     assert a.events == 100
     assert "no-arrival" in [n.code for n in notices]
+
+
+def test_edges_of_a_log_of_ends_are_trimmed(tmp_path: Path) -> None:
+    """Rows written as requests end, by a log that runs from 600 s to 6600 s: the ramp before and the fall after are cut."""
+    from lamina_traces.characterization import characterize
+    from lamina_traces.store import Store
+
+    rng = np.random.default_rng(12)
+    start = np.cumsum(rng.exponential(0.5, 16_000))
+    lasts = rng.lognormal(3.4, 0.8, 16_000)
+    end = start + lasts
+    kept = (end >= 600) & (end < 6600)
+    order = np.argsort(end[kept], kind="stable")
+    rows = zip(start[kept][order], lasts[kept][order], strict=True)
+    source = tmp_path / "ends.csv"
+    source.write_text("start,took,in,out\n" + "".join(f"{a:.6f},{b:.6f},10,5\n" for a, b in rows))
+    made = Store(tmp_path / "store").ingest(
+        [source], "ends", mapping="arrival=start,e2e_s=took,input=in,output=out", time_unit="s"
+    )
+    profile = characterize(made)
+    a = profile.aspect("arrivals")
+    assert [n.code for n in profile.notices if n.code == "completion-log"]
+    assert a.rate_per_s == pytest.approx(2, rel=0.03)
+    assert a.changes == ()
+    assert a.idc(60.0) == pytest.approx(1, abs=0.5)
+    blind, _ = fitted(made)
+    assert blind.rate_per_s < 1.95
+    assert blind.changes
+    assert blind.idc(60.0) > 2  # type: ignore[operator]
+
+
+def test_a_log_of_arrivals_keeps_its_edges(tmp_path: Path) -> None:
+    from lamina_traces.aspects import edges
+
+    rng = np.random.default_rng(13)
+    t = np.cumsum(rng.exponential(0.5, 5000))
+    made = trace(tmp_path, t)
+    assert edges.trimmed(made, []) is made
