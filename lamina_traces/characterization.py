@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 from sqlglot import exp
 
-from .aspects import ASPECTS, Aspect, Unanswered, edges
+from .aspects import ASPECTS, Aspect, Unanswered, clients, edges
 from .aspects.timeline import Timeline, scan
 from .errors import ModelError, Notice, UnknownName
 from .profile import Part, Profile, Stream
@@ -41,6 +41,10 @@ def characterize(trace: Trace, *, by: str | None = None, name: str | None = None
             "lamina-traces show TRACE lists its tables",
         )
     notices: list[Notice] = [n for n in trace.manifest.notices if n.code not in ("sorted",)]
+    if table == clients.TABLE:
+        streams = [Stream(c, w, {"client_id": c}, a) for c, w, a in clients.fit(trace, notices)]
+        parts = {"llm_requests": Part("llm_requests", tuple(_fitting(streams)))}
+        return _profile(trace, table, parts, name, notices)
     trace = edges.trimmed(trace, notices)
     tail = None
     if by is None:
@@ -54,12 +58,20 @@ def characterize(trace: Trace, *, by: str | None = None, name: str | None = None
             + (why or f"no aspect describes the table {table}"),
             f"look at it: lamina-traces show {shlex.quote(trace.name)}; question it: lamina-traces sql",
         )
+    parts = {table: Part(table, tuple(streams), tail, concentrations(trace))}
+    return _profile(trace, table, parts, name, notices)
+
+
+def _profile(
+    trace: Trace, table: str, parts: dict[str, Part], name: str | None, notices: list[Notice]
+) -> Profile:
+    fitted = {k for p in parts.values() for s in p.streams for k in s.aspects}
     return Profile(
         name=name or trace.name,
-        parts={table: Part(table, tuple(streams), tail, concentrations(trace))},
+        parts=parts,
         source=_source(trace, table),
         notices=tuple(dict.fromkeys(notices)),
-        unanswered=unanswered(trace, {k for s in streams for k in s.aspects}, notices),
+        unanswered=unanswered(trace, fitted, notices),
     )
 
 
@@ -140,10 +152,14 @@ def _streams_by(
     for c in lengths:
         small = small.with_columns(pl.col(c).cast(pl.Float64))
     tail = tail_law(small, total) if len(lengths) == 2 else None
-    found = [s for s in streams if s.aspects]
-    if len(found) > FEW_STREAMS:  # all in full would not fit into a profile that is passed around
-        found = [replace(s, aspects={k: _brief(a) for k, a in s.aspects.items()}) for s in found]
-    return found, tail
+    return _fitting([s for s in streams if s.aspects]), tail
+
+
+def _fitting(streams: list[Stream]) -> list[Stream]:
+    """The streams, with less detail each where there are many: a profile is passed around."""
+    if len(streams) <= FEW_STREAMS:
+        return streams
+    return [replace(s, aspects={k: _brief(a) for k, a in s.aspects.items()}) for s in streams]
 
 
 def _brief(aspect: Aspect) -> Aspect:

@@ -23,27 +23,141 @@ def section(a: Arrivals, id_: str, subtitle: str, noun: str) -> Section:
     idc = _idc_curve(a, id_)
     if idc is not None:
         blocks.append(idc)
-    numbers = Table(
-        ("", ""),
-        (
-            (noun, format_count(a.events)),
-            ("span", format_seconds(a.span_s)),
-            ("mean rate", rate(a.rate_per_s)),
-            ("coefficient of variation of the gaps", format_number(a.cv)),
-            ("the same without the ten longest", format_number(a.cv_without_longest)),
-            ("gaps of zero", percent(a.zero_gap_share)),
-            ("tick of the clock", format_seconds(a.tick_s) if a.tick_s > 0 else NOTHING),
-        ),
-        "lr",
-        "Arrivals in numbers",
-        plain=True,
-    )
-    blocks.append(numbers)
-    if not a.families:
-        blocks.append(_counts(a))
-    else:
+    blocks.append(_numbers(a, noun))
+    if a.families:
         blocks.append(laws("Laws of the gaps between arrivals, in seconds", a.families))
+    else:
+        blocks.append(_counts(a))
+    if a.seasons:
+        blocks.append(_hours(a, id_))
+    if a.unit_families:
+        blocks.append(
+            laws("The same at a steady rate (operational time), in mean gaps", a.unit_families)
+        )
+    if a.changes or a.silences:
+        blocks.append(_events(a))
     return Section(id_, "Arrivals", (), tuple(blocks), subtitle)
+
+
+def _numbers(a: Arrivals, noun: str) -> Table:
+    ends = a.intervals.get("rate_per_s")
+    cv = a.intervals.get("cv")
+    rows = [
+        (noun, format_count(a.events)),
+        ("span", format_seconds(a.span_s)),
+        ("mean rate", rate(a.rate_per_s)),
+    ]
+    if ends is not None:
+        rows.append(("its 95 % interval", f"{rate(ends.low)} to {rate(ends.high)}"))
+        if ends.n_eff is not None:
+            rows.append(("as much doubt as independent arrivals", format_count(ends.n_eff)))
+    rows.append(
+        ("coefficient of variation of the gaps", format_number(a.cv) + (f" {cv}" if cv else ""))
+    )
+    rows.append(("the same without the ten longest", format_number(a.cv_without_longest)))
+    rows.append(
+        (
+            "burstiness B and memory M of the gaps",
+            f"{fixed(a.burstiness, 2)}, {NOTHING if a.memory is None else fixed(a.memory, 2)}",
+        )
+    )
+    if a.acf:
+        lags = ", ".join(f"{fixed(v, 2)} at {k}" for k, v in a.acf.items())
+        rows.append((f"autocorrelation of counts per {fig.tick(a.acf_window_s)}, by lag", lags))
+    if a.hurst:
+        h = a.hurst
+        rows.append(
+            (
+                "slope of the IDC as a Hurst exponent",
+                f"{fixed(h['h'], 2)}, from {fig.tick(h['from_s'])} to {fig.tick(h['to_s'])}; a drifting rate raises it",
+            )
+        )
+    rows.append(("gaps of zero", percent(a.zero_gap_share)))
+    rows.append(("tick of the clock", format_seconds(a.tick_s) if a.tick_s > 0 else NOTHING))
+    for name, (jitter, kernel) in a.rounded.items():
+        rows.append(
+            (
+                f"{name} shape behind the rounded clock",
+                f"{format_number(jitter)} by jitter, {format_number(kernel)} by the triangular kernel",
+            )
+        )
+    shapes = [x for x in a.window_shapes if x is not None]
+    if len(shapes) >= 10:
+        low, mid, high = np.quantile(shapes, [0.1, 0.5, 0.9])
+        rows.append(
+            (
+                f"gamma shape of the gaps per {format_seconds(a.window_s)}: p10, median, p90",
+                f"{format_number(low)}, {format_number(mid)}, {format_number(high)}",
+            )
+        )
+    if a.masked_s:
+        rows.append(("left out by --mask", format_seconds(a.masked_s)))
+    return Table(("", ""), tuple(rows), "lr", "Arrivals in numbers", plain=True)
+
+
+def _hours(a: Arrivals, id_: str) -> Figure:
+    hours = np.array(a.seasons.hours if a.seasons else ())
+    peak, low = int(hours.argmax()), int(hours.argmin())
+    sentence = (
+        f"The rate peaks between {peak}:00 and {peak + 1}:00 at {format_number(float(hours[peak]))} times its mean and is lowest "
+        f"between {low}:00 and {low + 1}:00 at {format_number(float(hours[low]))} times."
+    )
+    data = [
+        {
+            "type": "bar",
+            "x": list(range(24)),
+            "y": fig.numbers(hours),
+            "marker": {"color": fig.BLUE},
+            "hovertemplate": "%{x}:00: %{y:.3g} × mean<extra></extra>",
+        }
+    ]
+    layout = fig.layout(
+        fig.axis("hour of the day", dtick=6, showgrid=False),
+        fig.axis("multiple of the mean rate", rangemode="tozero"),
+    )
+    rows = [(f"{h}:00", f"{format_number(float(v))} ×") for h, v in enumerate(hours)]
+    if a.seasons and a.seasons.days:
+        names = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+        rows += [(n, f"{format_number(v)} ×") for n, v in zip(names, a.seasons.days, strict=True)]
+    table = Table(("hour or day", "of the mean rate"), tuple(rows), "lr")
+    return Figure(f"{id_}-hours", "Rate by hour of the day", sentence, data, layout, table)
+
+
+def _events(a: Arrivals) -> tuple[Table, ...]:
+    """Steps of the rate, and silences."""
+    out: list[Table] = []
+    if a.changes:
+        rows = tuple(
+            (
+                format_seconds(c.at_s),
+                rate(c.before_per_s),
+                rate(c.after_per_s),
+                f"{format_number(c.after_per_s / c.before_per_s)} ×" if c.before_per_s else NOTHING,
+            )
+            for c in a.changes
+        )
+        out.append(
+            Table(
+                ("after the first arrival", "rate before", "after", ""),
+                rows,
+                "rrrr",
+                "Steps of the rate",
+            )
+        )
+    if a.silences:
+        silent = tuple(
+            (
+                format_seconds(x.start_s),
+                format_seconds(x.length_s),
+                f"{format_number(x.times_mean)} ×",
+            )
+            for x in a.silences[:8]
+        )
+        note = (
+            "Idle, or the collector was down: fit --mask START..END leaves a time out of every estimate.",
+        )
+        out.append(Table(("from", "for", "mean gaps"), silent, "rrr", "Longest silences", note))
+    return tuple(out)
 
 
 def rate(per_s: float) -> str:
@@ -85,7 +199,7 @@ def _rate_curve(a: Arrivals, id_: str, noun: str) -> Figure:
     data = [
         fig.line(x, np.append(y, y[-1]), "rate", fig.BLUE, line={"color": fig.BLUE, "width": 1.5, "shape": "hv"}, fill="tozeroy",
                  fillcolor=fig.FILL, hovertemplate=f"%{{x:.4g}} {unit}: %{{y:.3g}} /{letter}<extra></extra>"),
-        fig.line([x[0], x[-1]], [mean, mean], "mean", fig.ORANGE, dash="dash", width=1.5, hoverinfo="skip"),
+        *_level(a, x, div, per),
     ]  # fmt: skip
     layout = fig.layout(
         fig.axis(f"time since the first arrival ({unit})", range=[0, float(x[-1])], showgrid=False),
@@ -102,6 +216,29 @@ def _rate_curve(a: Arrivals, id_: str, noun: str) -> Figure:
     ]
     table = thinned(("from", "to", f"{noun} per {name}", "of the mean"), rows, "rrrr")
     return Figure(f"{id_}-rate", "Rate over time", sentence, data, layout, table)
+
+
+def _level(a: Arrivals, x: Any, div: float, per: float) -> list[dict[str, Any]]:
+    """The mean rate, or the levels between its steps."""
+    if not a.changes:
+        mean = a.rate_per_s * per
+        return [
+            fig.line(
+                [x[0], x[-1]],
+                [mean, mean],
+                "mean",
+                fig.ORANGE,
+                dash="dash",
+                width=1.5,
+                hoverinfo="skip",
+            )
+        ]
+    at = [x[0], *(c.at_s / div for c in a.changes), x[-1]]
+    levels = [a.changes[0].before_per_s, *(c.after_per_s for c in a.changes)]
+    return [
+        fig.line(at, [v * per for v in [*levels, levels[-1]]], "level", fig.ORANGE, hoverinfo="skip",
+                 line={"color": fig.ORANGE, "width": 1.5, "dash": "dash", "shape": "hv"})
+    ]  # fmt: skip
 
 
 def _idc_curve(a: Arrivals, id_: str) -> Figure | None:
@@ -130,6 +267,8 @@ def _idc_curve(a: Arrivals, id_: str) -> Figure | None:
     hover = "windows of %{text}: IDC %{y:.3g}<extra></extra>"
     data = [
         fig.line(10 ** np.array(fig.log_range(lo, hi)), [1, 1], "Poisson", fig.ORANGE, dash="dash", width=1.5, hoverinfo="skip"),
+        *_trendless(a),
+        *_whiskers(a),
         fig.line(x, y, "measured", fig.BLUE, showlegend=False, hoverinfo="skip"),
         _dots(x[many], y[many], "measured", "circle", hover),
         _dots(x[~many], y[~many], "few windows", "circle-open", hover),
@@ -159,6 +298,37 @@ def _idc_curve(a: Arrivals, id_: str) -> Figure | None:
     )
 
 
+def _trendless(a: Arrivals) -> list[dict[str, Any]]:
+    """The Allan factor: what is left of the dispersion without drift."""
+    points = [
+        (s.window_s, s.allan)
+        for s in a.scales
+        if s.allan and s.windows >= FEW_WINDOWS and 0 < s.allan < MOST
+    ]
+    if len(points) < 2:
+        return []
+    x, y = zip(*points, strict=True)
+    hover = "Allan factor %{y:.3g}<extra></extra>"
+    return [
+        fig.line(
+            x, y, "without drift (Allan)", fig.GREEN, dash="dot", width=1.5, hovertemplate=hover
+        )
+    ]
+
+
+def _whiskers(a: Arrivals) -> list[dict[str, Any]]:
+    """95 % intervals, where there are any."""
+    found = [
+        (s.window_s, s.interval) for s in a.scales if s.interval and s.idc and s.interval.low > 0
+    ]
+    x = [v for w, _ in found for v in (w, w, None)]
+    y = [v for _, i in found for v in ((i.low, min(i.high, MOST), None) if i else ())]
+    if not found:
+        return []
+    made = fig.line([], [], "95 % interval", fig.BLUE, width=1, hoverinfo="skip", showlegend=False)
+    return [made | {"x": x, "y": y, "connectgaps": False}]
+
+
 def _dots(x: Any, y: Any, name: str, symbol: str, hover: str) -> dict[str, Any]:
     marker = {
         "symbol": symbol,
@@ -177,7 +347,7 @@ def laws(caption: str, families: tuple[Fitted, ...]) -> Table:
     rows = tuple(
         (
             f.family,
-            ", ".join(f"{k} {format_number(v)}" for k, v in f.params.items()),
+            f.parameters(),
             fixed(f.ks_d, 3),
             fixed(f.w1_log10, 3),
             "0" if f.aic_per_row == best else f"+{format_number(f.aic_per_row - best)}",

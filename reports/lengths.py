@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 
 from lamina_traces.aspects.lengths import SIDES, Lengths, Margin
+from lamina_traces.aspects.mix import Slice
 from lamina_traces.distributions import Atoms, Fitted
 from lamina_traces.units import format_number
 
 from . import figures as fig
 from .arrivals import laws
-from .blocks import Block, Figure, Section, Table, fixed, percent
+from .blocks import NOTHING, Block, Figure, Section, Table, fixed, percent, thinned
 
 QUANTILES = ("p10", "p25", "p50", "p75", "p90", "p95", "p99")
 OVERLAID = 3
@@ -21,15 +22,21 @@ OVERLAID = 3
 
 def section(n: Lengths, id_: str, subtitle: str) -> Section:
     blocks: list[Block] = [_length_cdf(getattr(n, side), side, id_) for side in SIDES]
+    margins = {**{side: getattr(n, side) for side in SIDES}, **n.others}
     rows = tuple(
         (
-            side,
-            format_number(getattr(n, side).grid.mean),
-            *(format_number(getattr(n, side).quantiles.get(k)) for k in QUANTILES),
+            name.replace("_", " "),
+            format_number(m.grid.mean),
+            *(format_number(m.quantiles.get(k)) for k in QUANTILES),
         )
-        for side in SIDES
+        for name, m in margins.items()
     )
-    quantiles = Table(("", "mean", *QUANTILES), rows, "l" + "r" * 8, "Tokens per request")
+    notes = tuple(
+        f"{side.capitalize()}: mean {m.intervals['mean']}, p99 {m.intervals['p99']} (95 % intervals)."
+        for side in SIDES
+        if {"mean", "p99"} <= set((m := margins[side]).intervals)
+    )
+    quantiles = Table(("", "mean", *QUANTILES), rows, "l" + "r" * 8, "Tokens per request", notes)
     atoms = tuple(
         (side, what, format_number(v), percent(s))
         for side in SIDES
@@ -48,10 +55,14 @@ def section(n: Lengths, id_: str, subtitle: str) -> Section:
     if len(n.copula) > 1:
         blocks.append(_rank_map(n, id_))
     blocks.append(tuple(beside))
+    if n.mix and len(n.mix.by_load) > 2:
+        blocks.append(_by(n.mix.by_load, f"{id_}-load", "load"))
+    if n.mix and len(n.mix.by_time) > 3:
+        blocks.append(_by(n.mix.by_time, f"{id_}-time", "time"))
     for side in SIDES:
-        m: Margin = getattr(n, side)
-        if m.families:
-            blocks.append(laws(f"Laws of the {side} length, in tokens", m.families))
+        own: Margin = margins[side]
+        if own.families:
+            blocks.append(laws(f"Laws of the {side} length, in tokens", own.families))
     return Section(id_, "Lengths", (), tuple(blocks), subtitle)
 
 
@@ -103,6 +114,81 @@ def _quantile_table(m: Margin, side: str) -> Table:
     return Table(columns, rows, "r" * len(columns))
 
 
+def _by(slices: tuple[Slice, ...], id_: str, what: str) -> Figure:
+    """Median and p10 to p90 of both lengths over load or time."""
+    div, unit = fig.time_unit(slices[-1].at[1]) if what == "time" else (1.0, "")
+    x = [sum(s.at) / 2 / div for s in slices]
+    data = []
+    for side, colour, dash in (("input", fig.BLUE, "solid"), ("output", fig.ORANGE, "dash")):
+        q = [getattr(s, side) for s in slices]
+        known = [i for i, v in enumerate(q) if len(v) == 9 and v[0] > 0]
+        hover = f"median {side} %{{y:,.4g}} tokens<extra></extra>"
+        xs = [x[i] for i in known]
+        data.append(
+            fig.line(
+                xs,
+                [q[i][4] for i in known],
+                f"{side}: median",
+                colour,
+                dash=dash,
+                hovertemplate=hover,
+            )
+        )
+        data += [
+            fig.line(
+                xs,
+                [q[i][k] for i in known],
+                f"{side}: {name}",
+                colour,
+                dash="dot",
+                width=1,
+                showlegend=False,
+                hoverinfo="skip",
+            )
+            for k, name in ((1, "p12.5"), (7, "p87.5"))
+        ]
+    y = [v for d in data for v in d["y"]]
+    lo, hi = (min(y), max(y)) if y else (1.0, 10.0)
+    title = (
+        f"time since the first arrival ({unit})"
+        if what == "time"
+        else "rate of the window (multiple of the mean)"
+    )
+    layout = fig.layout(
+        fig.axis(title, showgrid=False),
+        fig.axis(
+            "tokens per request",
+            log=True,
+            range=fig.log_range(lo, max(hi, lo * 1.2)),
+            **fig.decade_ticks(lo, max(hi, lo * 1.2)),
+        ),
+    )
+    first, last = slices[0], slices[-1]
+    ends = (
+        ("at the start", "at the end")
+        if what == "time"
+        else ("in the quietest windows", "in the busiest")
+    )
+    sentence = (
+        f"Mean input goes from {format_number(first.input_mean)} tokens {ends[0]} to {format_number(last.input_mean)} {ends[1]}, "
+        f"mean output from {format_number(first.output_mean)} to {format_number(last.output_mean)}. Dotted: the middle three quarters."
+    )
+    rows = [
+        (
+            f"{format_number(s.at[0] / div)} to {format_number(s.at[1] / div)}",
+            f"{s.rows:,}",
+            format_number(s.input_mean),
+            format_number(s.output_mean),
+            NOTHING if s.spearman is None else fixed(s.spearman, 2),
+        )
+        for s in slices
+    ]
+    table = thinned(
+        (unit or "× mean rate", "requests", "mean input", "mean output", "Spearman"), rows, "rrrrr"
+    )
+    return Figure(id_, f"Lengths by {what}", sentence, data, layout, table)
+
+
 def _rank_map(n: Lengths, id_: str) -> Figure:
     cells = n.copula.shape[0]
     ratio = (n.copula / n.copula.sum() * cells * cells).T  # rows are output ranks
@@ -143,8 +229,9 @@ def _rank_map(n: Lengths, id_: str) -> Figure:
         fig.axis("rank of the output length (%)", range=[0, 100], dtick=25, showgrid=False),
         margin={"l": 52, "r": 16, "t": 12, "b": 44},
     )
-    finding = n.findings()[-1]
-    sentence = f"{finding.text.rstrip('.')} ({finding.effect}). Orange cells hold more requests than independent lengths would put there, blue cells fewer."
+    said = f"Spearman {n.spearman:+.3f}"
+    text = next(f.text for f in n.findings() if f.text.startswith("Input and output"))
+    sentence = f"{text.rstrip('.')} ({said}). Orange cells hold more requests than independent lengths would put there, blue cells fewer."
     edges = np.linspace(0, cells, 5)
     cumulative = np.zeros((cells + 1, cells + 1))
     cumulative[1:, 1:] = (ratio / (cells * cells)).cumsum(0).cumsum(1)

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from lamina_traces.aspects.arrivals import Arrivals
 from lamina_traces.aspects.cold_starts import ColdStarts
 from lamina_traces.aspects.failures import Failures
 from lamina_traces.aspects.lengths import SIDES, Lengths
+from lamina_traces.aspects.operating_points import OperatingPoints
 from lamina_traces.aspects.power import Power
 from lamina_traces.profile import Part, Profile, Stream
 from lamina_traces.units import format_count, format_number, format_seconds
 
-from . import arrivals, cold_starts, lengths, power
+from . import arrivals, cold_starts, lengths, operating_points, power
 from .arrivals import rate
-from .blocks import NOTHING, Block, Section, Sentence, Table, Tile, fixed, percent
+from .blocks import NOTHING, Block, Section, Sentence, Table, Tile, percent
 from .figures import tick
 
 NOUNS = {"llm_requests": "requests", "cold_starts": "cold starts", "power_samples": "readings"}
@@ -46,6 +45,8 @@ def sections(profile: Profile) -> list[Section]:
                 out.append(cold_starts.section(aspect, f"cold-starts{suffix}", subtitle))
             elif isinstance(aspect, Power):
                 out.append(power.section(aspect, f"power{suffix}", subtitle))
+            elif isinstance(aspect, OperatingPoints):
+                out.append(operating_points.section(aspect, f"points{suffix}", subtitle))
             else:
                 texts = tuple(f.text for f in aspect.findings())
                 out.append(Section(f"{name}{suffix}", name.replace("_", " ").capitalize(), texts))
@@ -70,7 +71,7 @@ def findings(profile: Profile) -> list[Sentence]:
         for stream in part.streams[:1]:
             for aspect in stream.aspects.values():
                 out += [
-                    Sentence(f.text, " · ".join(x for x in (f.model, f.effect) if x))
+                    Sentence(f.text, " · ".join(x for x in (f.model, f.parameters, f.effect) if x))
                     for f in aspect.findings()
                 ]
     return out
@@ -95,7 +96,7 @@ def tiles(profile: Profile) -> list[Tile]:
                 f"{a.events:,} {noun} in {format_seconds(a.span_s)}",
             )
         )
-        spread = [d for d in a.dispersion if d.idc is not None and d.window_s in (10.0, 60.0)]
+        spread = [d for d in a.scales if d.idc is not None and d.window_s in (10.0, 60.0)]
         if spread:
             d = spread[-1]
             out.append(Tile(f"IDC at {tick(d.window_s)}", format_number(d.idc), "Poisson is 1"))
@@ -132,23 +133,9 @@ def tiles(profile: Profile) -> list[Tile]:
             out.append(Tile(f"p99 {what}", format_seconds(total.quantiles_s["p99"])))
         out.append(Tile(f"mean {what}", format_seconds(total.mean_s)))
     if isinstance(p, Power):
-        means = [d.mean_w if d.mean_w is not None else d.sample_mean_w for d in p.devices]
-        out.append(
-            Tile(
-                "mean power",
-                f"{format_number(float(np.mean(means)))} W",
-                f"per device, {len(p.devices)} of them",
-            )
-        )
-        out.append(Tile("highest reading", f"{format_number(max(d.max_w for d in p.devices))} W"))
-        out.append(
-            Tile(
-                "energy",
-                f"{format_number(sum(d.energy_j for d in p.devices) / 3600)} Wh",
-                "all devices",
-            )
-        )
-        out.append(Tile("load factor", fixed(p.load_factor, 2), "mean over peak"))
+        out += power.tiles(p)
+    if isinstance(points := aspects.get("operating_points"), OperatingPoints):
+        out += operating_points.tiles(points)
     return out
 
 

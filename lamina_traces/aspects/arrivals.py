@@ -272,6 +272,9 @@ class Arrivals:
                     "the clock hides the gap law, so none is fitted; counts and IDC lead."
                 )
                 return Finding(NAME, why, warning="quantised-clock")
+            if self.evidence != "rows":
+                text = f"Gaps follow the laws that the {self.evidence} name; their CV over all is {format_number(self.cv)}."
+                return Finding(NAME, text)
             return Finding(NAME, "All gaps are equal: there is no law to fit.")
         best = self.families[0]
         cv = self.intervals.get("cv")

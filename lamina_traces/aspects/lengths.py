@@ -216,6 +216,9 @@ class Lengths:
             self._margin(name.removesuffix("_tokens").replace("_", " "), m)
             for name, m in self.others.items()
         ]
+        if len(self.copula) == 1 and self.evidence != "rows":
+            text = "How input and output lengths depend on each other is not recorded: they are taken as independent."
+            return [*out, Finding(NAME, text)]
         size = abs(self.spearman)
         word = (
             "hardly depend"
@@ -252,7 +255,11 @@ class Lengths:
             spikes = sorted(zip(m.atoms.shares, m.atoms.values, strict=True), reverse=True)
             if spikes:
                 share, value = spikes[0]
-                more = f" and {len(spikes) - 1} other values" if len(spikes) > 1 else ""
+                more = (
+                    f", {sum(m.atoms.shares) - share:.1%} one of {len(spikes) - 1} other values"
+                    if len(spikes) > 1
+                    else ""
+                )
                 text += f"; {share:.1%} have exactly {value:,.0f}{more}"
         if m.cut_share:
             text += f"; {m.cut_share:.1%} ended at their own limit and would have been longer"
@@ -449,10 +456,20 @@ def _margin(side: str, seen: Pass, notices: list[Notice]) -> Margin:
     if zeros:
         text = f"{zeros:,.0f} requests have 0 {side} tokens; the families describe the others, the grid keeps all"
         notices.append(Notice("zero-length", text, NAME))
+    cut = None
+    if side == "output" and seen.cut.any():
+        cut = _FINE.counts(seen.cut.astype(np.float64), np.zeros(len(seen.cut)))
+    m = margin_of(c, cut)
+    return replace(m, intervals=_intervals(c, seen.window_n[side]))
+
+
+def margin_of(c: Counts, cut: Counts | None = None) -> Margin:
+    """A margin from its counts. ``cut``: those of them that ended by their limit, so would have been longer."""
+    zeros = float(c.n[c.x <= 0].sum())
     positive = c.where(c.x > 0)
     right = None
-    if side == "output" and seen.cut.any():
-        right, positive = _cut_apart(seen, positive)
+    if cut is not None:
+        right, positive = _cut_apart(cut, positive)
     atoms = find_atoms(positive)
     families = fit_families(
         positive, (*POSITIVE, "lognormal-mixture"), whole_numbers=True, right=right, atoms=atoms
@@ -463,16 +480,14 @@ def _margin(side: str, seen: Pass, notices: list[Notice]) -> Margin:
         quantiles=_quantiles(c),
         families=tuple(families),
         atoms=atoms,
-        intervals=_intervals(c, seen.window_n[side]),
         zero_share=float(f"{zeros / c.rows:.5g}"),
         cut_share=float(f"{right.rows / c.rows:.5g}") if right is not None else 0.0,
         tail=_tail(positive, atoms),
     )
 
 
-def _cut_apart(seen: Pass, positive: Counts) -> tuple[Counts, Counts]:
+def _cut_apart(cut: Counts, positive: Counts) -> tuple[Counts, Counts]:
     """(outputs that ended by their limit, the others)."""
-    cut = _FINE.counts(seen.cut.astype(np.float64), np.zeros(len(seen.cut)))
     at = np.searchsorted(positive.lo, cut.lo)
     right = Counts.exact(positive.x[at], cut.n, "tokens")
     n = positive.n.copy()
