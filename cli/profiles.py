@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from .output import clean, emit, emit_object, table, warn, write
 
 if TYPE_CHECKING:
-    from lamina_traces.aspects import Finding
+    from lamina_traces.aspects import Finding, Unanswered
     from lamina_traces.distributions import Fitted
     from lamina_traces.profile import Profile
 
@@ -78,14 +78,17 @@ def text(profile: Profile) -> str:
             )
         )
         out.append("p50, p90, p99: error of the law's quantile\n")
-    if profile.unanswered:
-        out.append("\nThe trace cannot say:\n")
-        for u in profile.unanswered:
-            needs = f"needs {', '.join(u.needs)}: " if u.needs else ""
-            out.append(
-                _wrapped(f"{clean(u.aspect.replace('_', ' ')):12} ", clean(needs + u.record))
-            )
+    out.append(cannot_say(profile.unanswered))
     return "".join(out)
+
+
+def cannot_say(unanswered: Iterable[Unanswered]) -> str:
+    """What a trace does not record, and what would record it; nothing where it has all."""
+    out = []
+    for u in unanswered:
+        label = f"{clean(u.aspect.replace('_', ' ')):12} "
+        out.append(_wrapped(label, clean(f"needs {', '.join(u.needs)}: {u.record}")))
+    return "\nThe trace cannot say:\n" + "".join(out) if out else ""
 
 
 def _head(profile: Profile) -> str:

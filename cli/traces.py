@@ -236,7 +236,11 @@ def show(
         return
     trace = workloads.selected(thing, where, from_, to)
     if fmt in ("json", "jsonl"):
-        emit_object(trace.manifest.to_dict() | {"head": _head(trace, rows)}, fmt)
+        from lamina_traces.characterization import unanswered
+
+        missing = [u.to_dict() for u in unanswered(trace)]
+        facts = {"unanswered": missing, "head": _head(trace, rows)}
+        emit_object(trace.manifest.to_dict() | facts, fmt)
         return
     _print_trace(trace, rows, fmt)
 
@@ -309,6 +313,11 @@ def _print_trace(trace: Trace, rows: int, fmt: str) -> None:
         total = trace.rows()
         if len(head) < total:
             say(f"showing {len(head)} of {total:,} rows; --rows N for more")
+    from lamina_traces.characterization import unanswered
+
+    from .profiles import cannot_say
+
+    write(cannot_say(unanswered(trace)))
     rejected = trace.rejects()
     if rejected.height:
         write(f"\nrejected lines ({rejected.height:,}):\n")

@@ -100,7 +100,7 @@ def _arrivals(rows: pl.DataFrame) -> Arrivals:
 
 def _scales(expected: Array, cv2: Array, width: float) -> list[Scale]:
     """Dispersion at whole windows: variance of the expected counts, and the renewal variance inside a window."""
-    out = []
+    out: list[Scale] = []
     for w in (
         n
         for n in (width, *NAMED_S, 6 * 3600.0, 86_400.0)
@@ -165,7 +165,7 @@ def _lengths(rows: pl.DataFrame, tables: pl.DataFrame) -> Lengths | None:
     at = np.maximum(
         np.searchsorted(starts.to_numpy(), rows["arrival_ns"].to_numpy(), side="right") - 1, 0
     )
-    n = np.bincount(
+    n: Array = np.bincount(
         at, weights=(rows["rate_rps"] * rows["window_s"]).to_numpy(), minlength=len(starts)
     )
     weights = pl.DataFrame({"arrival_ns": starts, "n": n})
