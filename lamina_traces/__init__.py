@@ -14,7 +14,7 @@ _PUBLIC = {
     "Store": "store",
     "Trace": "store",
     "Profile": "profile",
-    "Counts": "schema",
+    "Counts": "counts",
     "Requests": "schema",
     "Run": "runs",
     "characterize": "characterization",
