@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-importers lint types contracts check wheel samples docs lock bench fuzz clean
+.PHONY: help setup demo test test-importers lint types contracts check wheel profiles docs statistics lock bench fuzz clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | sort | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -58,6 +58,9 @@ samples: $(VENV)/.ready ## refit the library profiles (needs LAMINA_TRACES_REAL_
 docs: $(VENV)/.ready ## write docs/cli.md and docs/formats.md again
 	TYPER_USE_RICH=0 $(BIN)/python -m typer lamina_traces.cli.app utils docs --name lamina-traces --output docs/cli.md
 	$(BIN)/python -c "from lamina_traces.catalogs import formats_page; print(formats_page(), end='')" > docs/formats.md
+
+statistics: $(VENV)/.ready ## run the recovery by simulation and write its tables into docs/statistics.md (minutes)
+	$(BIN)/python -m tests.recovery
 
 lock: ## pin the present dependency versions in constraints.txt
 	$(VENV)/bin/python -m pip freeze --exclude-editable | sed -E '/ @ |^-e /d' > constraints.txt

@@ -44,11 +44,12 @@ def characterize(trace: Trace, *, by: str | None = None, name: str | None = None
     if table == clients.TABLE:
         streams = [Stream(c, w, {"client_id": c}, a) for c, w, a in clients.fit(trace, notices)]
         parts = {"llm_requests": Part("llm_requests", tuple(_fitting(streams)))}
-        return _profile(trace, table, parts, name, notices)
+        return _profile(trace, table, parts, name, notices, Timeline.of(trace))
     trace = edges.trimmed(trace, notices)
     tail = None
+    timeline = Timeline.of(trace)
     if by is None:
-        streams = [_fit_stream(trace, table, "all", 1.0, {}, notices)]
+        streams = [Stream("all", 1.0, {}, _aspects(trace, table, timeline, notices))]
     else:
         streams, tail = _streams_by(trace, table, by, notices)
     if not any(s.aspects for s in streams):
@@ -59,17 +60,22 @@ def characterize(trace: Trace, *, by: str | None = None, name: str | None = None
             f"look at it: lamina-traces show {shlex.quote(trace.name)}; question it: lamina-traces sql",
         )
     parts = {table: Part(table, tuple(streams), tail, concentrations(trace))}
-    return _profile(trace, table, parts, name, notices)
+    return _profile(trace, table, parts, name, notices, timeline)
 
 
 def _profile(
-    trace: Trace, table: str, parts: dict[str, Part], name: str | None, notices: list[Notice]
+    trace: Trace,
+    table: str,
+    parts: dict[str, Part],
+    name: str | None,
+    notices: list[Notice],
+    timeline: Timeline | None,
 ) -> Profile:
     fitted = {k for p in parts.values() for s in p.streams for k in s.aspects}
     return Profile(
         name=name or trace.name,
         parts=parts,
-        source=_source(trace, table),
+        source=_source(trace, table, timeline),
         notices=tuple(dict.fromkeys(notices)),
         unanswered=unanswered(trace, fitted, notices),
     )
@@ -94,23 +100,23 @@ def unanswered(
     return tuple(out)
 
 
-def _fit_stream(
-    trace: Trace, table: str, name: str, weight: float, where: dict[str, str], notices: list[Notice]
-) -> Stream:
+def _aspects(
+    trace: Trace, table: str, timeline: Timeline | None, notices: list[Notice]
+) -> dict[str, Aspect]:
+    """Every aspect of the table that the trace answers."""
     modules = {k: m for k, m in ASPECTS.items() if table in m.TABLES}
-    timeline = Timeline.of(trace) if TABLES[table].time else None
     # one scan feeds every aspect that reads rows in time order
     passes = {
         k: m.Pass(trace, timeline) for k, m in modules.items() if hasattr(m, "Pass") and timeline
     }
     scan(trace, passes.values())
-    aspects = {}
+    aspects: dict[str, Aspect] = {}
     for key, module in modules.items():
         seen = (passes[key],) if key in passes else ()
         fitted = module.fit(trace, notices, *seen)
         if fitted is not None:
             aspects[key] = fitted
-    return Stream(name, weight, where, aspects)
+    return aspects
 
 
 def _streams_by(
@@ -139,7 +145,8 @@ def _streams_by(
     column = exp.column(by, quoted=True)
     for value, n in heavy.select("stream", "rows").iter_rows():
         chosen = trace.select(where=column.eq(value).sql("duckdb"))
-        streams.append(_fit_stream(chosen, table, value, n / total, {by: value}, notices))
+        found = _aspects(chosen, table, Timeline.of(chosen), notices)
+        streams.append(Stream(value, n / total, {by: value}, found))
     rest = total - int(heavy["rows"].sum())
     if rest:
         large = heavy["stream"].to_list()
@@ -147,7 +154,8 @@ def _streams_by(
             exp.or_(column.is_(exp.null()), exp.not_(column.isin(*large))) if large else exp.true()
         )
         chosen = trace.select(where=other.sql("duckdb"))
-        streams.append(_fit_stream(chosen, table, "other", rest / total, {}, notices))
+        found = _aspects(chosen, table, Timeline.of(chosen), notices)
+        streams.append(Stream("other", rest / total, {}, found))
     small = named.tail(named.height - heavy.height)
     for c in lengths:
         small = small.with_columns(pl.col(c).cast(pl.Float64))
@@ -167,9 +175,8 @@ def _brief(aspect: Aspect) -> Aspect:
     return brief() if brief else aspect
 
 
-def _source(trace: Trace, table: str) -> dict[str, Any]:
+def _source(trace: Trace, table: str, timeline: Timeline | None) -> dict[str, Any]:
     m = trace.manifest
-    timeline = Timeline.of(trace) if TABLES[table].time else None
     return {
         "trace": trace.name,
         "kind": m.kind,

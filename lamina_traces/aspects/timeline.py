@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from ..schema import TABLES
 from ..units import NS_PER_S
 
 if TYPE_CHECKING:
@@ -46,7 +47,9 @@ class Timeline:
 
     @classmethod
     def of(cls, trace: Trace) -> Timeline | None:
-        """Of the main table; None where no row has a time, or all share one instant."""
+        """Of the main table; None where it has no time, no row has one, or all share one instant."""
+        if TABLES[trace.main_table].time is None:
+            return None
         extent = trace.query("arrivals/extent").to_pylist()[0]
         timed = int(extent["with_arrival"])
         if not timed:

@@ -10,11 +10,13 @@ import polars as pl
 
 @dataclass(frozen=True)
 class World:
-    """Sessions begin as a Poisson process, ``rate_per_s`` over ``span_s``; turns are geometric with ``p``; think times are
-    lognormal, services exponential with the mean ``service_s``; every prompt holds prompt and answer before it."""
+    """Sessions begin as a Poisson process of ``rate_per_s``; turns are geometric with ``p``; think times are lognormal,
+    services exponential with the mean ``service_s``; every prompt holds prompt and answer before it. The trace sees
+    ``span_s`` of it, after a ``past_s`` that it does not see."""
 
     rate_per_s: float = 1.0
     span_s: float = 3600.0
+    past_s: float = 0.0
     p: float = 0.3
     mu: float = 2.0
     sigma: float = 1.0
@@ -22,8 +24,8 @@ class World:
 
 
 def rows(world: World, rng: np.random.Generator, *, ends: bool = True) -> pl.DataFrame:
-    """In order of arrival; what would arrive behind the span is cut off."""
-    n = int(rng.poisson(world.rate_per_s * world.span_s))
+    """In order of arrival; what arrives before or behind the span is cut off."""
+    n = int(rng.poisson(world.rate_per_s * (world.past_s + world.span_s)))
     turns = rng.geometric(world.p, n)
     session = np.repeat(np.arange(n), turns)
     place = np.arange(len(session)) - np.repeat(np.cumsum(turns) - turns, turns)
@@ -34,10 +36,11 @@ def rows(world: World, rng: np.random.Generator, *, ends: bool = True) -> pl.Dat
     def so_far(step: np.ndarray) -> np.ndarray:
         """Running sums within each session."""
         total = np.cumsum(step)
-        return total - np.repeat((total - step)[place == 0], turns)
+        out: np.ndarray = total - np.repeat((total - step)[place == 0], turns)
+        return out
 
     before = np.where(place > 0, np.roll(service, 1), 0.0)
-    start = np.repeat(rng.uniform(0, world.span_s, n), turns)
+    start = np.repeat(rng.uniform(-world.past_s, world.span_s, n), turns)
     arrival = start + so_far(think + before)
     answered = np.where(place > 0, np.roll(out, 1), 0)
     frame = pl.DataFrame(
@@ -52,4 +55,4 @@ def rows(world: World, rng: np.random.Generator, *, ends: bool = True) -> pl.Dat
     if ends:
         last = np.round((arrival + service) * 1e9).astype(np.int64)
         frame = frame.with_columns(last_token_ns=pl.Series(last))
-    return frame.filter(pl.Series(arrival < world.span_s)).sort("arrival_ns")
+    return frame.filter(pl.Series((arrival >= 0) & (arrival < world.span_s))).sort("arrival_ns")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -13,10 +13,9 @@ from lamina_traces.aspects.sessions import Sessions, measure
 from lamina_traces.aspects.timeline import Timeline
 from lamina_traces.intervals import Interval
 
+from . import Recovered
 from .conversations import World, rows
-
-Row = tuple[str, float, float, float, float | None, int]
-"""estimator, truth, mean estimate, bias, coverage of the 95 % interval, replications."""
+from .replicates import Estimator, held_against
 
 WORLD = World(rate_per_s=1.0, span_s=2000.0)
 
@@ -36,51 +35,54 @@ def turns(frame: pl.DataFrame) -> tuple[Turns, Timeline]:
     return ordered(frame, rows=frame.height), timeline
 
 
-def recovery(replications: int = 120) -> list[Row]:
-    """Each estimator on as many made up traces."""
-    found = [
-        measure(*turns(rows(WORLD, np.random.default_rng([41, i])))) for i in range(replications)
-    ]
-    mean_duration = (1 / WORLD.p) * WORLD.service_s + (1 / WORLD.p - 1) * math.exp(
-        WORLD.mu + WORLD.sigma**2 / 2
-    )
+def _law(s: Sessions, name: str) -> tuple[float, Interval | None]:
+    """A parameter of the lognormal law of think times."""
+    if s.think_time is None:
+        return math.nan, None
+    law = next(f for f in s.think_time.families if f.family == "lognormal")
+    return law.params[name], law.intervals.get(name)
 
-    def geometric(s: Sessions) -> tuple[float, Interval | None]:
-        law = next(f for f in s.turns.families if f.family == "geometric")
-        return law.params["p"], None
 
-    def lognormal(name: str) -> Callable[[Sessions], tuple[float, Interval | None]]:
-        def of(s: Sessions) -> tuple[float, Interval | None]:
-            assert s.think_time is not None
-            law = next(f for f in s.think_time.families if f.family == "lognormal")
-            return law.params[name], law.intervals.get(name)
+def _median(s: Sessions) -> tuple[float, Interval | None]:
+    if s.think_time is None:
+        return math.nan, None
+    return s.think_time.quantiles_s["p50"], s.think_time.intervals.get("p50")
 
-        return of
 
-    def median(s: Sessions) -> tuple[float, Interval | None]:
-        assert s.think_time is not None
-        return s.think_time.quantiles_s["p50"], s.think_time.intervals.get("p50")
+def _geometric(s: Sessions) -> float:
+    return next((f.params["p"] for f in s.turns.families if f.family == "geometric"), math.nan)
 
-    estimators: list[tuple[str, float, Callable[[Sessions], tuple[float, Interval | None]]]] = [
-        ("turns: mean (cut at the end of the trace)", 1 / WORLD.p, lambda s: (s.turns.mean, s.turns.interval)),
-        ("turns: p of the geometric law, censored sessions as survivors", WORLD.p, geometric),
-        ("share of single-turn sessions", WORLD.p, lambda s: (s.single.value, s.single.interval)),
-        ("share of requests in longer sessions", 1 - WORLD.p**2, lambda s: (s.multi_turn_requests.value, s.multi_turn_requests.interval)),
-        ("think time: median, s", math.exp(WORLD.mu), median),
-        ("think time: mu of the lognormal law", WORLD.mu, lognormal("mu")),
-        ("think time: sigma of the lognormal law", WORLD.sigma, lognormal("sigma")),
-        ("sessions open at a time: mean", WORLD.rate_per_s * mean_duration, lambda s: (s.open_mean or math.nan, None)),
+
+def recovery(replications: int) -> list[Recovered]:
+    """A trace that sees all sessions from their beginning, and one that begins in their midst."""
+    w = WORLD
+    long = math.exp(w.mu + w.sigma**2 / 2)
+    lasts = w.service_s / w.p + long * (1 / w.p - 1)
+    estimators = [
+        Estimator[Sessions]("turns a session", 1 / w.p, lambda s: (s.turns.mean, s.turns.interval)),
+        Estimator[Sessions]("geometric p of turns, cut sessions as survivors", w.p, lambda s: (_geometric(s), None)),
+        Estimator[Sessions]("share of single-turn sessions", w.p, lambda s: (s.single.value, s.single.interval)),
+        Estimator[Sessions](
+            "share of requests in longer sessions", 1 - w.p**2,
+            lambda s: (s.multi_turn_requests.value, s.multi_turn_requests.interval),
+        ),
+        Estimator[Sessions]("median think time", math.exp(w.mu), _median),
+        Estimator[Sessions]("mu of think times", w.mu, lambda s: _law(s, "mu")),
+        Estimator[Sessions]("sigma of think times", w.sigma, lambda s: _law(s, "sigma")),
+        Estimator[Sessions]("sessions open at a time", w.rate_per_s * lasts, lambda s: (s.open_mean or math.nan, None)),
     ]  # fmt: skip
     out = []
-    for name, truth, estimate in estimators:
-        values = [estimate(s) for s in found]
-        mean = float(np.mean([v for v, _ in values]))
-        held = [i.low <= truth <= i.high for _, i in values if i is not None]
-        coverage = float(np.mean(held)) if held else None
-        out.append((name, truth, mean, mean - truth, coverage, replications))
+    for setting, world, chosen in (
+        ("2,000 sessions from their first turn", WORLD, estimators),
+        (
+            "the same, begun before the trace",
+            replace(WORLD, past_s=600.0),
+            [estimators[1], estimators[7]],
+        ),
+    ):
+        made = [
+            measure(*turns(rows(world, np.random.default_rng([41, i]))))
+            for i in range(replications)
+        ]
+        out += held_against(setting, chosen, made)
     return out
-
-
-if __name__ == "__main__":
-    for row in recovery():
-        print(row)
