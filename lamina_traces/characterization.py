@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 from sqlglot import exp
 
-from .aspects import ASPECTS, Aspect, Unanswered, clients, edges
+from .aspects import ASPECTS, Aspect, Unanswered, clients, cold_start_curves, edges, metrics
 from .aspects.timeline import Timeline, scan
 from .errors import ModelError, Notice, UnknownName
 from .profile import Part, Profile, Stream
@@ -41,10 +41,9 @@ def characterize(trace: Trace, *, by: str | None = None, name: str | None = None
             "lamina-traces show TRACE lists its tables",
         )
     notices: list[Notice] = [n for n in trace.manifest.notices if n.code not in ("sorted",)]
-    if table == clients.TABLE:
-        streams = [Stream(c, w, {"client_id": c}, a) for c, w, a in clients.fit(trace, notices)]
-        parts = {"llm_requests": Part("llm_requests", tuple(_fitting(streams)))}
-        return _profile(trace, table, parts, name, notices, Timeline.of(trace))
+    known = _known_streams(trace, table, notices)
+    if known is not None:
+        return _profile(trace, table, known, name, notices, Timeline.of(trace))
     trace = edges.trimmed(trace, notices)
     tail = None
     timeline = Timeline.of(trace)
@@ -60,7 +59,38 @@ def characterize(trace: Trace, *, by: str | None = None, name: str | None = None
             f"look at it: lamina-traces show {shlex.quote(trace.name)}; question it: lamina-traces sql",
         )
     parts = {table: Part(table, tuple(streams), tail, concentrations(trace))}
+    for stream in streams:
+        found = stream.aspects.get(metrics.NAME)
+        if isinstance(found, metrics.Metrics):  # requests that are known by their metrics alone
+            parts |= _requests_of(found)
     return _profile(trace, table, parts, name, notices, timeline)
+
+
+def _known_streams(trace: Trace, table: str, notices: list[Notice]) -> dict[str, Part] | None:
+    """The parts of a source that describes its streams instead of listing rows: clients by windows, cold starts by
+    curves. None for other sources."""
+    if table == clients.TABLE:
+        streams = [Stream(c, w, {"client_id": c}, a) for c, w, a in clients.fit(trace, notices)]
+        return {"llm_requests": Part("llm_requests", tuple(_fitting(streams)))}
+    if table == "cdf_points":
+        curves = cold_start_curves.fit_cdf(trace, notices)
+        streams = [Stream(k, 1 / len(curves), {}, {"cold_starts": c}) for k, c in curves.items()]
+        return {"cold_starts": Part("cold_starts", tuple(streams))} if streams else None
+    return None
+
+
+def _requests_of(found: metrics.Metrics) -> dict[str, Part]:
+    arrivals, lengths = found.to_arrivals_and_lengths()
+    aspects: dict[str, Aspect] = {}
+    if arrivals is not None:
+        aspects["arrivals"] = arrivals
+    if lengths is not None:
+        aspects["lengths"] = lengths
+    return (
+        {"llm_requests": Part("llm_requests", (Stream("all", 1.0, {}, aspects),))}
+        if aspects
+        else {}
+    )
 
 
 def _profile(

@@ -8,10 +8,11 @@ of traces, files and streams.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
-from .aspects import ASPECTS
+from .aspects import ASPECTS, Aspect
 from .errors import ModelError, Notice
 from .profile import Profile
 
@@ -120,13 +121,33 @@ def _law(f: dict[str, Any], rate: float) -> dict[str, Any]:
     return f | {"params": params} | ({"intervals": intervals} if intervals else {})
 
 
+def _without_names_inside(profile: Profile) -> Profile:
+    """Aspects that hold names of their own (hosts, stages) number them by ``nameless``."""
+    parts = {
+        table: replace(
+            part,
+            streams=tuple(
+                replace(s, aspects={k: _nameless(a) for k, a in s.aspects.items()})
+                for s in part.streams
+            ),
+        )
+        for table, part in profile.parts.items()
+    }
+    return replace(profile, parts=parts)
+
+
+def _nameless(aspect: Aspect) -> Aspect:
+    own: Callable[[], Aspect] | None = getattr(aspect, "nameless", None)
+    return own() if own else aspect
+
+
 def nameless(profile: Profile) -> Profile:
     """The profile without names: the trace, its files and the streams are numbered."""
-    d = profile.to_dict()
+    d = _without_names_inside(profile).to_dict()
     d["name"] = "workload"
     d["source"] |= {"trace": "trace", "inputs": [], "selection": None}
     for part in d["parts"].values():
         for i, stream in enumerate(part["streams"], 1):
-            name = "other" if stream["name"] == "other" else f"stream-{i}"
+            name = stream["name"] if stream["name"] in ("all", "other") else f"stream-{i}"
             stream |= {"name": name, "where": dict.fromkeys(stream["where"], name)}
     return Profile.from_dict(d, "workload")
