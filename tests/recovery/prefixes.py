@@ -60,9 +60,10 @@ def _at(r: Reuse, capacity: int) -> tuple[float, Interval | None]:
 
 def recovery(replications: int) -> list[Recovered]:
     """One list of estimators on each law."""
+    few = max(20, replications // 2)
 
     def drawn(law, seed: int) -> list[Reuse]:  # type: ignore[no-untyped-def]
-        return [reuse(law(np.random.default_rng([seed, i]))) for i in range(replications)]
+        return [reuse(law(np.random.default_rng([seed, i]))) for i in range(few)]
 
     ratios = [
         Estimator[Reuse]("prefix_hit_ratio", 0.5 * 6 / 8, lambda r: _ratio(r, "prefix_hit_ratio")),

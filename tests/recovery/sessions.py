@@ -55,6 +55,7 @@ def _geometric(s: Sessions) -> float:
 
 def recovery(replications: int) -> list[Recovered]:
     """A trace that sees all sessions from their beginning, and one that begins in their midst."""
+    few = max(20, replications // 2)
     w = WORLD
     long = math.exp(w.mu + w.sigma**2 / 2)
     lasts = w.service_s / w.p + long * (1 / w.p - 1)
@@ -80,9 +81,6 @@ def recovery(replications: int) -> list[Recovered]:
             [estimators[1], estimators[7]],
         ),
     ):
-        made = [
-            measure(*turns(rows(world, np.random.default_rng([41, i]))))
-            for i in range(replications)
-        ]
+        made = [measure(*turns(rows(world, np.random.default_rng([41, i])))) for i in range(few)]
         out += held_against(setting, chosen, made)
     return out

@@ -9,13 +9,14 @@ import numpy as np
 import polars as pl
 
 from lamina_traces.aspects import Line
-from lamina_traces.aspects.arrivals import Arrivals, Dispersion
+from lamina_traces.aspects.arrivals import Arrivals
 from lamina_traces.aspects.cold_starts import ColdStarts, Component
+from lamina_traces.aspects.dispersion import Scale
 from lamina_traces.aspects.failures import Failures
 from lamina_traces.aspects.lengths import Lengths, Margin
 from lamina_traces.aspects.power import Device, Power
 from lamina_traces.counts import Counts
-from lamina_traces.distributions import Grid, fit_families
+from lamina_traces.distributions import Atoms, Grid, fit_families
 from lamina_traces.errors import Notice
 from lamina_traces.fidelity import ScoreCard
 from lamina_traces.profile import Part, Profile, Stream
@@ -40,7 +41,7 @@ def arrivals(rng: np.random.Generator, n: int = 5000) -> Arrivals:
             continue
         c = np.bincount((times / w).astype(int), minlength=k)[:k]
         idc = float(c.var(ddof=1) / c.mean()) if k >= 5 else None
-        spread.append(Dispersion(w, k, idc, float(c.max() / c.mean())))
+        spread.append(Scale(w, k, idc, None, float(c.max() / c.mean())))
     curve = np.histogram(times, bins=120)[0] / (n / 120)
     return Arrivals(
         n, span, n / span, 1e-3, 0.0, 0.01, float(gaps.std() / gaps.mean()), 1.8, tuple(spread), span / 120, curve, 1.0,
@@ -58,14 +59,14 @@ def lengths(rng: np.random.Generator, n: int = 5000) -> Lengths:
     grid = np.zeros((cells, cells))
     np.add.at(grid, (ranks[0], ranks[1]), 1.0)
 
-    def margin(v: np.ndarray[Any, Any], atoms: tuple[tuple[float, float], ...]) -> Margin:
+    def margin(v: np.ndarray[Any, Any], atoms: Atoms) -> Margin:
         c = Counts.of(v)
         q = {f"p{k}": float(np.percentile(v, k)) for k in (10, 25, 50, 75, 90, 95, 99)}
         return Margin(
             Grid.of(c), float(v.min()), q, tuple(fit_families(c, whole_numbers=True)), atoms
         )
 
-    return Lengths(margin(x, ((7436.0, 0.06),)), margin(y, ()), n, 0.55, 0.4, grid / n)
+    return Lengths(margin(x, Atoms((), (), 7436.0, 0.06)), margin(y, Atoms()), n, 0.55, 0.4, grid / n)
 
 
 def failures() -> Failures:
@@ -252,7 +253,7 @@ def hostile() -> tuple[Profile, Run, ScoreCard]:
     }
     source["inputs"] = [{"name": h, "sha256": h} for h in HOSTILE]
     bad = tuple(Notice(h, h, h) for h in HOSTILE)
-    p = Profile(p.name, {"llm_requests": Part("llm_requests", streams)}, source, bad, HOSTILE[0])
+    p = Profile(p.name, {"llm_requests": Part("llm_requests", streams)}, source, bad, tool=HOSTILE[0])
     r = run(HOSTILE[2])
     r = replace(
         r,
