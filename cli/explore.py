@@ -41,7 +41,7 @@ def slices(
     fmt: OutputFormat = "table",
     store: StoreAt = None,
 ) -> None:
-    """Find parts of a workload whose metric deviates.
+    """Find parts whose metric deviates.
 
     Example: lamina-traces slices burst --metric failed
     """
@@ -117,7 +117,7 @@ def similar(
     fmt: OutputFormat = "table",
     store: StoreAt = None,
 ) -> None:
-    """Find the library profile that a workload is most like, or how like two traces are.
+    """Find what a workload is most like.
 
     Example: lamina-traces similar azure-code
     """

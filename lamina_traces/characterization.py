@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
-from sqlglot import exp
 
 from .aspects import ASPECTS, Aspect, Unanswered, clients, cold_start_curves, edges, metrics
 from .aspects.timeline import Timeline, scan
@@ -160,6 +159,8 @@ def _streams_by(
             f"trace {trace.name!r} does not record {by}",
             "leave --by out, or name a recorded column",
         )
+    from sqlglot import exp
+
     lengths = [c for c in ("input_tokens", "output_tokens") if c in TABLES[table]]
     means = "".join(f", AVG({c}) AS {c}" for c in lengths)
     sizes = pl.DataFrame(

@@ -173,10 +173,13 @@ class Profile:
                         )
                     )
                     continue
+                tail = p.get("tail")
+                if not (tail is None or isinstance(tail, dict)):
+                    raise TypeError(f"the tail of {table} is no object")
                 parts[table] = Part(
                     table,
                     tuple(_stream(s, notices) for s in p["streams"]),
-                    Tail.from_dict(p.get("tail")),
+                    Tail.from_dict(tail),
                     tuple(Concentration.from_dict(c) for c in p.get("concentration", [])),
                 )
             profile = cls(

@@ -7,6 +7,7 @@ neither pile up in one cell nor make the sides depend on each other.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 
@@ -17,7 +18,6 @@ import polars as pl
 from ..counts import Binning
 from ..distributions import K_ANONYMITY
 from ..intervals import Blocks, Interval
-from .timeline import Timeline
 
 Array = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -50,8 +50,8 @@ class _Side:
             )
 
     def cell(self, at: Ints, seed: Ints, step: int) -> Ints:
-        """The cell of each row, ties spread over the ranks they share."""
-        hashed = (seed * step + 12345) & (_MODULUS - 1)
+        """The cell of each row, ties spread over the ranks they share by a hash of the row's place."""
+        hashed = ((seed & (_MODULUS - 1)) * step + 12345) & (_MODULUS - 1)
         rank = self.low[at] + self.width[at] * hashed
         out: Ints = np.minimum(rank, self.last).astype(np.int64)
         return out
@@ -62,53 +62,51 @@ def _sums(x: Array, y: Array) -> Array:
 
 
 class Ranks:
-    """A pass over rows that have both lengths. ``margins``: rows by bin of each side, of such rows alone.
+    """A pass over input and output tokens alone. ``margins``: rows by bin of each side, of rows that have both lengths;
+    ``window_rows``: rows of each window, which a pass before has counted, so that no time need be read again.
 
     ``pairs`` rows fill a grid of at most CELLS a side, less on small traces.
     """
 
-    def __init__(
-        self, timeline: Timeline | None, binning: Binning, margins: tuple[Array, Array]
-    ) -> None:
+    columns: Mapping[str, str] = {"input_tokens": "input_tokens", "output_tokens": "output_tokens"}
+
+    def __init__(self, binning: Binning, margins: tuple[Array, Array], window_rows: Ints) -> None:
         pairs = float(margins[0].sum())
         self.cells = min(CELLS, 2 ** int(math.log2(max(1.0, math.sqrt(pairs / (2 * K_ANONYMITY))))))
-        self.binning, self.timeline = binning, timeline
+        self.binning = binning
         self.sides = tuple(_Side(n, self.cells) for n in margins)
         self.grid = np.zeros(self.cells * self.cells)
         self.fine = np.zeros(FINE * FINE)
-        windows = timeline.windows if timeline else 0
-        self.sums = np.zeros((windows + 1, 6))
+        self.sums = np.zeros((len(window_rows) + 1, 6))
         """per window, and in the end of the rows without a time: pairs, Σr, Σs, Σr², Σs², Σrs of the global mid-ranks r, s"""
         self.raw = np.zeros(6)
         """the same of the lengths themselves, for Pearson's correlation"""
-        self.columns: Mapping[str, str] = {
-            "arrival_ns": "arrival_ns", "row_id": "row_id", "input_tokens": "input_tokens", "output_tokens": "output_tokens",
-        }  # fmt: skip
+        self._ends = np.cumsum(window_rows)
+        self._at = 0
 
     def add(self, rows: Mapping[str, pl.Series]) -> None:
         x, y = rows["input_tokens"], rows["output_tokens"]
-        t, row = rows["arrival_ns"], rows["row_id"]
+        first, self._at = self._at, self._at + len(x)
+        inside = self._ends[(self._ends > first) & (self._ends < self._at)] - first
+        edges = np.concatenate([[0], inside, [len(x)]])
+        window = int(np.searchsorted(self._ends, first, side="right"))
+        place = np.arange(first, self._at)
         if x.null_count() or y.null_count():
             both = x.is_not_null() & y.is_not_null()
-            x, y, t, row = (s.filter(both) for s in (x, y, t, row))
+            edges = np.concatenate([[0], np.cumsum(both.to_numpy())])[edges]
+            x, y, place = x.filter(both), y.filter(both), place[both.to_numpy()]
         if not len(x):
             return
         xs, ys = x.to_numpy(), y.to_numpy()
         a, b = self.binning.index(xs), self.binning.index(ys)
         left, right = self.sides
-        seed = row.to_numpy() & (_MODULUS - 1)
-        at = left.cell(a, seed, _STEPS[0]) * self.cells + right.cell(b, seed, _STEPS[1])
+        at = left.cell(a, place, _STEPS[0]) * self.cells + right.cell(b, place, _STEPS[1])
         self.grid += np.bincount(at, minlength=self.cells**2)
         self.fine += np.bincount(left.fine[a] * FINE + right.fine[b], minlength=FINE * FINE)
         self.raw += _sums(xs.astype(np.float64), ys.astype(np.float64))
         r, s = left.mid[a], right.mid[b]
-        timed = len(t) - t.null_count() if self.timeline else 0
-        if timed < len(t):  # those without a time come last
-            self.sums[-1] += _sums(r[timed:], s[timed:])
-        if self.timeline and timed:
-            edges = self.timeline.cuts(t.head(timed).to_numpy())
-            for window, start, end in edges:
-                self.sums[window] += _sums(r[start:end], s[start:end])
+        for k, (start, end) in enumerate(itertools.pairwise(edges.tolist()), window):
+            self.sums[k] += _sums(r[start:end], s[start:end])
 
     @property
     def pairs(self) -> int:

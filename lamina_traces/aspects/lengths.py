@@ -322,6 +322,7 @@ class Pass:
         self.cut = np.zeros(_FINE.size, dtype=np.int64)
         windows = timeline.windows if timeline else 1
         self.window_n = {s: np.zeros((windows, _COARSE_BINS)) for s in SIDES}
+        self.window_rows = np.zeros(timeline.windows if timeline else 0, dtype=np.int64)
 
     def add(self, rows: Mapping[str, pl.Series]) -> None:
         whole = len(rows["arrival_ns"])
@@ -329,6 +330,8 @@ class Pass:
         cuts = (
             self.timeline.cuts(rows["arrival_ns"].head(timed).to_numpy()) if self.timeline else []
         )
+        for window, a, b in cuts:
+            self.window_rows[window] += b - a
         columns = {name: rows[name] for name in self.names}
         for name, column in columns.items():
             missing = column.null_count()
@@ -395,7 +398,7 @@ def fit(trace: Trace, notices: list[Notice], seen: Pass | None = None) -> Length
         text = "fewer than 20 requests record both lengths: lengths are not fitted"
         notices.append(Notice("too-few-rows", text, NAME))
         return None
-    ranks = Ranks(seen.timeline, _FINE, seen.pairs())
+    ranks = Ranks(_FINE, seen.pairs(), seen.window_rows)
     scan(trace, [ranks])
     margins = {s: _margin(s, seen, notices) for s in SIDES}
     others = {}

@@ -18,12 +18,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from importlib.resources.abc import Traversable
-from typing import Any
-
-from sqlglot import exp
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError, UnknownName, UsageError
-from . import lint
+from ..schema import TABLES
+from .engine import EVENTS
+
+if TYPE_CHECKING:
+    from sqlglot import exp
 
 _PARAMETER = re.compile(r"\$(\w+)\s*(.*)", re.DOTALL)
 _HEADER = "the header is: what is asked; -- parameters: $name meaning; … (or none); -- columns: name TYPE, …"
@@ -32,19 +34,27 @@ _COLUMN = re.compile(r"(\w+)\s+([A-Z]+(?:\[\])?)")
 
 @dataclass(frozen=True)
 class Query:
-    """A linted query. ``parameters``: name → meaning; ``columns``: name → DuckDB type of the result."""
+    """A linted query. ``parameters``: name → meaning; ``columns``: name → DuckDB type of the result. It is parsed when
+    a parameter has to be placed: sqlglot costs more than most queries."""
 
     name: str
     doc: str
     parameters: Mapping[str, str]
     columns: Mapping[str, str]
     sql: str
-    tree: exp.Query
+
+    @functools.cached_property
+    def tree(self) -> exp.Query:
+        """The syntax tree."""
+        from . import lint
+
+        return lint.parsed(self.sql, f"query {self.name}")
 
     @property
     def tables(self) -> frozenset[str]:
-        """The tables that it names."""
-        return frozenset(t.name for t in self.tree.find_all(exp.Table))
+        """The tables whose names occur in it."""
+        words = set(re.findall(r"\w+", self.sql))
+        return frozenset(words & {*TABLES, EVENTS})
 
     def bind(self, values: Mapping[str, Any]) -> str:
         """DuckDB text with each ``$parameter`` replaced by a literal. Raises UsageError on a missing,
@@ -58,6 +68,12 @@ class Query:
                 f"query {self.name} needs the parameter {missing[0]!r}",
                 f"{missing[0]}: {self.parameters[missing[0]]}",
             )
+        if not self.parameters:
+            return self.sql
+        from sqlglot import exp
+
+        from . import lint
+
         tree = self.tree.copy()
         for place in list(tree.find_all(exp.Placeholder)):
             value = values[str(place.this)]
@@ -71,6 +87,8 @@ class Query:
 
 def literal(value: Any) -> exp.Expr:
     """A value as a node of the tree: None, bool, int, float (finite), str, or a list of these."""
+    from sqlglot import exp
+
     if value is None:
         return exp.Null()
     if isinstance(value, bool):
@@ -94,10 +112,32 @@ def literal(value: Any) -> exp.Expr:
     return exp.Paren(this=exp.Neg(this=number)) if value < 0 else number
 
 
-def parse(name: str, sql: str, *, linted: bool = False) -> Query:
+def parse(name: str, sql: str) -> Query:
     """Lint a query and read its header. Raises UsageError where it breaks the subset, ModelError where the
-    header does not say what the text does. ``linted``: it was, and need not be again."""
-    tree = lint.parsed(sql, f"query {name}") if linted else lint.check(sql, f"query {name}")
+    header does not say what the text does."""
+    from sqlglot import exp
+
+    from . import lint
+
+    tree = lint.check(sql, f"query {name}")
+    query = _read(name, sql)
+    used = {str(p.this) for p in tree.find_all(exp.Placeholder)}
+    if used != set(query.parameters):
+        odd = ", ".join(sorted(used ^ set(query.parameters)))
+        raise ModelError(
+            f"query {name}: the header and the text disagree on the parameters {odd}", _HEADER
+        )
+    given = [s.alias_or_name for s in tree.selects]
+    if given != list(query.columns):
+        raise ModelError(
+            f"query {name}: the header lists {list(query.columns)}, the query gives {given}",
+            _HEADER,
+        )
+    return query
+
+
+def _read(name: str, sql: str) -> Query:
+    """A query by its header."""
     doc, fields = _header(sql)
     if not doc or set(fields) != {"parameters", "columns"}:
         raise ModelError(
@@ -122,18 +162,7 @@ def parse(name: str, sql: str, *, linted: bool = False) -> Query:
                 f"query {name}: cannot read the column {part.strip()!r} of the header", _HEADER
             )
         columns[match[1]] = match[2]
-    used = {str(p.this) for p in tree.find_all(exp.Placeholder)}
-    if used != set(parameters):
-        odd = ", ".join(sorted(used ^ set(parameters)))
-        raise ModelError(
-            f"query {name}: the header and the text disagree on the parameters {odd}", _HEADER
-        )
-    given = [s.alias_or_name for s in tree.selects]
-    if given != list(columns):
-        raise ModelError(
-            f"query {name}: the header lists {list(columns)}, the query gives {given}", _HEADER
-        )
-    return Query(name, doc, parameters, columns, sql, tree)
+    return Query(name, doc, parameters, columns, sql)
 
 
 def _header(sql: str) -> tuple[str, dict[str, str]]:
@@ -179,4 +208,4 @@ def load(name: str) -> Query:
         raise UnknownName("query", name, names(), "lamina-traces catalog queries")
     folder, stem = name.split("/")
     # the tests lint every query that ships; here that would cost more than running most of them
-    return parse(name, (_root() / folder / f"{stem}.sql").read_text(encoding="utf-8"), linted=True)
+    return _read(name, (_root() / folder / f"{stem}.sql").read_text(encoding="utf-8"))
