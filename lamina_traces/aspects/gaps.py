@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -39,7 +39,9 @@ class Pass:
         self.fine = Binning(11, self.tick_ns / NS_PER_S, "s")
         self.n = np.zeros(self.fine.size, dtype=np.int64)
         self.total = np.zeros(self.fine.size)
+        """ticks, of the bins that hold several values"""
         self.coarse = Binning(6, self.tick_ns / NS_PER_S, "s")
+        self._looked_up = self.coarse.index(np.arange(1 << 16, dtype=np.int64))
         shape = (timeline.windows, self.coarse.size)
         self.window_n = np.zeros(shape, dtype=np.int64)
         self.window_total = np.zeros(shape)
@@ -56,39 +58,28 @@ class Pass:
         """gaps, Σ and Σ² of them in ticks"""
         self._last: int | None = None
         self._last_gap: float | None = None
-        width = timeline.width_ns
-        self._edges = timeline.first_ns + np.arange(timeline.windows + 1, dtype=np.int64) * width
 
     def add(self, rows: Mapping[str, pl.Series]) -> None:
         t = instants(rows)
         if not len(t):
             return
         self.windows.add(t)
-        low = int((t[0] - self.timeline.first_ns) // self.timeline.width_ns)
-        high = int((t[-1] - self.timeline.first_ns) // self.timeline.width_ns)
-        cuts = np.searchsorted(t, self._edges[low : high + 2])
-        sizes = np.diff(cuts)
-        self.rows[low : high + 1] += sizes
-        window = np.repeat(np.arange(high - low + 1), sizes)
-        before = np.empty_like(t)
-        before[1:] = t[:-1]
-        before[0] = t[0] if self._last is None else self._last
-        if self._last is None:
-            t, before, window = t[1:], before[1:], window[1:]
-        known = None
+        for window, a, b in self.timeline.cuts(t):
+            self.rows[window] += b - a
+        last = int(t[-1])
+        if self._last is not None:
+            before = np.empty_like(t)
+            before[0], before[1:] = self._last, t[:-1]
+        else:
+            before, t = t[:-1], t[1:]
+        self._last = last
         if self.timeline.masks and len(t):
             known = ~self.timeline.crosses(before, t)
-        self._borders(t, before, cuts, known)
+            t, before = t[known], before[known]
         if len(t):
-            self._last = int(t[-1])
-        else:
-            self._last = int(rows["arrival_ns"][0])
-        if known is not None:
-            t, before, window = t[known], before[known], window[known]
-        if len(t):
-            self._gaps(t, before, window, low, high)
+            self._gaps(t, before)
 
-    def _gaps(self, t: Ints, before: Ints, window: Ints, low: int, high: int) -> None:
+    def _gaps(self, t: Ints, before: Ints) -> None:
         g = t - before
         if self.tick_ns > 1:
             g //= self.tick_ns
@@ -96,14 +87,15 @@ class Pass:
         x = g.astype(np.float64)
         at = self.fine.index(g)
         count_into(self.n, at)
-        count_into(self.total, at, x)
-        cell = window * self.coarse.size + self.coarse.index(g)
-        shape = (high - low + 1, self.coarse.size)
-        size = shape[0] * shape[1]
-        self.window_n[low : high + 1] += np.bincount(cell, minlength=size).reshape(shape)
-        self.window_total[low : high + 1] += np.bincount(cell, weights=x, minlength=size).reshape(
-            shape
-        )
+        big = g >= 1 << self.fine.bits
+        if big.any():
+            count_into(self.total, at[big], x[big])
+        coarse = self._coarse_of(g)
+        for window, a, b in self.timeline.cuts(t):
+            count_into(self.window_n[window], coarse[a:b])
+            count_into(self.window_total[window], coarse[a:b], x[a:b])
+            if before[a] < self.timeline.first_ns + window * self.timeline.width_ns:
+                self.borders.append((int(before[a]), int(t[a])))
         self.moments += np.array([len(x), x.sum(), x @ x])
         left = x[:-1] if self._last_gap is None else np.concatenate([[self._last_gap], x[:-1]])
         right = x[1:] if self._last_gap is None else x
@@ -111,17 +103,14 @@ class Pass:
         self.lagged += float(left @ right)
         self._last_gap = float(x[-1])
 
-    def _borders(self, t: Ints, before: Ints, cuts: Ints, known: npt.NDArray[np.bool_] | None) -> None:  # fmt: skip
-        """Gaps into the first arrival of a window; positions in ``t`` follow from where windows begin."""
-        if not len(t):
-            return
-        shift = 0 if self._last is not None else 1
-        starts = cuts[:-1][np.diff(cuts) > 0] - shift
-        for i in starts[starts >= 0].tolist():
-            if known is not None and not known[i]:
-                continue
-            if self.timeline.window(before[i : i + 1])[0] != self.timeline.window(t[i : i + 1])[0]:
-                self.borders.append((int(before[i]), int(t[i])))
+    def _coarse_of(self, g: Ints) -> npt.NDArray[Any]:
+        """Coarse bins; those of gaps up to 65,535 ticks are looked up."""
+        small = g < len(self._looked_up)
+        if small.all():
+            return self._looked_up[g]
+        out = self._looked_up[np.where(small, g, 0)]
+        out[~small] = self.coarse.index(g[~small])
+        return out
 
     def _remember_longest(self, g: Ints, before: Ints, t: Ints) -> None:
         least = (
@@ -137,7 +126,10 @@ class Pass:
 
     def gaps(self) -> Counts:
         """Gaps in seconds; exact below 2,048 ticks."""
-        return self.fine.counts(self.n, self.total)
+        exact = np.arange(len(self.n)) < 1 << self.fine.bits
+        return self.fine.counts(
+            self.n, np.where(exact, np.arange(len(self.n)) * self.n, self.total)
+        )
 
     def cv(self) -> float:
         """Population standard deviation / mean of the gaps."""
@@ -182,7 +174,7 @@ class Pass:
         used = n > 0.5
         mean = (total / np.maximum(n, 1) * self.coarse.unit * rates[:, None])[used]
         whole = np.concatenate([[0.0], np.cumsum(rates) * self.timeline.width_s])
-        edges = (self._edges - self.timeline.first_ns).astype(np.float64)
+        edges = np.arange(len(rates) + 1, dtype=np.float64) * self.timeline.width_ns
         at = np.interp((across - self.timeline.first_ns).astype(np.float64), edges, whole)
         values = np.concatenate([np.maximum(mean, 0.0), at[:, 1] - at[:, 0]])
         weights = np.concatenate([n[used], np.ones(len(across))])
