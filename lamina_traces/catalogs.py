@@ -43,6 +43,17 @@ def _targets() -> list[Row]:
     ]
 
 
+EVIDENCE_KINDS: Mapping[str, str] = {
+    "client_windows": "client windows",
+    "invocation_counts": "counts per bin",
+    "power_windows": "windows",
+    "operating_points": "configurations",
+    "cdf_points": "CDF points",
+    "metric_series": "metrics",
+}
+"""what the rows of a main table are, where they are not the events or readings themselves."""
+
+
 def _presets() -> list[Row]:
     from .profile import Profile, library_names
 
@@ -55,9 +66,16 @@ def _presets() -> list[Row]:
                 "kind": p.source.get("kind"),
                 "fitted_on": p.source.get("trace"),
                 "rows": p.source.get("rows"),
+                "evidence": EVIDENCE_KINDS.get(str(p.source.get("table")), "rows"),
                 "span_s": p.source.get("span_s"),
+                "streams": sum(len(part.streams) for part in p.parts.values()),
                 "aspects": ", ".join(
-                    a for part in p.parts.values() for a in part.streams[0].aspects
+                    dict.fromkeys(
+                        a
+                        for part in p.parts.values()
+                        for stream in part.streams
+                        for a in stream.aspects
+                    )
                 ),
                 "licence": p.source.get("licence"),
             }

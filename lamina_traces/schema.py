@@ -453,7 +453,10 @@ TABLES: Mapping[str, Table] = {
 """tables by name, the main ones of a kind first. A table joins here when a format or a run first writes it."""
 
 
-FITTED_TABLES = ("llm_requests", "cold_starts", "power_samples")
+FITTED_TABLES = (
+    "llm_requests", "cold_starts", "power_samples", "power_windows", "operating_points", "cdf_points", "metric_series",
+    "invocations", "invocation_counts", "jobs", "incidents",
+)  # fmt: skip
 """tables that some aspect describes."""
 
 

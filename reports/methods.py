@@ -2,6 +2,18 @@
 
 from __future__ import annotations
 
+from . import (
+    cold_starts,
+    failures,
+    invocations,
+    jobs,
+    metrics,
+    operating_points,
+    power,
+    prefixes,
+    sessions,
+    workflows,
+)
 from .blocks import Method
 
 WORKLOAD = {
@@ -35,27 +47,17 @@ WORKLOAD = {
             "Nelsen, An Introduction to Copulas, 2006, section 2; Spearman, American Journal of Psychology 15, 1904",
         ),
     ),
-    "failures": (
-        Method(
-            "Runs of failures",
-            "A two-state Markov chain over the requests in order of arrival. Independent failures of the same rate r come in runs of 1/(1 − r) on average.",
-            "p = P(fail | succeeded),   q = P(succeed | failed),   mean run = 1/q",
-            "Gilbert, Bell System Technical Journal 39, 1960; interval: Wilson, JASA 22, 1927",
-        ),
-    ),
-    "cold_starts": (
-        Method(
-            "Cold starts",
-            "Durations as the platform reports them; steps are never pooled with the whole. The share of the summed time weighs long cold starts more than short ones. Quantiles with fewer than ten samples beyond them are left out.",
-        ),
-    ),
-    "power": (
-        Method(
-            "Energy",
-            "Trapezoids between readings no further apart than three median periods; a longer step is a gap in the log and counts for nothing. The mean is energy over the seconds so covered.",
-            "E = Σ (Pᵢ + Pᵢ₊₁)/2 · Δtᵢ",
-        ),
-    ),
+    "sessions": sessions.METHODS,
+    "workflows": workflows.METHODS,
+    "prefixes": prefixes.METHODS,
+    "failures": failures.METHODS,
+    "cold_starts": cold_starts.METHODS,
+    "invocations": invocations.METHODS,
+    "jobs": jobs.METHODS[:1],
+    "incidents": jobs.METHODS[1:],
+    "power": power.METHODS,
+    "operating_points": operating_points.METHODS,
+    "metrics": metrics.METHODS,
 }
 
 SIMULATION = (

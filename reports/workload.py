@@ -2,23 +2,44 @@
 
 from __future__ import annotations
 
-import math
-
 from lamina_traces.aspects.arrivals import Arrivals
 from lamina_traces.aspects.cold_starts import ColdStarts
 from lamina_traces.aspects.failures import Failures
+from lamina_traces.aspects.incidents import Incidents
+from lamina_traces.aspects.invocations import Invocations
+from lamina_traces.aspects.jobs import Jobs
 from lamina_traces.aspects.lengths import SIDES, Lengths
+from lamina_traces.aspects.metrics import Metrics
 from lamina_traces.aspects.operating_points import OperatingPoints
 from lamina_traces.aspects.power import Power
+from lamina_traces.aspects.prefixes import Prefixes
+from lamina_traces.aspects.sessions import Sessions
+from lamina_traces.aspects.workflows import Workflows
 from lamina_traces.profile import Part, Profile, Stream
 from lamina_traces.units import format_count, format_number, format_seconds
 
-from . import arrivals, cold_starts, lengths, operating_points, power
+from . import (
+    arrivals,
+    cold_starts,
+    failures,
+    invocations,
+    jobs,
+    lengths,
+    metrics,
+    operating_points,
+    power,
+    prefixes,
+    sessions,
+    workflows,
+)
 from .arrivals import rate
-from .blocks import NOTHING, Block, Section, Sentence, Table, Tile, percent
+from .blocks import NOTHING, Section, Sentence, Table, Tile, percent
 from .figures import tick
 
-NOUNS = {"llm_requests": "requests", "cold_starts": "cold starts", "power_samples": "readings"}
+NOUNS = {
+    "llm_requests": "requests", "cold_starts": "cold starts", "power_samples": "readings",
+    "invocations": "invocations", "jobs": "jobs", "incidents": "incidents",
+}  # fmt: skip
 MOST_STREAMS = 6
 
 
@@ -39,12 +60,26 @@ def sections(profile: Profile) -> list[Section]:
                 out.append(arrivals.section(aspect, f"arrivals{suffix}", subtitle, noun))
             elif isinstance(aspect, Lengths):
                 out.append(lengths.section(aspect, f"lengths{suffix}", subtitle))
+            elif isinstance(aspect, Sessions):
+                out.append(sessions.section(aspect, f"sessions{suffix}", subtitle))
+            elif isinstance(aspect, Workflows):
+                out.append(workflows.section(aspect, f"workflows{suffix}", subtitle))
+            elif isinstance(aspect, Prefixes):
+                out.append(prefixes.section(aspect, f"prefixes{suffix}", subtitle))
             elif isinstance(aspect, Failures):
-                out.append(_failures(aspect, f"failures{suffix}", subtitle))
+                out.append(failures.section(aspect, f"failures{suffix}", subtitle))
             elif isinstance(aspect, ColdStarts):
                 out.append(cold_starts.section(aspect, f"cold-starts{suffix}", subtitle))
             elif isinstance(aspect, Power):
                 out.append(power.section(aspect, f"power{suffix}", subtitle))
+            elif isinstance(aspect, Invocations):
+                out.append(invocations.section(aspect, f"invocations{suffix}", subtitle))
+            elif isinstance(aspect, Jobs):
+                out.append(jobs.section(aspect, f"jobs{suffix}", subtitle))
+            elif isinstance(aspect, Incidents):
+                out.append(jobs.incidents_section(aspect, f"incidents{suffix}", subtitle))
+            elif isinstance(aspect, Metrics):
+                out.append(metrics.section(aspect, f"metrics{suffix}", subtitle))
             elif isinstance(aspect, OperatingPoints):
                 out.append(operating_points.section(aspect, f"points{suffix}", subtitle))
             else:
@@ -117,23 +152,26 @@ def tiles(profile: Profile) -> list[Tile]:
                     f"p99 {format_number(q.get('p99'))}",
                 )
             )
+    if isinstance(talks := aspects.get("sessions"), Sessions):
+        out += sessions.tiles(talks)
+    if isinstance(tasks := aspects.get("workflows"), Workflows):
+        out += workflows.tiles(tasks)
+    if isinstance(reuse := aspects.get("prefixes"), Prefixes):
+        out += prefixes.tiles(reuse)
     if isinstance(f, Failures):
         out.append(Tile("failed", percent(f.rate, 2), f"{f.failed:,} of {f.requests:,}"))
     if isinstance(c, ColdStarts):
-        total = c.components[c.main]
-        what = "cold start" if c.main == "total" else c.main.replace("_", " ")
-        out.append(
-            Tile(
-                f"median {what}",
-                format_seconds(total.quantiles_s.get("p50")),
-                f"of {format_count(total.rows)}",
-            )
-        )
-        if "p99" in total.quantiles_s:
-            out.append(Tile(f"p99 {what}", format_seconds(total.quantiles_s["p99"])))
-        out.append(Tile(f"mean {what}", format_seconds(total.mean_s)))
+        out += cold_starts.tiles(c)
+    if isinstance(i := aspects.get("invocations"), Invocations):
+        out += invocations.tiles(i)
+    if isinstance(j := aspects.get("jobs"), Jobs):
+        out += jobs.tiles(j)
+    if isinstance(broken := aspects.get("incidents"), Incidents):
+        out += jobs.incident_tiles(broken)
     if isinstance(p, Power):
         out += power.tiles(p)
+    if isinstance(scraped := aspects.get("metrics"), Metrics):
+        out += metrics.tiles(scraped)
     if isinstance(points := aspects.get("operating_points"), OperatingPoints):
         out += operating_points.tiles(points)
     return out
@@ -161,35 +199,6 @@ def _streams(part: Part, suffix: str, noun: str) -> Section:
     )  # fmt: skip
     text = f"{len(part.streams)} streams, each with aspects of its own. The figures below show the first, “{part.streams[0].name}”."
     return Section(f"streams{suffix}", "Streams", (text,), (table,))
-
-
-def _failures(f: Failures, id_: str, subtitle: str) -> Section:
-    independent = 1 / (1 - f.rate) if f.rate < 1 else math.inf
-    numbers = Table(
-        ("", ""),
-        (
-            ("requests with a recorded status", format_count(f.requests)),
-            ("failed", f"{format_count(f.failed)} ({percent(f.rate, 2)})"),
-            ("95 % interval, were they independent", f"{percent(f.rate_low, 2)} to {percent(f.rate_high, 2)}"),
-            ("P(fail | the last succeeded)", percent(f.p_fail_after_ok, 2)),
-            ("P(fail | the last failed)", percent(1 - f.p_ok_after_fail, 2) if f.failed else NOTHING),
-            ("mean run of failures", f"{format_number(f.mean_run)} ({format_number(independent)} if independent)" if f.failed else NOTHING),
-            ("longest run", format_count(f.longest_run)),
-        ),
-        "lr",
-        "Failures in numbers",
-        plain=True,
-    )  # fmt: skip
-    blocks: tuple[Block, ...] = (numbers,)
-    if f.kinds:
-        rows = tuple((k, percent(s), percent(w)) for k, (s, w) in f.kinds.items())
-        blocks = (
-            numbers,
-            Table(
-                ("status", "share of failures", "without lengths"), rows, "lrr", "Kinds of failure"
-            ),
-        )
-    return Section(id_, "Failures", (), blocks, subtitle)
 
 
 def _no_failures(profile: Profile, id_: str, subtitle: str) -> Section:

@@ -89,9 +89,40 @@ class Aspect(Protocol):
 
 
 def _load() -> dict[str, ModuleType]:
-    from . import arrivals, cold_starts, failures, lengths, power
+    from . import (
+        arrivals,
+        cold_starts,
+        failures,
+        incidents,
+        invocations,
+        jobs,
+        lengths,
+        metrics,
+        operating_points,
+        power,
+        prefixes,
+        sessions,
+        workflows,
+    )
 
-    return {m.NAME: m for m in (arrivals, lengths, failures, cold_starts, power)}
+    return {
+        m.NAME: m
+        for m in (
+            arrivals,
+            lengths,
+            sessions,
+            workflows,
+            prefixes,
+            failures,
+            cold_starts,
+            power,
+            operating_points,
+            metrics,
+            invocations,
+            jobs,
+            incidents,
+        )
+    }
 
 
 ASPECTS: dict[str, ModuleType] = {}

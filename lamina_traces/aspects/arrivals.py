@@ -355,6 +355,7 @@ def from_dict(d: Mapping[str, Any]) -> Arrivals:
         and a.rate_per_s > 0
         and a.window_s > 0
         and 0 <= a.quantum_s < a.span_s
+        and a.cv >= 0
         and 0 <= a.rate_signal <= 1
         and (a.sampled is None or 0 < a.sampled <= 1)
         and float(a.unit_gaps.values[0]) >= 0

@@ -165,7 +165,7 @@ def _lengths(rows: pl.DataFrame, tables: pl.DataFrame) -> Lengths | None:
     at = np.maximum(
         np.searchsorted(starts.to_numpy(), rows["arrival_ns"].to_numpy(), side="right") - 1, 0
     )
-    n: Array = np.bincount(
+    n = np.bincount(
         at, weights=(rows["rate_rps"] * rows["window_s"]).to_numpy(), minlength=len(starts)
     )
     weights = pl.DataFrame({"arrival_ns": starts, "n": n})
@@ -184,7 +184,7 @@ def _lengths(rows: pl.DataFrame, tables: pl.DataFrame) -> Lengths | None:
     }
     total = round(min(m.grid.rows for m in margins.values()))
     return Lengths(
-        margins["input"], margins["output"], total, 0.0, 0.0, np.ones((1, 1)), mix=_mix(sides, starts, n), evidence=EVIDENCE
+        margins["input"], margins["output"], total, 0.0, 0.0, np.ones((1, 1)), mix=_mix(sides, starts, n.astype(np.float64)), evidence=EVIDENCE
     )  # fmt: skip
 
 

@@ -1,36 +1,66 @@
-"""Failures: how many requests fail, and whether failures come in runs.
+"""Failures of requests: how many fail and how, when and under which load, whether they cluster, and what comes after.
 
-Model: a two-state Markov chain over the requests in order of arrival (Gilbert 1960), with
-p = P(fail | previous succeeded) and q = P(succeed | previous failed). Independent failures have
-q = 1 − p; a mean run of 1/q longer than that is clustering. A status that the source does not record is
-neither a failure nor a success.
+Clustering is told four ways: the variance of failures per window against the binomial one (overdispersion), runs against
+those of independent failures, a two-state Markov chain over the requests (Gilbert 1960), and the law of the time between
+failures (a Weibull shape below 1 is clustering). A status that the source does not record is neither a failure nor a
+success. Retries are a heuristic, labelled as one: no source says which request repeats which.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ..distributions import K_ANONYMITY
 from ..errors import ModelError, Notice
+from ..intervals import Interval, wilson
 from ..schema import FAILED
-from . import Finding, Line
+from ..units import NS_PER_S, format_number, format_seconds
+from . import Finding, Line, failure_rates, failure_retries
+from .durations import FEWEST_ROWS, Durations, describe, grid_ks
+from .failure_rates import (
+    Cell,
+    Load,
+    Overdispersion,
+    cells_from_dict,
+    cells_to_dict,
+    chance,
+    overdispersion,
+    rate_interval,
+)
+from .failure_retries import Retries
+from .failure_windows import KINDS, Pass
+from .shares import design_effect, share_interval, six
+from .timeline import Timeline, scan
 
 if TYPE_CHECKING:
     from ..store import Trace
 
 NAME = "failures"
-VERSION = 1
+VERSION = 2
 TABLES = ("llm_requests",)
+NEEDS = ("status",)
+RECORD = "log a status (or the HTTP code) for each request, failed ones included"
+
+Array = npt.NDArray[np.float64]
+
+LAWS = ("weibull", "lognormal", "gamma", "exponential")
+CLUSTERED = 1.2
+"""a mean run this many times as long as that of independent failures is called clustering."""
 
 
 @dataclass(frozen=True)
 class Failures:
-    """``kinds``: share of the failures by status, and the share of those that carry no lengths.
-    ``rate_low``/``rate_high``: 95 % Wilson interval of the rate, as if failures were independent.
+    """``kinds``: share of the failures by status, and the share of those that carry no lengths (what is generated).
+    ``rate_low``/``rate_high``: 95 % by ``rate_method`` with ``n_eff``; the chain's ``p_fail_after_ok`` and
+    ``p_ok_after_fail`` are runs of failures over successes and over failures. ``causes``: failures by kind, with the
+    interval of their rate. ``filtered``: answers that a content filter cut although their status is ok; not in the
+    rate. ``between``: time between failures in seconds.
     """
 
     requests: int
@@ -43,8 +73,28 @@ class Failures:
     mean_run: float
     longest_run: int
     kinds: dict[str, tuple[float, float]]
+    rate_method: str = "Wilson"
+    n_eff: float | None = None
+    chain_intervals: Mapping[str, Interval] = field(default_factory=dict)
+    """of p_fail_after_ok, p_ok_after_fail and mean_run."""
+    causes: Mapping[str, tuple[int, Interval | None]] = field(default_factory=dict)
+    filtered: int = 0
+    over_time: tuple[Cell, ...] = ()
+    by_load: tuple[Cell, ...] = ()
+    load: Load | None = None
+    overdispersion: tuple[Overdispersion, ...] = ()
+    between: Durations | None = None
+    retries: Retries | None = None
+
+    @property
+    def independent_run(self) -> float:
+        """Mean run of independent failures of this rate, 1/(1 − rate)."""
+        return 1 / (1 - self.rate) if self.rate < 1 else math.inf
 
     def to_dict(self) -> dict[str, Any]:
+        def one(x: Any) -> Any:
+            return None if x is None else x.to_dict()
+
         return {
             "version": VERSION,
             "requests": self.requests,
@@ -52,47 +102,133 @@ class Failures:
             "rate": self.rate,
             "rate_low": self.rate_low,
             "rate_high": self.rate_high,
+            "rate_method": self.rate_method,
+            "n_eff": self.n_eff,
             "p_fail_after_ok": self.p_fail_after_ok,
             "p_ok_after_fail": self.p_ok_after_fail,
             "mean_run": self.mean_run,
             "longest_run": self.longest_run,
+            "chain_intervals": {k: i.to_dict() for k, i in self.chain_intervals.items()},
             "kinds": {k: {"share": s, "without_lengths": w} for k, (s, w) in self.kinds.items()},
+            "causes": {k: {"failed": n, "rate": one(i)} for k, (n, i) in self.causes.items()},
+            "filtered": self.filtered,
+            "over_time": cells_to_dict(self.over_time),
+            "by_load": cells_to_dict(self.by_load),
+            "load": one(self.load),
+            "overdispersion": [o.to_dict() for o in self.overdispersion],
+            "between": one(self.between),
+            "retries": one(self.retries),
         }
 
     def findings(self) -> list[Finding]:
         if not self.failed:
             return [Finding(NAME, f"None of {self.requests:,} requests failed.")]
-        independent = 1 / (1 - self.rate) if self.rate < 1 else math.inf
-        times = self.mean_run / independent
-        text = f"{self.failed:,} of {self.requests:,} requests failed ({self.rate:.2%})."
-        if self.failed >= 10 and self.rate < 1:
-            text += " They come " + (
-                f"in runs {times:.2g} times as long as independent failures would."
-                if times > 1.2
-                else "as singly as independent failures would."
-            )
-        return [
+        out = [
             Finding(
                 NAME,
-                text,
-                model=f"two-state(p={self.p_fail_after_ok:.3g}, q={self.p_ok_after_fail:.3g})",
-                effect=f"mean run {self.mean_run:.2f}, rate {self.rate_low:.2%}–{self.rate_high:.2%}",
+                f"{self.failed:,} of {self.requests:,} requests failed ({self.rate:.2%} [{self.rate_low:.2%}, {self.rate_high:.2%}]).",
+                parameters=self.rate_method,
+                effect=f"effective sample size {format_number(self.n_eff)}" if self.n_eff else "",
             )
-        ]
+        ]  # fmt: skip
+        if len(self.causes) > 1:
+            told = [f"{n / self.failed:.0%} {k}" for k, (n, _) in self.causes.items()]
+            out.append(Finding(NAME, f"By kind: {', '.join(told)}."))
+        if self.filtered:
+            out.append(
+                Finding(NAME, f"{self.filtered:,} answers with status ok were cut by a content filter; they are not in the rate.")
+            )  # fmt: skip
+        if self.failed >= K_ANONYMITY and self.rate < 1:
+            out.append(self._clustering())
+        if self.load is not None and self.load.top_to_bottom is not None:
+            out.append(self._loaded(self.load))
+        if self.between is not None and (law := self.between.best):
+            shape = law.params.get("shape")
+            clustered = law.family in ("weibull", "gamma") and shape is not None and shape < 0.9
+            out.append(
+                Finding(
+                    NAME,
+                    f"Between failures pass {self.between.middle()}"
+                    + ("; a shape below 1: the next failure is likeliest right after one." if clustered else "."),
+                    law.family, law.parameters(), law.effect(),
+                )
+            )  # fmt: skip
+        if self.retries is not None:
+            out.append(self.retries.finding(NAME))
+        return out
+
+    def _clustering(self) -> Finding:
+        times = self.mean_run / self.independent_run
+        text = (
+            f"They come in runs {times:.2g} times as long as independent failures would"
+            if times > CLUSTERED
+            else "One failure after another is no more frequent than by chance"
+        )
+        wide = [o for o in self.overdispersion if o.window_s in (60.0, 600.0)] or list(
+            self.overdispersion
+        )
+        if wide:
+            o = wide[0]
+            ends = (
+                f" [{format_number(o.interval.low)}, {format_number(o.interval.high)}]"
+                if o.interval
+                else ""
+            )
+            text += f"; failures per {format_seconds(o.window_s)} vary {format_number(o.ratio)}{ends} times as much"
+        p, q = (
+            _ends(self.chain_intervals.get(k), v)
+            for k, v in (
+                ("p_fail_after_ok", self.p_fail_after_ok),
+                ("p_ok_after_fail", self.p_ok_after_fail),
+            )
+        )
+        return Finding(NAME, text + ".", "two-state", f"p {p}, q {q}", f"mean run {self.mean_run:.2f} ({self.independent_run:.2f} if independent)")  # fmt: skip
+
+    def _loaded(self, load: Load) -> Finding:
+        ratio, i = load.top_to_bottom or 0.0, load.top_to_bottom_interval
+        ends = f" [{format_number(i.low)}, {format_number(i.high)}]" if i else ""
+        unclear = i is not None and i.low <= 1 <= i.high
+        text = f"The busiest windows of {format_seconds(load.window_s)} fail {format_number(ratio)}{ends} times as often as the quietest"
+        if unclear:
+            text += ", which chance alone may do"
+        if load.explained is not None:
+            text += f"; load explains {load.explained:.0%} of what failures per window vary beyond chance"
+        rho = (
+            ""
+            if load.spearman is None
+            else f"Spearman ρ {_ends(load.spearman_interval, load.spearman)}"
+        )
+        return Finding(NAME, text + ".", effect=rho)
+
+
+def _ends(i: Interval | None, value: float) -> str:
+    return f"{value:.3g}" + (f" [{i.low:.3g}, {i.high:.3g}]" if i else "")
 
 
 def from_dict(d: dict[str, Any]) -> Failures:
-    """Inverse of ``Failures.to_dict``."""
+    """Inverse of ``Failures.to_dict``; version 1 lacks all but the rate, the chain and the kinds."""
     f = Failures(
         int(d["requests"]), int(d["failed"]), float(d["rate"]), float(d["rate_low"]), float(d["rate_high"]),
         float(d["p_fail_after_ok"]), float(d["p_ok_after_fail"]), float(d["mean_run"]), int(d["longest_run"]),
         {str(k): (float(v["share"]), float(v["without_lengths"])) for k, v in d["kinds"].items()},
+        rate_method=str(d.get("rate_method", "Wilson")),
+        n_eff=None if d.get("n_eff") is None else float(d["n_eff"]),
+        chain_intervals={str(k): i for k, v in d.get("chain_intervals", {}).items() if (i := Interval.from_dict(v)) is not None},
+        causes={str(k): (int(v["failed"]), Interval.from_dict(v["rate"])) for k, v in d.get("causes", {}).items()},
+        filtered=int(d.get("filtered", 0)),
+        over_time=cells_from_dict(d.get("over_time")),
+        by_load=cells_from_dict(d.get("by_load")),
+        load=Load.from_dict(d["load"]) if d.get("load") else None,
+        overdispersion=tuple(Overdispersion.from_dict(o) for o in d.get("overdispersion", ())),
+        between=Durations.from_dict(d["between"]) if d.get("between") else None,
+        retries=Retries.from_dict(d["retries"]) if d.get("retries") else None,
     )  # fmt: skip
     probabilities = [
         f.rate,
         f.p_fail_after_ok,
         f.p_ok_after_fail,
         *(x for v in f.kinds.values() for x in v),
+        *((f.retries.share,) if f.retries else ()),
     ]
     if not all(0 <= p <= 1 for p in probabilities) or (
         f.rate > 0 and f.p_ok_after_fail == 0 and f.rate < 1
@@ -105,23 +241,25 @@ def from_dict(d: dict[str, Any]) -> Failures:
             f"failures of the profile: unknown kinds {sorted(set(f.kinds) - set(FAILED))}",
             "fit the profile again",
         )
+    numbers = [
+        f.mean_run,
+        *(o.ratio for o in f.overdispersion),
+        *(o.window_s for o in f.overdispersion),
+    ]
+    if not all(math.isfinite(v) and v >= 0 for v in numbers) or not 0 <= f.failed <= f.requests:
+        raise ModelError(
+            "failures of the profile: counts must be finite and in range", "fit the profile again"
+        )
     return f
 
 
-def wilson(k: float, n: float, z: float = 1.959963984540054) -> tuple[float, float]:
-    """Wilson score interval of k of n (Wilson 1927)."""
-    if n == 0:
-        return 0.0, 1.0
-    p = k / n
-    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return max(0.0, centre - half), min(1.0, centre + half)
+# --- measuring -------------------------------------------------------------------------------------
 
 
-def fit(trace: Trace, notices: list[Notice]) -> Failures | None:
+def fit(trace: Trace, notices: list[Notice], seen: Pass | None = None) -> Failures | None:
     """Fit failures of ``llm_requests``. Needs rows whose status is recorded."""
-    statuses = trace.query("failures/status_counts").to_pylist()
-    known = [r for r in statuses if r["status"] != "unknown"]
+    statuses = trace.query("failures/kind_counts").to_pylist()
+    known = [r for r in statuses if r["kind"] is not None]
     requests = sum(r["n"] for r in known)
     if not requests:
         notices.append(
@@ -132,24 +270,106 @@ def fit(trace: Trace, notices: list[Notice]) -> Failures | None:
             )
         )
         return None
-    failures = [r for r in known if r["status"] in FAILED]
-    failed = sum(r["n"] for r in failures)
-    runs = [r for r in trace.query("failures/run_lengths").to_pylist() if r["failed"]]
-    starts = sum(r["n"] for r in runs)
+    if seen is None:
+        seen = Pass(trace, Timeline.of(trace))
+        scan(trace, [seen])
+    seen.close()
+    failed = sum(r["n"] for r in known if 0 < r["kind"] < 8)
     ok = requests - failed
-    low, high = wilson(failed, requests)
+    rate = failed / requests
+    chain = chance(requests, failed, seen.runs)
+    interval = rate_interval(requests, failed, seen.rows, seen.per_window, chain)
+    effect = design_effect(seen.rows, seen.per_window)
+    by_load = failure_rates.by_load(seen)
     return Failures(
         requests=requests,
         failed=failed,
-        rate=failed / requests,
-        rate_low=low,
-        rate_high=high,
-        p_fail_after_ok=min(1.0, starts / ok) if ok else 1.0,
-        p_ok_after_fail=starts / failed if failed and ok else float(not failed),
-        mean_run=failed / starts if starts else 0.0,
-        longest_run=max((r["length"] for r in runs), default=0),
-        kinds={r["status"]: (r["n"] / failed, r["without_tokens"] / r["n"]) for r in failures},
+        rate=rate,
+        rate_low=interval.low,
+        rate_high=interval.high,
+        p_fail_after_ok=min(1.0, seen.runs / ok) if ok else 1.0,
+        p_ok_after_fail=seen.runs / failed if failed and ok else float(not failed),
+        mean_run=failed / seen.runs if seen.runs else 0.0,
+        longest_run=seen.longest_run,
+        kinds=_statuses([r for r in known if 0 < r["kind"] < 8], failed),
+        rate_method=interval.method,
+        n_eff=interval.n_eff,
+        chain_intervals=_chain_intervals(seen),
+        causes=_causes(known, seen, requests, interval),
+        filtered=sum(r["n"] for r in known if r["kind"] == 8),
+        over_time=failure_rates.over_time(seen),
+        by_load=by_load,
+        load=failure_rates.load(seen, by_load),
+        overdispersion=tuple(o for w in seen.widths if (o := overdispersion(w)) is not None),
+        between=_between(seen),
+        retries=failure_retries.fit(trace, notices, failed, NAME, effect)
+        if seen.timeline
+        else None,
     )
+
+
+def _statuses(rows: list[dict[str, Any]], failed: int) -> dict[str, tuple[float, float]]:
+    """Shares by status; statuses of fewer than ten requests are told as unknown-failure."""
+    sums: dict[str, list[int]] = {}
+    for r in rows:
+        n = sum(x["n"] for x in rows if x["status"] == r["status"])
+        into = sums.setdefault(r["status"] if n >= K_ANONYMITY else "unknown-failure", [0, 0])
+        into[0] += r["n"]
+        into[1] += r["without_tokens"]
+    return {k: (n / failed, without / n) for k, (n, without) in sorted(sums.items())}
+
+
+def _chain_intervals(seen: Pass) -> dict[str, Interval]:
+    failed = seen.per_window
+    ok = seen.rows - failed
+    found = {
+        "p_fail_after_ok": share_interval(seen.starts, ok) if ok.sum() > 0 else None,
+        "p_ok_after_fail": share_interval(seen.starts, failed) if failed.sum() > 0 else None,
+    }
+    q = found["p_ok_after_fail"]
+    found["mean_run"] = (
+        Interval(six(1 / q.high), six(1 / q.low), q.method) if q and q.low > 0 else None
+    )
+    return {k: i for k, i in found.items() if i is not None}
+
+
+def _causes(
+    known: list[dict[str, Any]], seen: Pass, requests: int, whole: Interval
+) -> dict[str, tuple[int, Interval | None]]:
+    """Failures by kind, the commonest first, with the interval of their rate; of fewer than ten failures none are told."""
+    sums = {k: sum(r["n"] for r in known if r["kind"] == k) for k in KINDS}
+    out: dict[str, tuple[int, Interval | None]] = {}
+    other = 0
+    for k, n in sorted(sums.items(), key=lambda x: (-x[1], x[0])):
+        if n < K_ANONYMITY:
+            other += n
+            continue
+        if whole.method == "Wilson":
+            out[KINDS[k]] = n, wilson(n, requests)
+        else:
+            out[KINDS[k]] = n, share_interval(seen.by_kind[:, k], seen.rows, n / requests)
+    if other >= K_ANONYMITY:
+        out["other kinds"] = other, None
+    return out
+
+
+def _between(seen: Pass) -> Durations | None:
+    if seen.timeline is None or seen.failed < 2 * FEWEST_ROWS:
+        return None
+    ended, cut = seen.between()
+    if ended.rows < FEWEST_ROWS:
+        return None
+    return describe(
+        ended,
+        cut,
+        tick_s=seen.tick_ns / NS_PER_S,
+        names=LAWS,
+        knots=65,
+        windowed=seen.between_windows(),
+    )
+
+
+# --- generating ------------------------------------------------------------------------------------
 
 
 def sample_chain(
@@ -174,12 +394,49 @@ def sample_chain(
     return out, int(out[-1]) if size else state
 
 
+# --- scoring ---------------------------------------------------------------------------------------
+
+
 def score(a: Trace, b: Trace) -> list[Line]:
-    """Difference of failure rates; informative only where a trace records none."""
-    rates = []
-    for t in (a, b):
-        f = fit(t, [])
-        rates.append(None if f is None else f.rate)
-    if rates[0] is None or rates[1] is None:
-        return [Line(NAME, "failure rate difference", None, None, note="not recorded")]
-    return [Line(NAME, "failure rate difference", abs(rates[0] - rates[1]), None, "share")]
+    """Failure rates by difference, clustering by |ln ratio| of mean runs and of overdispersion at the widest common
+    window up to 10 min, kinds by total variation, times between failures by KS D. Informative: no gate is calibrated."""
+    fitted, gaps = [], []
+    for trace in (a, b):
+        seen = Pass(trace, Timeline.of(trace))
+        scan(trace, [seen])
+        f = fit(trace, [], seen)
+        if f is None:
+            return [Line(NAME, "failure rate difference", None, None, note="not recorded")]
+        fitted.append(f)
+        gaps.append(seen.between()[0])
+    fa, fb = fitted
+    out = [Line(NAME, "failure rate difference", abs(fa.rate - fb.rate), None, "share")]
+    if min(fa.failed, fb.failed) < K_ANONYMITY:
+        return out
+    out.append(
+        Line(
+            NAME,
+            "mean run of failures",
+            abs(math.log(fa.mean_run / fb.mean_run)),
+            None,
+            "|ln ratio|",
+        )
+    )
+    swings = [
+        {o.window_s: o.ratio for o in f.overdispersion if o.window_s <= 600 and o.ratio > 0}
+        for f in fitted
+    ]
+    shared = sorted(set(swings[0]) & set(swings[1]))
+    if shared:
+        w = shared[-1]
+        out.append(
+            Line(NAME, "overdispersion", abs(math.log(swings[0][w] / swings[1][w])), None, "|ln ratio|", f"windows of {format_seconds(w)}")
+        )  # fmt: skip
+    shares = [{k: n / f.failed for k, (n, _) in f.causes.items()} for f in fitted]
+    apart = sum(
+        abs(shares[0].get(k, 0.0) - shares[1].get(k, 0.0)) for k in {*shares[0], *shares[1]}
+    )
+    out.append(Line(NAME, "kinds, total variation", apart / 2, None, "share"))
+    if min(g.rows for g in gaps) >= FEWEST_ROWS:
+        out.append(Line(NAME, "time between failures KS D", grid_ks(*gaps), None))
+    return out

@@ -1,22 +1,26 @@
--- Cold start times and their components, rounded to whole microseconds, as frequency tables.
--- parameters: none
--- columns: component VARCHAR, us BIGINT, n BIGINT
-SELECT component, us, COUNT(*) AS n
+-- Cold start times and their components as frequency tables, some bins a factor of e; the ends of a bin are values of it.
+-- Zeros, of steps that a cold start skips, are a bin of their own.
+-- parameters: $per_e bins a factor of e
+-- columns: component VARCHAR, lo_s DOUBLE, hi_s DOUBLE, n BIGINT, total_s DOUBLE
+SELECT component, MIN(x) AS lo_s, MAX(x) AS hi_s, COUNT(*) AS n, SUM(x) AS total_s
 FROM (
-  SELECT 'total' AS component, CAST(FLOOR(total_s * 1000000 + 0.5) AS BIGINT) AS us FROM cold_starts
-  UNION ALL
-  SELECT 'pod_alloc' AS component, CAST(FLOOR(pod_alloc_s * 1000000 + 0.5) AS BIGINT) AS us FROM cold_starts
-  UNION ALL
-  SELECT 'deploy_code' AS component, CAST(FLOOR(deploy_code_s * 1000000 + 0.5) AS BIGINT) AS us FROM cold_starts
-  UNION ALL
-  SELECT 'deploy_dep' AS component, CAST(FLOOR(deploy_dep_s * 1000000 + 0.5) AS BIGINT) AS us FROM cold_starts
-  UNION ALL
-  SELECT 'scheduling' AS component, CAST(FLOOR(scheduling_s * 1000000 + 0.5) AS BIGINT) AS us FROM cold_starts
-  UNION ALL
-  SELECT 'init' AS component, CAST(FLOOR(init_s * 1000000 + 0.5) AS BIGINT) AS us FROM cold_starts
-  UNION ALL
-  SELECT 'model_load' AS component, CAST(FLOOR(model_load_s * 1000000 + 0.5) AS BIGINT) AS us FROM cold_starts
+  SELECT component, x, CASE WHEN x > 0 THEN FLOOR(LN(x) * $per_e) END AS bin
+  FROM (
+    SELECT 'total' AS component, total_s AS x FROM cold_starts
+    UNION ALL
+    SELECT 'pod_alloc' AS component, pod_alloc_s AS x FROM cold_starts
+    UNION ALL
+    SELECT 'deploy_code' AS component, deploy_code_s AS x FROM cold_starts
+    UNION ALL
+    SELECT 'deploy_dep' AS component, deploy_dep_s AS x FROM cold_starts
+    UNION ALL
+    SELECT 'scheduling' AS component, scheduling_s AS x FROM cold_starts
+    UNION ALL
+    SELECT 'init' AS component, init_s AS x FROM cold_starts
+    UNION ALL
+    SELECT 'model_load' AS component, model_load_s AS x FROM cold_starts
+  )
+  WHERE x >= 0
 )
-WHERE us IS NOT NULL
-GROUP BY component, us
-ORDER BY component, us
+GROUP BY component, bin
+ORDER BY component, lo_s
