@@ -10,11 +10,12 @@
 -- 8 is a success whose answer a content filter cut: no failure, since its status says ok.
 -- parameters: none
 -- columns: status VARCHAR, kind BIGINT, n BIGINT, without_tokens BIGINT
-SELECT status, CAST(kind AS BIGINT) AS kind, COUNT(*) AS n, COUNT(*) - COUNT(input_tokens) AS without_tokens
+SELECT status, CAST(kind AS BIGINT) AS kind, CAST(SUM(n) AS BIGINT) AS n, CAST(SUM(without_tokens) AS BIGINT) AS without_tokens
 FROM (
   SELECT
     status,
-    input_tokens,
+    n,
+    without_tokens,
     CASE
       WHEN status = 'ok' AND finish_reason IS NULL THEN 0
       WHEN status = 'unknown' THEN NULL
@@ -72,7 +73,11 @@ FROM (
         THEN 6
       ELSE 7
     END AS kind
-  FROM llm_requests
+  FROM (
+    SELECT status, error_code, finish_reason, COUNT(*) AS n, COUNT(*) - COUNT(input_tokens) AS without_tokens
+    FROM llm_requests
+    GROUP BY status, error_code, finish_reason
+  )
 )
 GROUP BY status, kind
 ORDER BY status, kind
