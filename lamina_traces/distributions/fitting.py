@@ -17,7 +17,7 @@ from ..units import format_number
 from .atoms import NO_ATOMS, Atoms
 from .discrete import DISCRETE
 from .families import CONTINUOUS, Array, Family, Params
-from .mixtures import MIXTURES
+from .mixtures import LEAST_SIGMA, LEAST_WEIGHT, MIXTURES
 from .search import newton, simplex
 
 FAMILIES: dict[str, Family] = {**CONTINUOUS, **DISCRETE, **MIXTURES}
@@ -408,6 +408,11 @@ def refine(law: Family, start: Params, loglik: Callable[[Family, Params], float]
 
     def unpack(v: Array) -> Params:
         out = {n: math.exp(x) if lg else float(x) for n, x, lg in zip(names, v, logs, strict=True)}
+        for i in weights:  # the floors of the EM hold here, too: a component of nothing is none
+            out[names[i]] = max(out[names[i]], LEAST_WEIGHT)
+            spread = names[i].replace("w", "sigma")
+            if spread in out:
+                out[spread] = max(out[spread], LEAST_SIGMA)
         whole = sum(out[names[i]] for i in weights)
         for i in weights:
             out[names[i]] /= whole
