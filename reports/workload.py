@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from lamina_traces.aspects.arrivals import Arrivals
 from lamina_traces.aspects.cold_starts import ColdStarts
 from lamina_traces.aspects.failures import Failures
@@ -41,6 +44,21 @@ NOUNS = {
     "invocations": "invocations", "jobs": "jobs", "incidents": "incidents",
 }  # fmt: skip
 MOST_STREAMS = 6
+SECTIONS: dict[type, Callable[[Any, str, str], Section]] = {
+    Lengths: lengths.section,
+    Sessions: sessions.section,
+    Workflows: workflows.section,
+    Prefixes: prefixes.section,
+    Failures: failures.section,
+    ColdStarts: cold_starts.section,
+    Power: power.section,
+    Invocations: invocations.section,
+    Jobs: jobs.section,
+    Incidents: jobs.incidents_section,
+    Metrics: metrics.section,
+    OperatingPoints: operating_points.section,
+}
+"""the section of each aspect; arrivals have theirs apart, which names what arrives."""
 
 
 def sections(profile: Profile) -> list[Section]:
@@ -55,45 +73,64 @@ def sections(profile: Profile) -> list[Section]:
             out.append(_streams(part, suffix, noun))
         stream = part.streams[0]
         subtitle = stream.name if len(part.streams) > 1 else ""
+        if part.concentration or part.tail:
+            out.append(_concentration(part, f"concentration{suffix}"))
         for name, aspect in stream.aspects.items():
+            id_ = name.replace("_", "-") + suffix
             if isinstance(aspect, Arrivals):
-                out.append(arrivals.section(aspect, f"arrivals{suffix}", subtitle, noun))
-            elif isinstance(aspect, Lengths):
-                out.append(lengths.section(aspect, f"lengths{suffix}", subtitle))
-            elif isinstance(aspect, Sessions):
-                out.append(sessions.section(aspect, f"sessions{suffix}", subtitle))
-            elif isinstance(aspect, Workflows):
-                out.append(workflows.section(aspect, f"workflows{suffix}", subtitle))
-            elif isinstance(aspect, Prefixes):
-                out.append(prefixes.section(aspect, f"prefixes{suffix}", subtitle))
-            elif isinstance(aspect, Failures):
-                out.append(failures.section(aspect, f"failures{suffix}", subtitle))
-            elif isinstance(aspect, ColdStarts):
-                out.append(cold_starts.section(aspect, f"cold-starts{suffix}", subtitle))
-            elif isinstance(aspect, Power):
-                out.append(power.section(aspect, f"power{suffix}", subtitle))
-            elif isinstance(aspect, Invocations):
-                out.append(invocations.section(aspect, f"invocations{suffix}", subtitle))
-            elif isinstance(aspect, Jobs):
-                out.append(jobs.section(aspect, f"jobs{suffix}", subtitle))
-            elif isinstance(aspect, Incidents):
-                out.append(jobs.incidents_section(aspect, f"incidents{suffix}", subtitle))
-            elif isinstance(aspect, Metrics):
-                out.append(metrics.section(aspect, f"metrics{suffix}", subtitle))
-            elif isinstance(aspect, OperatingPoints):
-                out.append(operating_points.section(aspect, f"points{suffix}", subtitle))
+                out.append(arrivals.section(aspect, id_, subtitle, noun))
+            elif type(aspect) in SECTIONS:
+                out.append(SECTIONS[type(aspect)](aspect, id_, subtitle))
             else:
                 texts = tuple(f.text for f in aspect.findings())
-                out.append(Section(f"{name}{suffix}", name.replace("_", " ").capitalize(), texts))
+                out.append(Section(id_, name.replace("_", " ").capitalize(), texts))
         if part.table == "llm_requests" and "failures" not in stream.aspects:
             out.append(_no_failures(profile, f"failures{suffix}", subtitle))
+    if profile.unanswered:
+        out.append(_unanswered(profile))
     return out
+
+
+def _concentration(part: Part, id_: str) -> Section:
+    """How the rows are spread over streams, by every column that names some."""
+    rows = tuple(
+        (
+            c.column.removesuffix("_id"),
+            format_count(c.streams),
+            percent(c.top_1),
+            percent(c.top_10),
+            format_count(c.for_half),
+            format_count(c.for_90),
+            f"{c.gini:.2f}",
+        )
+        for c in part.concentration
+    )
+    columns = ("by", "streams", "largest", "largest ten", "for half", "for 90%", "Gini")
+    table = Table(
+        columns, rows, "lrrrrrr", "Share of the requests, and streams that it takes", wide=True
+    )
+    texts: tuple[str, ...] = ()
+    if part.tail:
+        t = part.tail
+        most = format_number(float(t.rows.values[-1]))
+        text = f"{t.streams:,} smaller streams share {percent(t.share)} of the rows; the largest has {most} times their mean."
+        texts = (text,)
+    return Section(id_, "Who asks", texts, (table,) if rows else ())
+
+
+def _unanswered(profile: Profile) -> Section:
+    rows = tuple(
+        (u.aspect.replace("_", " "), ", ".join(u.needs), u.record) for u in profile.unanswered
+    )
+    table = Table(("aspect", "needs", "what would record it"), rows, "lll", wide=True)
+    return Section("unanswered", "What the trace cannot say", (), (table,))
 
 
 def findings(profile: Profile) -> list[Sentence]:
     """What the profile says; of several streams, what the first says."""
     out = []
     for part in profile.parts.values():
+        out += [Sentence(c.text(), c.parameters()) for c in part.concentration if c.streams > 1]
         if len(part.streams) > 1:
             first = part.streams[0]
             noun = NOUNS.get(part.table, "rows")
