@@ -133,7 +133,7 @@ def test_operating_points_page(tmp_path: Path) -> None:
     found = operating_points.fit(stored(tmp_path, "operating_points", both), [])
     assert found is not None
     page = pages.compose(profile("operating_points", "operating_points", found))
-    section = next(s for s in page.sections if s.id == "points")
+    section = next(s for s in page.sections if s.id == "operating-points")
     assert {f.id for f in blocks(section, Figure)} == {"points-limits", "points-batch"}
 
 
