@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 from collections.abc import Callable, Iterator
@@ -175,16 +176,36 @@ def test_show(name: str, lamina: Callable[..., Ran]) -> None:
     assert "inf " not in ran.out.lower()
 
 
+def numbers_apart(x: Any) -> tuple[Any, list[float]]:
+    """A value with its numbers taken out, and these, in order."""
+    found: list[float] = []
+
+    def bare(v: Any) -> Any:
+        if isinstance(v, dict):
+            return {k: bare(w) for k, w in v.items()}
+        if isinstance(v, list):
+            return [bare(w) for w in v]
+        if isinstance(v, int | float) and not isinstance(v, bool):
+            found.append(float(v))
+            return 0
+        return v
+
+    return bare(x), found
+
+
 @pytest.mark.real_data
 @pytest.mark.parametrize("name", ["vllm-qwen3-32b-rtxpro6000", "azure-functions-2019"])
-def test_refit_gives_the_same_file(name: str, real_data: Path, tmp_path: Path) -> None:
-    """The recipe of the Makefile, in a copy of what it needs."""
+def test_refit_gives_the_same_profile(name: str, real_data: Path, tmp_path: Path) -> None:
+    """The recipe of the Makefile, in a copy of what it needs. Processors differ in the last digits of a fit."""
     for folder in (".venv", "lamina_traces", "cli", "queries", "reports", "Makefile", "pyproject.toml", "constraints.txt"):  # fmt: skip
         (tmp_path / folder).symlink_to(ROOT / folder)
     (tmp_path / "sample_data" / "profiles").mkdir(parents=True)
     subprocess.run(
         ["make", "-o", ".venv/.ready", f"profile-{name}"], cwd=tmp_path, check=True, capture_output=True,
-        env={"PATH": "/usr/bin:/bin", "LAMINA_TRACES_REAL_DATA": str(real_data.resolve())},
+        env={**os.environ, "LAMINA_TRACES_REAL_DATA": str(real_data.resolve())},
     )  # fmt: skip
-    made = (tmp_path / "sample_data" / "profiles" / f"{name}.json").read_text(encoding="utf-8")
-    assert made == (FOLDER / f"{name}.json").read_text(encoding="utf-8")
+    file = f"sample_data/profiles/{name}.json"
+    words, made = numbers_apart(json.loads((tmp_path / file).read_text(encoding="utf-8")))
+    kept_words, kept = numbers_apart(json.loads((ROOT / file).read_text(encoding="utf-8")))
+    assert words == kept_words
+    assert made == pytest.approx(kept, rel=1e-5, abs=1e-9)

@@ -50,12 +50,11 @@ def test_a_profile_and_its_file_generate_the_same_rows(sample_store: Path) -> No
 
 
 def test_library() -> None:
-    assert library_names() == ["azure-code", "mooncake-conversation"]
-    for name in library_names():
-        p = Profile.library(name)
-        assert p.name == name
-        assert p.source["licence"]
-        assert len(p.dumps()) < 300_000
+    """Its contents are the subject of ``test_library.py``."""
+    assert {"azure-code", "mooncake-conversation"} <= set(library_names())
+    p = Profile.library("azure-code")
+    assert p.name == "azure-code"
+    assert p.source["licence"]
     with pytest.raises(UnknownName, match="azure-cod"):
         Profile.library("azure-cod")
 
