@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated
 
 import typer
@@ -68,19 +69,19 @@ def slices(
                 fmt,
             )
             return
-        how = (
-            f"{difference:+.1%} points"
-            if share
-            else f"a factor of {format_number(2.718281828459045**difference)}"
-        )
+
+        def change(x: float) -> str:
+            return f"{x:+.2%}" if share else f"×{math.exp(x):.3f}"
+
+        how = f"{difference:+.2%} points" if share else f"{change(difference)} (geometric means)"
         write(clean(f"{metric} of {chosen.name} against {other.name}: {how}") + "\n\n")
         rows = [
             {
                 "slice": p.name,
                 "share before": f"{p.share[0]:.1%}",
                 "share now": f"{p.share[1]:.1%}",
-                "by its share": f"{p.mix:+.3f}",
-                "by itself": f"{p.within:+.3f}",
+                "by its share": change(p.mix),
+                "by itself": change(p.within),
             }
             for p in parts
         ]
@@ -95,9 +96,10 @@ def slices(
             "slice": f.name,
             "rows": f"{f.rows:,}",
             "share": f"{f.share:.1%}",
-            metric: shown(f.mean),
+            metric if share else f"{metric}, geometric mean": shown(f.mean),
             "elsewhere": shown(f.rest),
             "effect d": f"{f.effect:+.2f}",
+            "q": f"{f.q:.2g}",
         }
         for f in found
     ]

@@ -94,6 +94,9 @@ def cannot_say(unanswered: Iterable[Unanswered]) -> str:
 def _head(profile: Profile) -> str:
     source = profile.source
     rows = source.get("rows")
+    if source.get("relative"):
+        text = f"{profile.name}: rates are multiples of the mean rate, counts are not told"
+        return clean(text) + "\n"
     count = f"{rows:,}" if isinstance(rows, int) else "some"
     nature = f"{source.get('nature') or 'unknown'} rows"
     licence = f", {source['licence']}" if source.get("licence") else ""

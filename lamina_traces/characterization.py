@@ -39,6 +39,11 @@ def characterize(trace: Trace, *, by: str | None = None, name: str | None = None
             f"trace {trace.name!r} of kind {trace.manifest.kind} has no table to fit",
             "lamina-traces show TRACE lists its tables",
         )
+    if trace.is_part and not trace.rows():
+        raise ModelError(
+            f"the selection leaves 0 of {trace.manifest.rows:,} rows of trace {trace.name!r}",
+            "widen --where, --from, --to or --mask",
+        )
     notices: list[Notice] = [n for n in trace.manifest.notices if n.code not in ("sorted",)]
     known = _known_streams(trace, table, notices)
     if known is not None:
@@ -187,6 +192,9 @@ def _streams_by(
         chosen = trace.select(where=other.sql("duckdb"))
         found = _aspects(chosen, table, Timeline.of(chosen), notices)
         streams.append(Stream("other", rest / total, {}, found))
+        pooled = named.height - heavy.height
+        text_ = f"{pooled:,} value{'s' if pooled != 1 else ''} of {by} with fewer than {FEWEST_ROWS} rows, or beyond the {MOST_HEAVY} largest, are pooled as 'other'"
+        notices.append(Notice("pooled-streams", text_, by))
     small = named.tail(named.height - heavy.height)
     for c in lengths:
         small = small.with_columns(pl.col(c).cast(pl.Float64))

@@ -8,6 +8,7 @@ of traces, files and streams.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -58,10 +59,48 @@ def relative(profile: Profile) -> Profile:
         "inputs": [],
     }
     # notices count rows, too
-    d["notices"] = [
-        n.to_dict() | {"text": n.text if n.code == "relative" else n.code} for n in notices
-    ]
+    d["notices"] = [n.to_dict() | {"text": _uncounted(n.text)} for n in notices]
+    for part in d["parts"].values():
+        for stream in part["streams"]:
+            stream["weight"] = _digits(stream["weight"], 2)
+            stream["aspects"] = {k: _blurred(a) for k, a in stream["aspects"].items()}
+        part["concentration"] = _digits(part["concentration"], 2)
+        part["tail"] = _digits(part["tail"], 2)
     return Profile.from_dict(d, profile.name)
+
+
+def _uncounted(text: str) -> str:
+    """A notice without its numbers."""
+    return re.sub(r"\d[\d,.]*", "…", text)
+
+
+def _digits(x: Any, digits: int) -> Any:
+    """Floats to a few significant digits: a fraction of whole rows with all its digits tells how many there were."""
+    if isinstance(x, Mapping):
+        return {k: _digits(v, digits) for k, v in x.items()}
+    if isinstance(x, list):
+        return [_digits(v, digits) for v in x]
+    return float(f"{x:.{digits}g}") if isinstance(x, float) else x
+
+
+KEPT = frozenset({
+    "values", "quantiles", "window_s", "span_s", "at", "hours", "days", "cap", "threshold", "minimum",
+})  # fmt: skip
+"""what is a length or a time, and no fraction of rows"""
+
+
+def _blurred(d: Any) -> Any:
+    """Three digits of everything, two of shares (below 1), four of the parameters of laws; whole numbers as they are."""
+    if isinstance(d, Mapping):
+        return {
+            k: v if k in KEPT else _digits(v, 4) if k == "params" else _blurred(v)
+            for k, v in d.items()
+        }
+    if isinstance(d, list):
+        return [_blurred(v) for v in d]
+    if isinstance(d, float):
+        return _digits(d, 2 if abs(d) < 1 else 3)
+    return d
 
 
 def _counts(x: Any, keys: frozenset[str], rate: float) -> Any:
@@ -95,9 +134,16 @@ def _arrivals(d: dict[str, Any], rate: float) -> dict[str, Any]:
         c | {"before_per_s": per(c["before_per_s"]), "after_per_s": per(c["after_per_s"])}
         for c in d["changes"]
     ]
+    curve = d["rate_curve"]
+    steps = [round(round(v / 0.05) * 0.05, 2) for v in curve["multiple_of_mean"]]
     return d | {
+        "relative": True,
         "rate_per_s": per(d["rate_per_s"]),
         "changes": changes,
+        # a window's count is a whole number: steps of its own, and the busiest one's multiple, would tell the mean
+        "rate_curve": curve
+        | {"multiple_of_mean": steps if any(steps) else curve["multiple_of_mean"]},
+        "dispersion": [s | {"peak_to_mean": None} for s in d["dispersion"]],
         "silences": [],
         "families": [_law(f, rate) for f in d["families"]],
     }
@@ -145,7 +191,13 @@ def nameless(profile: Profile) -> Profile:
     """The profile without names: the trace, its files and the streams are numbered."""
     d = _without_names_inside(profile).to_dict()
     d["name"] = "workload"
-    d["source"] |= {"trace": "trace", "inputs": [], "selection": None}
+    d["source"] |= {
+        "trace": "trace",
+        "inputs": [],
+        "selection": None,
+        "format": "",
+        "licence": None,
+    }
     for part in d["parts"].values():
         for i, stream in enumerate(part["streams"], 1):
             name = stream["name"] if stream["name"] in ("all", "other") else f"stream-{i}"

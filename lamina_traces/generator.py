@@ -106,6 +106,11 @@ def plan(
     after its end. Raises ModelError where the profile has no arrivals or lengths.
     """
     part = profile.part("llm_requests")
+    if profile.source.get("relative") and (rate is None or rate.per_s is None):
+        raise UsageError(
+            f"profile {profile.name!r} tells rates as multiples of a mean that it does not tell",
+            "say which: --rate 12/s",
+        )
     laws = [_arrivals(profile, s) for s in part.streams]
     own = math.fsum(a.rate_per_s for a in laws)
     if rate and rate.per_s is not None and duration_ns is not None:

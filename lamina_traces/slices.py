@@ -202,7 +202,7 @@ def _label(dimension: str, value: str) -> str:
         return f"{low:,} to {2 * low - 1:,} tokens"
     if dimension == "hour":
         return f"{value}:00"
-    return value
+    return f"{value} of 8" if dimension == "eighth" else value
 
 
 def find(trace: Trace, metric: str, dimensions: Sequence[str] | None = None) -> list[Slice]:
@@ -272,6 +272,9 @@ def _scored(where: tuple[tuple[str, str], ...], inside: tuple[float, float, floa
     var, var_rest = max(b / k - mean**2, 0.0), max((ss - b) / (n - k) - rest**2, 0.0)
     spread = math.sqrt((k * var + (n - k) * var_rest) / n)
     error = math.sqrt(var / k + var_rest / (n - k))
+    if 0 <= b <= k and 0 <= ss <= n and abs(a - b) < 1e-9 and abs(s - ss) < 1e-9:
+        # zeros and ones: a part without a one has no variance of its own, so that of the whole stands for both
+        error = math.sqrt(s / n * (1 - s / n) * (1 / k + 1 / (n - k)))
     d = (mean - rest) / spread if spread > 0 else 0.0
     z = abs(mean - rest) / error if error > 0 else 0.0
     return Slice(where, round(k), k / rows, mean, rest, d, float(special.erfc(z / math.sqrt(2))))

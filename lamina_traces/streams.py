@@ -59,7 +59,7 @@ class Concentration:
             None if d["zipf_a"] is None else float(d["zipf_a"]),
         )  # fmt: skip
         shares = (out.recorded, out.gini, out.top_1, out.top_10, out.top_percent)
-        if out.streams < 1 or not all(0 <= s <= 1 for s in shares):
+        if out.streams < 0 or not all(0 <= s <= 1 for s in shares):
             raise ModelError(
                 f"concentration by {out.column} in the profile is no set of shares",
                 "fit the profile again",
@@ -92,6 +92,11 @@ def concentration(column: str, size: Any, streams: Any, rows: int) -> Concentrat
     order = np.argsort(-np.asarray(size, dtype=np.float64), kind="stable")
     n = np.asarray(size, dtype=np.float64)[order]
     k = np.asarray(streams, dtype=np.float64)[order]
+    recorded = float(n @ k)
+    if (
+        k.sum() <= 2 * K_ANONYMITY and n[0] >= K_ANONYMITY
+    ):  # among few streams a small one could be told
+        n, k = n[n >= K_ANONYMITY], k[n >= K_ANONYMITY]
     total, count = float(n @ k), float(k.sum())
     upto_k, upto_n = np.cumsum(k), np.cumsum(n * k)
 
@@ -117,9 +122,14 @@ def concentration(column: str, size: Any, streams: Any, rows: int) -> Concentrat
             f"{FAMILIES['zipf'].fit(Counts.exact(np.append(middle, count), np.append(n * k, 0.0) + 1e-12))['a']:.4g}"
         )
     return Concentration(
-        column, int(count), float(f"{total / rows:.6g}"), float(f"{max(gini, 0.0):.5g}"), float(f"{top(1):.5g}"),
-        float(f"{top(10):.5g}"), float(f"{top(max(1.0, count / 100)):.5g}"), needed(0.5), needed(0.9), zipf,
+        column, int(count), _tens(recorded / rows, rows), float(f"{max(gini, 0.0):.5g}"), _tens(top(1), total),
+        _tens(top(10), total), _tens(top(max(1.0, count / 100)), total), needed(0.5), needed(0.9), zipf,
     )  # fmt: skip
+
+
+def _tens(share: float, rows: float) -> float:
+    """A share to whole tens of rows."""
+    return float(f"{min(round(share * rows / K_ANONYMITY) * K_ANONYMITY / rows, 1.0):.4g}")
 
 
 def concentrations(trace: Trace) -> tuple[Concentration, ...]:

@@ -25,7 +25,7 @@ from .errors import DataError, UnknownName, UsageError
 from .formats.parquet import ParquetSink
 from .profile import Profile, library_names
 from .store import Store, Trace
-from .units import NS_PER_S, format_count, parse_duration_ns
+from .units import NS_PER_S, format_count, format_seconds, parse_duration_ns
 
 Say = Callable[[str], None]
 
@@ -190,8 +190,19 @@ def selected(
         if not (dots and first and last):
             raise UsageError(f"mask {text!r} is not START..END", "write it like 20m..35m")
         begin, finish = _instant(chosen, first), _instant(chosen, last)
-        if begin is not None and finish is not None:
-            chosen = chosen.mask(begin, finish)
+        if begin is None or finish is None or finish <= begin:
+            raise UsageError(f"mask {text!r} ends before it starts", "write it like 20m..35m")
+        m = chosen.manifest
+        if (
+            m.arrival_first_ns is None
+            or finish <= m.arrival_first_ns
+            or begin > (m.arrival_last_ns or 0)
+        ):
+            raise UsageError(
+                f"mask {text!r} lies outside the trace, which spans {format_seconds(m.span_s)}",
+                "times count from the trace's origin: see lamina-traces show TRACE",
+            )
+        chosen = chosen.mask(begin, finish)
     if sampled is not None:
         if not 0 < sampled <= 1:
             raise UsageError(f"--sampled {sampled:g} is no share", "give a number above 0, up to 1")

@@ -49,7 +49,7 @@ VERSION = 2
 TABLES = ("llm_requests", "cold_starts", "invocations", "jobs")
 NEEDS = ("arrival_ns",)
 RECORD = "log when each request arrived, in UTC, to the millisecond or finer"
-COUNT_KEYS = frozenset({"events", "rows", "n_eff"})
+COUNT_KEYS = frozenset({"events", "rows"})
 
 Array = npt.NDArray[np.float64]
 
@@ -105,11 +105,14 @@ class Arrivals:
     masked_s: float = 0.0
     sampled: float | None = None
     evidence: str = "rows"
+    relative: bool = False
+    """rates are multiples of the mean rate, gaps are in mean gaps, counts mean nothing (see ``disclosure``)."""
 
     def to_dict(self) -> dict[str, Any]:
         return {
             "version": VERSION,
             "evidence": self.evidence,
+            "relative": self.relative,
             "events": self.events,
             "span_s": self.span_s,
             "masked_s": self.masked_s,
@@ -177,7 +180,10 @@ class Arrivals:
 
     def laws(self) -> list[tuple[str, tuple[Fitted, ...]]]:
         """What is fitted, with its unit, and the laws, best first."""
-        return [("gaps, s", self.families), ("gaps, mean gaps", self.unit_families)]
+        return [
+            ("gaps, mean gaps" if self.relative else "gaps, s", self.families),
+            ("gaps at a steady rate, mean gaps", self.unit_families),
+        ]
 
     def findings(self) -> list[Finding]:
         if not self.events:
@@ -195,7 +201,12 @@ class Arrivals:
         ]
 
     def _rate(self) -> Finding:
-        text = f"{self.events:,} arrivals over {format_seconds(self.span_s)}: {format_number(self.rate_per_s)} per second on average"
+        if self.relative:
+            text = f"Rates are multiples of the mean rate over {format_seconds(self.span_s)}; how many requests there were is not told"
+        else:
+            seen = f"{format_seconds(self.span_s - self.masked_s)}"
+            masked = f" ({format_seconds(self.masked_s)} more are masked)" if self.masked_s else ""
+            text = f"{self.events:,} arrivals over {seen}{masked}: {format_number(self.rate_per_s)} per second on average"
         if self.sampled:
             text += f", all requests counted (the trace is a sample of {self.sampled:g})"
         if self.seasons:
@@ -205,31 +216,38 @@ class Arrivals:
                 f"hours {'and weekdays ' if self.seasons.days else ''}explain {self.seasons.explained:.0%} of the variance of hourly rates"
             )
         i = self.intervals.get("rate_per_s")
-        ends = f"rate {format_number(self.rate_per_s)}/s" + (f" {i}" if i else "")
+        unit = " of the mean" if self.relative else "/s"
+        ends = f"rate {format_number(self.rate_per_s)}{unit}" + (f" {i}" if i else "")
         effect = (
             f"as much doubt as {format_number(i.n_eff)} independent arrivals leave"
             if i and i.n_eff
             else ""
         )
-        return Finding(NAME, text + ".", "", ends, effect)
+        return Finding(NAME, text + ".", "", "" if self.relative and not i else ends, effect)
 
     def _dispersion(self) -> Finding | None:
-        wide = [
-            s for s in self.scales if s.idc is not None and s.window_s in (1.0, 10.0, 60.0, 600.0)
-        ]
+        known = [s for s in self.scales if s.idc is not None and s.window_s >= 4 * self.quantum_s]
+        known = [s for s in known if self.relative or s.window_s * self.rate_per_s >= 1] or known
+        wide = [s for s in known if s.window_s in (1.0, 10.0, 60.0, 600.0, 3600.0)] or known[-3:]
         wide = [s for s in wide if s.windows >= FEW_WINDOWS] or wide[-1:]
         if not wide:
             return None
         s, idc = wide[-1], wide[-1].idc or 0.0
+        covers = s.interval is not None and s.interval.low <= 1 <= s.interval.high
+        bursty = idc >= 1.25 and not covers
         how = (
             f"vary {format_number(idc)} times as much as a Poisson process's would"
-            if idc >= 1.25
-            else "vary as a Poisson process's would"
-            if idc >= 0.8
+            if bursty
             else "are more even than a Poisson process's"
+            if idc < 0.8 and not covers
+            else "cannot be told from a Poisson process's"
         )
-        text = f"Counts per {format_seconds(s.window_s)} {how}; the busiest such window holds {format_number(s.peak_to_mean)} times the mean"
-        if s.allan is not None and idc >= 1.25:
+        text = f"Counts per {format_seconds(s.window_s)} {how}"
+        if s.peak_to_mean is not None:
+            text += (
+                f"; the busiest such window holds {format_number(s.peak_to_mean)} times the mean"
+            )
+        if s.allan is not None and bursty:
             slow = idc / max(s.allan, 1e-9) > 2
             text += (
                 f" (neighbouring windows differ as if by {format_number(s.allan)}: "
@@ -237,7 +255,7 @@ class Arrivals:
                 + ")"
             )
         idcs = ", ".join(
-            f"IDC({format_seconds(w.window_s)}) {format_number(w.idc)}{' ' + str(w.interval) if w.interval else ''}"
+            f"IDC({format_seconds(w.window_s)}) {format_number(w.idc)}{f' {w.interval}' if w.interval else ''}"
             for w in wide
         )
         few = "short-span" if s.windows < FEW_WINDOWS else ""
@@ -250,11 +268,12 @@ class Arrivals:
             self.changes,
             key=lambda c: abs(math.log((c.after_per_s + 1e-9) / (c.before_per_s + 1e-9))),
         )
-        times = "once" if len(self.changes) == 1 else f"{len(self.changes)} times"
+        times = {1: "once", 2: "twice"}.get(len(self.changes), f"{len(self.changes)} times")
+        unit = "times the mean" if self.relative else "per second"
         return Finding(
             NAME,
             f"The rate steps {times}; the largest step, {format_seconds(big.at_s)} after the first arrival, is from "
-            f"{format_number(big.before_per_s)} to {format_number(big.after_per_s)} per second.",
+            f"{format_number(big.before_per_s)} to {format_number(big.after_per_s)} {unit}.",
             "piecewise constant",
         )
 
@@ -282,7 +301,7 @@ class Arrivals:
         if self.events > 100:
             text += f" ({format_number(self.cv_without_longest)} without the ten longest)"
         text += f"; of {len(self.families)} laws the {best.family} is the most likely"
-        if best.ks_d > 0.1:
+        if best.ks_d > max(0.1, 1.63 / math.sqrt(best.rows)):
             text += ", and none is close"
         parameters = best.parameters() + (f"; CV {cv}" if cv else "")
         if self.rounded:
@@ -299,14 +318,21 @@ class Arrivals:
         if not self.silences:
             return None
         s = self.silences[0]
-        more = f", and {len(self.silences) - 1} more" if len(self.silences) > 1 else ""
+        n = len(self.silences) - 1
+        more = f", and {n} more" if n else ""
+        begin, end = _plain(s.start_s), _plain(s.start_s + s.length_s)
         return Finding(
             NAME,
-            f"Idle or collector down: no arrival for {format_seconds(s.length_s)} from {format_seconds(s.start_s)} on{more}; "
-            f"if the collector was down, leave it out with --mask {s.start_s:g}s..{s.start_s + s.length_s:g}s.",
+            f"Idle or collector down: no arrival for {format_seconds(s.length_s)}, {format_seconds(s.start_s)} after the trace's origin{more}; "
+            f"if the collector was down, leave it out with --mask {begin}s..{end}s.",
             effect=f"{format_number(s.times_mean)} mean gaps",
             warning="silences",
         )
+
+
+def _plain(x: float) -> str:
+    """A number of seconds without exponent."""
+    return f"{x:.6f}".rstrip("0").rstrip(".")
 
 
 def from_dict(d: Mapping[str, Any]) -> Arrivals:
@@ -345,6 +371,7 @@ def from_dict(d: Mapping[str, Any]) -> Arrivals:
         masked_s=float(d.get("masked_s", 0.0)),
         sampled=_maybe(d.get("sampled")),
         evidence=str(d.get("evidence", "rows")),
+        relative=bool(d.get("relative", False)),
     )
     sane = (
         len(a.rate_curve) > 0
@@ -352,7 +379,8 @@ def from_dict(d: Mapping[str, Any]) -> Arrivals:
         and float(a.rate_curve.min()) >= 0
         and float(a.rate_curve.max()) > 0
         and math.isfinite(a.rate_per_s)
-        and a.rate_per_s > 0
+        and 0 < a.rate_per_s <= 1e9
+        and a.events >= 0
         and a.window_s > 0
         and 0 <= a.quantum_s < a.span_s
         and a.cv >= 0
@@ -405,7 +433,7 @@ def _enough(trace: Trace, timeline: Timeline | None, notices: list[Notice]) -> b
         if timed < timeline.rows:
             text = f"{timeline.rows - timed:,} rows have no arrival time and are left out"
             notices.append(Notice("no-arrival", text, NAME))
-    if timed >= 20:
+    if timed > 20:  # twenty gaps
         return True
     what = f"{timed} arrivals are too few to fit" if timed else "no arrival times are recorded"
     if trace.main_table == "llm_requests":
@@ -450,7 +478,8 @@ def of_pass(trace: Trace, seen: Pass, notices: list[Notice]) -> Arrivals | None:
         signal = renewal.rate_signal(seen.rows, below)
         table = seen.unit_gaps(renewal.damped(raw, signal) * mean_rate)
         unit_gaps = Grid.of(table)
-        unit_families = fit_families(table, tick=max(tick_s * mean_rate, 1e-9))
+        steady = seen.cv() < 1e-6 or len(gaps) < 2
+        unit_families = [] if steady else fit_families(table, tick=max(tick_s * mean_rate, 1e-9))
     families: list[Fitted] = []
     rounded: dict[str, tuple[float, float]] = {}
     if fits and share is None:
@@ -478,9 +507,9 @@ def of_pass(trace: Trace, seen: Pass, notices: list[Notice]) -> Arrivals | None:
         families=tuple(families),
         unit_families=tuple(unit_families),
         memory=seen.memory(),
-        hurst=hurst(scales),
+        hurst=None if quantum_s else hurst(scales),
         rounded=rounded,
-        changes=tuple(change_points(seen.rows, covered, t.width_s)),
+        changes=tuple(change_points(seen.rows / (share or 1.0), covered, t.width_s)),
         seasons=seasons(trace, t, seen.windows.n.astype(np.float64), seen.windows.base_ns),
         silences=tuple(silences(seen.longest, gaps.mean, gaps.rows)),
         masked_s=sum(b - a for a, b in t.masks) / NS_PER_S,
@@ -492,7 +521,8 @@ def of_pass(trace: Trace, seen: Pass, notices: list[Notice]) -> Arrivals | None:
         a, acf_window_s=acf_window_s, acf=acf, window_shapes=tuple(shapes), window_cvs=tuple(cvs)
     )
     if a.silences:
-        text = f"{len(a.silences)} silences longer than a Poisson process would bring: idle, or the collector was down; --mask START..END leaves one out"
+        n = len(a.silences)
+        text = f"{n} silence{'s' if n > 1 else ''} longer than a Poisson process would bring: idle, or the collector was down; --mask START..END leaves one out"
         notices.append(Notice("silences", text, NAME))
     return _with_intervals(a, seen, known)
 
@@ -544,7 +574,8 @@ def _thinned(s: Scale, share: float | None) -> Scale:
 
     i = s.interval
     interval = None if i is None else Interval(whole(i.low) or 0.0, whole(i.high) or 0.0, i.method)
-    return replace(s, idc=whole(s.idc), allan=whole(s.allan), interval=interval)
+    # the busiest window of a sample is busy by the sampling, too
+    return replace(s, idc=whole(s.idc), allan=whole(s.allan), interval=interval, peak_to_mean=None)
 
 
 def _local(scales: list[Scale], window_s: float) -> float:

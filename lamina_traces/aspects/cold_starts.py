@@ -427,7 +427,9 @@ def groups_of(trace: Trace) -> tuple[Group, ...]:
     """Quantiles by region, runtime, trigger and pool, each scope apart: the twelve largest groups of at least twenty cold
     starts, the others pooled."""
     t = trace.query("cold_starts/group_counts")
-    scope, by, name = (np.array(t[c].to_pylist(), dtype=object) for c in ("scope", "dimension", "name"))
+    scope, by, name = (
+        np.array(t[c].to_pylist(), dtype=object) for c in ("scope", "dimension", "name")
+    )
     out: list[Group] = []
     for s in dict.fromkeys(scope.tolist()):
         for g in GROUPED:

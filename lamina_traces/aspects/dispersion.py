@@ -92,7 +92,11 @@ class WindowCounts:
     def widths_s(self) -> list[float]:
         """Powers of two of the base, and the named widths, of which the span holds five."""
         top = self.timeline.span_ns / NS_PER_S / MIN_WINDOWS
-        out = {w for w in NAMED_S if self.base_s <= w <= top and round(w * NS_PER_S) % self.base_ns == 0}
+        out = {
+            w
+            for w in NAMED_S
+            if self.base_s <= w <= top and round(w * NS_PER_S) % self.base_ns == 0
+        }
         w = self.base_s
         while w <= top:
             out.add(round(w, 9))
@@ -113,7 +117,9 @@ class WindowCounts:
         else:
             whole = fine[: windows * times].reshape(windows, times)
             out = whole[:, 0].copy()
-            for i in range(1, times):  # column by column: numpy's sum over short rows is ten times slower
+            for i in range(
+                1, times
+            ):  # column by column: numpy's sum over short rows is ten times slower
                 out += whole[:, i]
             self._sums[step] = out
         seen = np.ones(windows, dtype=bool)
@@ -154,7 +160,7 @@ def scale(window_s: float, n: npt.NDArray[Any], seen: npt.NDArray[np.bool_]) -> 
     if k >= MIN_WINDOWS:
         idc = (squares - k * mean * mean) / (k - 1) / mean
         allan = steps / pairs / 2 / mean if pairs else None
-        interval = _interval(sums, idc)
+        interval = _interval(sums, idc) if k >= FEW_WINDOWS else None
     peak = _rounded(float(sums[:, 5].max()) / mean)
     return Scale(window_s, int(k), _rounded(idc), _rounded(allan), peak, interval)
 
@@ -168,7 +174,9 @@ def _sums(n: npt.NDArray[Any], seen: npt.NDArray[np.bool_]) -> Array:
     out = np.zeros((math.ceil(len(n) / step), 6))
     all_seen = bool(seen.all())
     for g, a in enumerate(range(0, len(n), step)):
-        x = n[a : a + step + 1].astype(np.float64)  # and the first of the next group: its step is ours
+        x = n[a : a + step + 1].astype(
+            np.float64
+        )  # and the first of the next group: its step is ours
         d = np.diff(x)
         x = x[:step]
         if all_seen:

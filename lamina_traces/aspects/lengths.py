@@ -45,7 +45,7 @@ VERSION = 2
 TABLES = ("llm_requests",)
 NEEDS = ("input_tokens", "output_tokens")
 RECORD = "log prompt and completion tokens of each request, as every OpenAI-compatible server returns them in 'usage'"
-COUNT_KEYS = frozenset({"rows", "pairs", "n_eff"})
+COUNT_KEYS = frozenset({"rows", "pairs"})
 
 Array = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -219,6 +219,14 @@ class Lengths:
         if len(self.copula) == 1 and self.evidence != "rows":
             text = "How input and output lengths depend on each other is not recorded: they are taken as independent."
             return [*out, Finding(NAME, text)]
+        if any(g.values[0] == g.values[-1] for g in (self.input.grid, self.output.grid)):
+            return [
+                *out,
+                Finding(
+                    NAME,
+                    "Input or output lengths do not vary, so they cannot depend on each other.",
+                ),
+            ]
         size = abs(self.spearman)
         word = (
             "hardly depend"
@@ -235,7 +243,9 @@ class Lengths:
             Finding(
                 NAME,
                 f"Input and output lengths {word} on each other.",
-                f"{len(self.copula)}×{len(self.copula)} rank copula",
+                f"{len(self.copula)}×{len(self.copula)} rank copula"
+                if len(self.copula) > 1
+                else "too few rows for a copula",
                 f"Spearman ρ {self.spearman:+.3f}"
                 + (f" [{i.low:+.3f}, {i.high:+.3f}]" if i else "")
                 + kendall,
@@ -292,12 +302,21 @@ def from_dict(d: Mapping[str, Any]) -> Lengths:
         Mix.from_dict(d.get("mix")),
         str(d.get("evidence", "rows")),
     )
+    if not all(abs(r) <= 1 for r in (out.spearman, out.pearson)):
+        raise ModelError(
+            "lengths of the profile: a correlation is beyond 1", "fit the profile again"
+        )
     square = copula.ndim == 2 and copula.shape[0] == copula.shape[1] >= 1
     if not square or not np.isfinite(copula).all() or (copula < 0).any() or copula.sum() <= 0:
         raise ModelError(
             "lengths of the profile: the copula must be a square of shares", "fit the profile again"
         )
-    if min(out.input.grid.values[0], out.output.grid.values[0]) < 0:
+    grids = (out.input.grid.values, out.output.grid.values)
+    if max(g[-1] for g in grids) > 2**62:
+        raise ModelError(
+            "lengths of the profile: a length is beyond all numbers", "fit the profile again"
+        )
+    if min(g[0] for g in grids) < 0:
         raise ModelError("lengths of the profile: a length is negative", "fit the profile again")
     return out
 
@@ -449,8 +468,12 @@ def _least(c: Counts) -> float:
 
 
 def _quantiles(c: Counts) -> dict[str, float]:
-    q = c.quantile(np.array(list(SHOWN.values())))
-    return {k: float(v) for k, v in zip(SHOWN, q, strict=True)}
+    """Those with ten rows beyond them on either side: others would tell single rows."""
+    told = {k: q for k, q in SHOWN.items() if min(q, 1 - q) * c.rows >= K_ANONYMITY}
+    if not told:
+        return {}
+    found = c.quantile(np.array(list(told.values())))
+    return {k: float(v) for k, v in zip(told, found, strict=True)}
 
 
 def _margin(side: str, seen: Pass, notices: list[Notice]) -> Margin:
@@ -463,7 +486,12 @@ def _margin(side: str, seen: Pass, notices: list[Notice]) -> Margin:
     if side == "output" and seen.cut.any():
         cut = _FINE.counts(seen.cut.astype(np.float64), np.zeros(len(seen.cut)))
     m = margin_of(c, cut)
-    return replace(m, intervals=_intervals(c, seen.window_n[side]))
+    low, high = m.minimum, float(m.grid.values[-1])
+    inside = {
+        k: replace(i, low=max(i.low, low), high=min(i.high, high)) if low < high else i
+        for k, i in _intervals(c, seen.window_n[side]).items()
+    }
+    return replace(m, intervals=inside)
 
 
 def margin_of(c: Counts, cut: Counts | None = None) -> Margin:

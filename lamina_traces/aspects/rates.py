@@ -197,9 +197,15 @@ def silences(longest: list[tuple[int, int]], mean_gap_s: float, gaps: float) -> 
     """The gaps (start, end in ns) that are ten times as long as the longest of a Poisson process would be: mean
     gap times ln(gaps). Either nobody asked, or the collector was down; longest first."""
     limit = 10 * mean_gap_s * math.log(max(gaps, 3.0))
-    out = [
-        Silence(round(a / NS_PER_S, 3), round((b - a) / NS_PER_S, 3), float(f"{(b - a) / NS_PER_S / mean_gap_s:.4g}"))
-        for a, b in longest
-        if (b - a) / NS_PER_S > max(limit, 1.0)
-    ]  # fmt: skip
+    out = []
+    for a, b in longest:
+        length = (b - a) / NS_PER_S
+        if length <= max(limit, 1.0):
+            continue
+        # inside the silence, to two digits of its length: no row's time is told, and a mask of it hides none
+        step = 10.0 ** (math.floor(math.log10(length)) - 1)
+        start, end = math.floor(a / NS_PER_S / step) + 1, math.ceil(b / NS_PER_S / step) - 1
+        if end > start:
+            times = float(f"{length / mean_gap_s:.2g}")
+            out.append(Silence(round(start * step, 6), round((end - start) * step, 6), times))
     return sorted(out, key=lambda s: -s.length_s)

@@ -58,7 +58,8 @@ class Atoms:
         """Of which rows are atoms, which not."""
         if not self.values:
             return 0.0
-        shares = np.array([*self.shares, 1 - sum(self.shares)])
+        shares = np.array([*self.shares, max(1 - sum(self.shares), 0.0)])
+        shares = shares[shares > 0]
         return float(c.rows * (shares @ np.log(shares)))
 
     def cdf(self, x: Array, rest: Callable[[Array], Array]) -> Array:
@@ -83,7 +84,7 @@ class Atoms:
         )  # F just before each atom
         i = np.searchsorted(below, q, side="right")  # atoms that begin at or before q
         inside = (i > 0) & (q <= np.concatenate([[0.0], below + np.array(self.shares)])[i])
-        u = np.clip((q - sums[i]) / free, 0.0, 1 - 1e-16)
+        u = np.clip((q - sums[i]) / max(free, 1e-300), 0.0, 1 - 1e-16)
         out = np.where(inside, np.concatenate([[0.0], values])[i], rest(np.where(inside, 0.5, u)))
         return np.asarray(out if self.cap is None else np.minimum(out, self.cap))
 
@@ -101,7 +102,7 @@ class Atoms:
             and all(math.isfinite(v) for v in values)
             and list(values) == sorted(set(values))
             and all(s > 0 for s in shares)
-            and sum(shares) < 1
+            and sum(shares) <= 1.0001
             and (cap is None or math.isfinite(cap))
         )
         if not sane:
@@ -121,8 +122,12 @@ def find_atoms(c: Counts) -> Atoms:
     each side), the value left out, others of the neighbourhood that stand out alike left out too. The cap: the
     top half per cent of the range holds ten times the density of the five per cent below it.
     """
-    if c.rows < 200 or len(c) < 12:
+    if c.rows < 200:
         return NO_ATOMS
+    if len(c) < 12:  # so few values are all atoms
+        held = c.n >= max(LEAST_SHARE * c.rows, 10)
+        shares = tuple(float(f"{s:.5g}") for s in c.n[held] / c.rows)
+        return Atoms(tuple(float(v) for v in c.x[held]), shares)
     x, n = c.x, c.n
     cap, cap_share = _cap(c)
     reach = np.maximum(np.floor(0.03 * x), 5.0)

@@ -17,7 +17,7 @@ from ..units import format_number
 from .atoms import NO_ATOMS, Atoms
 from .discrete import DISCRETE
 from .families import CONTINUOUS, Array, Family, Params
-from .mixtures import LEAST_SIGMA, LEAST_WEIGHT, MIXTURES
+from .mixtures import LEAST_SIGMA, LEAST_WEIGHT, MIXTURES, components
 from .search import newton, simplex
 
 FAMILIES: dict[str, Family] = {**CONTINUOUS, **DISCRETE, **MIXTURES}
@@ -153,7 +153,7 @@ def _check(law: Family, params: Params) -> None:
             "fit the profile again",
         )
     weights = [v for k, v in zip(bare, params.values(), strict=True) if k == "w" and law.mixture]
-    if weights and abs(sum(weights) - 1) > 1e-6:
+    if weights and abs(sum(weights) - 1) > 2e-3:
         raise ModelError(f"weights of {law.name} add up to {sum(weights)}", "fit the profile again")
 
 
@@ -310,6 +310,10 @@ def fit_families(
             continue
         if not all(math.isfinite(v) for v in params.values()):
             continue
+        if law.mixture and (
+            components(params) == 1 or (survivors is not None and survivors.rows > 0.005 * rows)
+        ):
+            continue  # it is its own family; and the EM would take rows at a cap for a component
         try:
             _check(law, params)
         except ModelError:
@@ -358,7 +362,7 @@ def _held_against(
     """The fit with its distances from the data; censored rows enter by the product-limit estimate."""
     discrete = FAMILIES[fit.family].discrete
     half = 0.0 if discrete else 0.5 if whole_numbers else tick / 2
-    floor = 0.5 if whole_numbers or discrete else max(tick, 1e-4)
+    floor = 0.5 if whole_numbers or discrete else max(tick, min(1e-4, 1e-3 * c.mean))
     if right is not None and right.rows:
         c = _product_limit(c, right)
     elif len(c) and not np.isfinite(c.hi[-1]):

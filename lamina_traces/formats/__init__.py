@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    if not name.startswith("_") and name != "registry":  # which asks for itself while it is imported
+    if (
+        not name.startswith("_") and name != "registry"
+    ):  # which asks for itself while it is imported
         registry = import_module(".registry", __name__)
         if name in registry.__all__:
             return getattr(registry, name)
