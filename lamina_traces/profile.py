@@ -182,6 +182,9 @@ class Profile:
                     Tail.from_dict(tail),
                     tuple(Concentration.from_dict(c) for c in p.get("concentration", [])),
                 )
+                odd = {k for s in parts[table].streams for k in s.where} - set(TABLES[table].names)
+                if odd:
+                    raise ValueError(f"{table} has no column {min(odd)!r}")
             profile = cls(
                 str(d["name"]),
                 parts,

@@ -115,7 +115,7 @@ def test_relative_profiles_hide_the_volume(tenants: tuple[Trace, np.ndarray]) ->
     a, b = whole.aspect("arrivals"), hidden.aspect("arrivals")
     assert b.rate_per_s == pytest.approx(1)
     assert b.events == pytest.approx(b.span_s, rel=0.001)
-    assert b.families[0].mean == pytest.approx(a.families[0].mean * a.rate_per_s, rel=1e-9)
+    assert b.families[0].mean == pytest.approx(a.families[0].mean * a.rate_per_s, rel=1e-3)
     assert np.abs(b.rate_curve - a.rate_curve).max() <= 0.026  # to twentieths of the mean
     assert [s.peak_to_mean for s in b.scales] == [None] * len(b.scales)
     text = hidden.dumps()

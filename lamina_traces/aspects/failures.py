@@ -122,7 +122,12 @@ class Failures:
 
     def findings(self) -> list[Finding]:
         if not self.failed:
-            return [Finding(NAME, f"None of {self.requests:,} requests failed.")]
+            return [
+                Finding(
+                    NAME,
+                    f"None of {self.requests:,} requests failed: the rate is at most {self.rate_high:.2%}.",
+                )
+            ]
         out = [
             Finding(
                 NAME,
