@@ -98,7 +98,9 @@ def _head(profile: Profile) -> str:
         text = f"{profile.name}: rates are multiples of the mean rate, counts are not told"
         return clean(text) + "\n"
     count = f"{rows:,}" if isinstance(rows, int) else "some"
-    nature = f"{source.get('nature') or 'unknown'} rows"
+    table_ = str(source.get("table") or "")
+    what = "rows" if table_ in ("", "llm_requests") else f"rows of {table_}"
+    nature = f"{source.get('nature') or 'unknown'} {what}"
     licence = f", {source['licence']}" if source.get("licence") else ""
     return (
         clean(f"{profile.name}: {count} {nature}, read as {source.get('format') or '–'}{licence}")

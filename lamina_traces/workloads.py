@@ -20,6 +20,7 @@ import numpy as np
 import polars as pl
 
 from . import formats, generator
+from .aspects.arrivals import Arrivals
 from .characterization import characterize
 from .errors import DataError, UnknownName, UsageError
 from .formats.parquet import ParquetSink
@@ -28,6 +29,8 @@ from .store import Store, Trace
 from .units import NS_PER_S, format_count, format_seconds, parse_duration_ns
 
 Say = Callable[[str], None]
+MOST_GENERATED = 1_000_000
+"""requests that a profile is turned into where a command needs a trace and none was asked for by size."""
 
 __all__ = [
     "Profile",
@@ -125,12 +128,21 @@ def trace(text: str, *, store: Path | None = None, say: Say = _silent) -> Trace:
 
 
 def generated(profile: Profile, *, say: Say = _silent) -> Trace:
-    """A trace of a profile, seed 0 over its source's own span, in the temporary store."""
+    """A trace of a profile, seed 0 over its source's own span or, where that is more than MOST_GENERATED requests, over its
+    beginning; in the temporary store."""
+    streams = profile.part("llm_requests").streams
+    laws = [a for s in streams if isinstance(a := s.aspects.get("arrivals"), Arrivals)]
+    expected = sum(a.rate_per_s * a.span_s for a in laws)
+    rows = MOST_GENERATED if expected > MOST_GENERATED else None
     made = store_generated(
-        temporary_store(), f"{profile.name} seed 0", generator.plan(profile), replace=True
+        temporary_store(),
+        f"{profile.name} seed 0",
+        generator.plan(profile, rows=rows),
+        replace=True,
     )
+    cut = f", the first of about {format_count(expected)}" if rows else ""
     say(
-        f"generated {format_count(made.manifest.rows)} rows from profile {profile.name} (seed 0) into a temporary store"
+        f"generated {format_count(made.manifest.rows)} rows{cut} from profile {profile.name} (seed 0) into a temporary store"
     )
     return made
 

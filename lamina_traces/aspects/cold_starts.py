@@ -203,6 +203,14 @@ class ColdStarts:
                 out[SCOPES[whole]] = (whole, *(p for p in steps if p in self.components))
         return out
 
+    def nameless(self) -> ColdStarts:
+        """Regions, pools and other groups numbered; runtimes are no secret."""
+        groups = tuple(
+            g if g.by == "runtime" or g.name == "other" else replace(g, name=f"{g.by}{i}")
+            for i, g in enumerate(self.groups, 1)
+        )
+        return replace(self, groups=groups)
+
     def to_dict(self) -> dict[str, Any]:
         return {
             "version": VERSION,

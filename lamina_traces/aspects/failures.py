@@ -318,7 +318,8 @@ def _statuses(rows: list[dict[str, Any]], failed: int) -> dict[str, tuple[float,
     sums: dict[str, list[int]] = {}
     for r in rows:
         n = sum(x["n"] for x in rows if x["status"] == r["status"])
-        into = sums.setdefault(r["status"] if n >= K_ANONYMITY else "unknown-failure", [0, 0])
+        told = n >= K_ANONYMITY and r["status"] in FAILED
+        into = sums.setdefault(r["status"] if told else "unknown-failure", [0, 0])
         into[0] += r["n"]
         into[1] += r["without_tokens"]
     return {k: (n / failed, without / n) for k, (n, without) in sorted(sums.items())}

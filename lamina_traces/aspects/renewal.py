@@ -50,7 +50,7 @@ def gamma_grid(dispersion: float, events: int) -> Grid:
     return Grid(
         significant(FAMILIES["gamma"].quantile(q, {"shape": shape, "scale": 1 / shape}), 7),
         1.0,
-        events,
+        float(events),
     )
 
 

@@ -290,7 +290,7 @@ def measure(
     units = Units.of(begin, timeline) if timed.all() else Units(None)
     between = times_between(t, timeline)
     laws = {k: _law(t, i, ns, timeline, tick_ns) for k, (i, ns) in between.items()}
-    edge_s = next((d.quantiles_s["p90"] for k in ("think_time", "recorded_delay", "turn_gap") if (d := laws[k])), None)  # fmt: skip
+    edge_s = next((d.quantiles_s["p90"] for k in ("think_time", "recorded_delay", "turn_gap") if (d := laws[k]) and "p90" in d.quantiles_s), None)  # fmt: skip
     before = after = np.zeros(t.sessions, dtype=bool)
     if timeline is not None and edge_s is not None:
         before, after = cut(t, timeline, round(edge_s * NS_PER_S), numbered)

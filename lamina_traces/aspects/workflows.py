@@ -72,6 +72,12 @@ class Workflows:
     output_tokens: Grid | None
     shapes: tuple[Shape, ...]
 
+    def nameless(self) -> Workflows:
+        """Stages numbered."""
+        return replace(
+            self, stages=tuple((f"stage{i}", s) for i, (_, s) in enumerate(self.stages, 1))
+        )
+
     def to_dict(self) -> dict[str, Any]:
         return {
             "version": VERSION,

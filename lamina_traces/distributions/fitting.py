@@ -389,7 +389,10 @@ def _held_against(
             real = float(c.quantile(np.array([q / seen]))[0])
             if real > 0:
                 errors[name] = float(f"{float(fit.quantile(np.array([q]))[0]) / real - 1:.4g}")
-    return Fitted(fit.family, fit.params, fit.rows, fit.aic_per_row, ks, w1, errors, fit.atoms)
+    # beyond these digits the processor's own rounding begins, and a refit elsewhere would differ
+    params = {k: float(f"{v:.12g}") for k, v in fit.params.items()}
+    aic, ks, w1 = (float(f"{v:.7g}") for v in (fit.aic_per_row, ks, w1))
+    return Fitted(fit.family, params, fit.rows, aic, ks, w1, errors, fit.atoms)
 
 
 def _product_limit(c: Counts, right: Counts) -> Counts:
