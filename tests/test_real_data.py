@@ -120,7 +120,9 @@ def test_lengths(loaded: tuple[Published, Trace, Profile]) -> None:
 def test_gap_law_of_azure_code(loaded: tuple[Published, Trace, Profile]) -> None:
     _, _, profile = loaded
     hyper, best = profile.aspect("arrivals").families[:2]
-    assert hyper.family == "hyperexponential"  # three components; of single families the Weibull leads
+    assert (
+        hyper.family == "hyperexponential"
+    )  # three components; of single families the Weibull leads
     assert hyper.ks_d < 0.1
     assert best.family == "weibull"
     assert best.params["shape"] == pytest.approx(0.419, abs=5e-4)

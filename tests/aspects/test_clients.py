@@ -129,4 +129,3 @@ def test_servegen(real_data: Path, tmp_path: Path) -> None:
     text = profile.dumps()
     assert len(text) < 300_000
     assert Profile.loads(text).dumps() == text
-

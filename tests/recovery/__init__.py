@@ -67,7 +67,8 @@ def table(rows: Iterable[Recovered]) -> str:
     ]
     for r in rows:
         coverage = "–" if r.coverage is None else f"{r.coverage:.0%}"
+        name = r.estimator.replace("|", "\\|")
         out.append(
-            f"| {r.estimator} | {r.setting} | {r.truth:.4g} | {r.mean:.4g} | {r.bias:+.1%} | {r.noise:.1%} | {coverage} | {r.replications} |"
+            f"| {name} | {r.setting} | {r.truth:.4g} | {r.mean:.4g} | {r.bias:+.1%} | {r.noise:.1%} | {coverage} | {r.replications} |"
         )
     return "\n".join(out) + "\n"

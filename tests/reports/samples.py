@@ -66,7 +66,9 @@ def lengths(rng: np.random.Generator, n: int = 5000) -> Lengths:
             Grid.of(c), float(v.min()), q, tuple(fit_families(c, whole_numbers=True)), atoms
         )
 
-    return Lengths(margin(x, Atoms((), (), 7436.0, 0.06)), margin(y, Atoms()), n, 0.55, 0.4, grid / n)
+    return Lengths(
+        margin(x, Atoms((), (), 7436.0, 0.06)), margin(y, Atoms()), n, 0.55, 0.4, grid / n
+    )
 
 
 def failures() -> Failures:
@@ -253,7 +255,9 @@ def hostile() -> tuple[Profile, Run, ScoreCard]:
     }
     source["inputs"] = [{"name": h, "sha256": h} for h in HOSTILE]
     bad = tuple(Notice(h, h, h) for h in HOSTILE)
-    p = Profile(p.name, {"llm_requests": Part("llm_requests", streams)}, source, bad, tool=HOSTILE[0])
+    p = Profile(
+        p.name, {"llm_requests": Part("llm_requests", streams)}, source, bad, tool=HOSTILE[0]
+    )
     r = run(HOSTILE[2])
     r = replace(
         r,

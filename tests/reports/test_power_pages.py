@@ -134,7 +134,10 @@ def test_operating_points_page(tmp_path: Path) -> None:
     assert found is not None
     page = pages.compose(profile("operating_points", "operating_points", found))
     section = next(s for s in page.sections if s.id == "operating-points")
-    assert {f.id for f in blocks(section, Figure)} == {"operating-points-limits", "operating-points-batch"}
+    assert {f.id for f in blocks(section, Figure)} == {
+        "operating-points-limits",
+        "operating-points-batch",
+    }
 
 
 def test_names_from_strangers_are_text(gpus: power.Power) -> None:
