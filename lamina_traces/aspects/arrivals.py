@@ -301,7 +301,7 @@ class Arrivals:
         if self.events > 100:
             text += f" ({format_number(self.cv_without_longest)} without the ten longest)"
         text += f"; of {len(self.families)} laws the {best.family} is the most likely"
-        if best.ks_d > max(0.1, 1.63 / math.sqrt(best.rows)):
+        if best.ks_d > max(0.1, 1.63 / math.sqrt(max(best.rows, 1.0))):
             text += ", and none is close"
         parameters = best.parameters() + (f"; CV {cv}" if cv else "")
         if self.rounded:

@@ -205,8 +205,16 @@ def test_cold_starts_without_a_total_are_fitted_by_what_they_record(tmp_path: Pa
     from lamina_traces.characterization import characterize
     from lamina_traces.profile import Profile
 
-    for name, part in (("lambda_perf", "init"), ("gentd26_loads", "model_load")):
-        trace = Store(tmp_path / name).ingest(placed(tmp_path, name), "t")
+    for part in ("init", "model_load"):
+        rows = {
+            "row_id": range(40),
+            "func_id": ["f"] * 40,
+            "arrival_ns": [i * 10**9 for i in range(40)],
+            f"{part}_s": [0.1 + 0.01 * (i % 7) for i in range(40)],
+        }
+        with Store(tmp_path / part).writer("t", kind="serverless", nature="synthetic") as w:
+            w.write("cold_starts", pl.DataFrame(rows))
+            trace = w.commit(clock="relative", format="test")
         profile = characterize(trace)
         found = profile.aspect("cold_starts", "cold_starts")
         assert found.main == part
@@ -224,7 +232,7 @@ def test_init_only_cold_starts_can_be_fitted(real_data: Path, tmp_path: Path) ->
     found = characterize(trace).aspect("cold_starts", "cold_starts")
     assert list(found.components) == ["init"]
     assert found.components["init"].quantiles_s["p50"] == pytest.approx(0.1209, abs=1e-4)
-    assert "init alone" in found.findings()[0].text
+    assert "(init only)" in found.findings()[0].text
 
 
 def test_lambda_reports(tmp_path: Path) -> None:
