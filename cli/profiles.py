@@ -31,7 +31,8 @@ def print_profile(profile: Profile, fmt: str) -> None:
         write(text(profile))
     else:
         emit([finding_row(f) for f in profile.findings()], fmt)
-    warn(profile.notices)
+    said = fmt == "table"  # what is not recorded stands on that page already
+    warn(n for n in profile.notices if not (said and n.code == "not-recorded"))
 
 
 def finding_row(f: Finding) -> dict[str, str]:
@@ -142,11 +143,15 @@ def _laws(profile: Profile) -> Iterator[list[str]]:
                 f"{law.ks_d:.3f}",
                 f"{law.w1_log10:.3f}",
                 f"{law.aic_per_row:.3f}",
-                *(
-                    "–" if e is None else f"{e:+.0%}" if abs(e) < 10 else f"×{1 + e:.0f}"
-                    for e in errors
-                ),
+                *map(_error, errors),
             ]
+
+
+def _error(e: float | None) -> str:
+    """Model over data, less one: ``+12%``, ``×13`` beyond tenfold."""
+    if e is None:
+        return "–"
+    return "0%" if abs(e) < 0.005 else f"{e:+.0%}" if abs(e) < 10 else f"×{1 + e:.0f}"
 
 
 def _parameters(law: Fitted) -> str:
