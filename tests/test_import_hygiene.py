@@ -50,6 +50,18 @@ def test_importing_the_package_is_light() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_characterization_leaves_out_the_slow_parts_of_scipy() -> None:
+    """Every command that reads a profile imports the aspects; scipy.stats alone takes longer than most of them."""
+    script = (
+        "import sys, lamina_traces.characterization; "
+        "print([m for m in ('scipy.stats', 'scipy.optimize', 'plotly', 'pandas') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
 def test_public_names_resolve() -> None:
     import lamina_traces
 

@@ -30,6 +30,24 @@ _STEPS = (1103515245, 1597334677)
 _MODULUS = 1 << 31
 
 
+def rank_correlation(weights: Array, x: Array, y: Array) -> Array:
+    """[draws] weighted Spearman correlation of ``x`` and ``y`` [points] by mid-ranks; ``weights`` [draws, points]. NaN
+    where a side is constant."""
+    ranks = []
+    for v in (x, y):
+        _, group = np.unique(v, return_inverse=True)
+        held = np.zeros((len(weights), int(group.max()) + 1))
+        np.add.at(held.T, group, weights.T)
+        ranks.append((np.cumsum(held, axis=1) - held / 2)[:, group])
+    whole = weights.sum(axis=1, keepdims=True)
+    a, b = (r - (weights * r).sum(axis=1, keepdims=True) / whole for r in ranks)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(
+            (weights * a * b).sum(axis=1)
+            / np.sqrt((weights * a * a).sum(axis=1) * (weights * b * b).sum(axis=1))
+        )
+
+
 class _Side:
     """Tables by bin of one side: mid-rank, first rank and width as shares, cell of the fine table."""
 

@@ -16,6 +16,7 @@ from ..distributions import K_ANONYMITY
 from ..errors import ModelError
 from ..intervals import FEWEST_WINDOWS, LEVEL, Blocks, Interval, homogeneous, wilson
 from ..units import NS_PER_S
+from .dependence import rank_correlation
 from .failure_windows import Pass, WidthSums
 from .shares import design_effect, pooled, share_interval, six, wilson_of
 
@@ -256,33 +257,16 @@ def spearman(
     x, y = n[used], k[used] / n[used]
     if len(x) < 3:
         return None, None
-    point = _rank_correlation(np.ones((1, len(x))), x, y)[0]
+    point = rank_correlation(np.ones((1, len(x))), x, y)[0]
     if not math.isfinite(point):
         return None, None
     interval = None
     if blocks is not None:
-        draws = _rank_correlation(blocks.weights[:, used], x, y)
+        draws = rank_correlation(blocks.weights[:, used], x, y)
         interval = blocks.interval(float(point), draws, logs=False)
         if interval is not None:
             interval = Interval(max(-1.0, interval.low), min(1.0, interval.high), interval.method)
     return six(point), interval
-
-
-def _rank_correlation(weights: Array, x: Array, y: Array) -> Array:
-    """[draws] weighted correlation of mid-ranks; ``weights`` [draws, windows]."""
-    ranks = []
-    for v in (x, y):
-        _, group = np.unique(v, return_inverse=True)
-        held = np.zeros((len(weights), int(group.max()) + 1))
-        np.add.at(held.T, group, weights.T)
-        ranks.append((np.cumsum(held, axis=1) - held / 2)[:, group])
-    whole = weights.sum(axis=1, keepdims=True)
-    a, b = (r - (weights * r).sum(axis=1, keepdims=True) / whole for r in ranks)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(
-            (weights * a * b).sum(axis=1)
-            / np.sqrt((weights * a * a).sum(axis=1) * (weights * b * b).sum(axis=1))
-        )
 
 
 def explained(

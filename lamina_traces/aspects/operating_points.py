@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 from ..errors import ModelError, Notice
 from ..intervals import LEVEL, Interval
 from ..units import format_number
 from . import Finding, Line
+from .dependence import rank_correlation
 from .power_groups import short, watts
 
 if TYPE_CHECKING:
@@ -385,7 +386,9 @@ def _batches(rows: list[Mapping[str, Any]]) -> tuple[Batches, ...]:
         sizes, energy = [r["batch_size"] for r in of], [r["energy_per_token_j"] for r in of]
         rho = None
         if len(of) >= FEWEST_BATCHES:
-            value = float(stats.spearmanr(sizes, energy).statistic)
+            value = float(
+                rank_correlation(np.ones((1, len(of))), np.array(sizes), np.array(energy))[0]
+            )
             rho = None if math.isnan(value) else short(value, 4)
         out.append(
             Batches(

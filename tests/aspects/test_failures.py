@@ -15,7 +15,7 @@ import pytest
 from lifelines import WeibullFitter
 from scipy import stats
 
-from lamina_traces.aspects import failure_rates, failures
+from lamina_traces.aspects import dependence, failure_rates, failures
 from lamina_traces.aspects.durations import describe
 from lamina_traces.aspects.failure_windows import KINDS, Pass
 from lamina_traces.aspects.shares import design_effect, pooled
@@ -355,7 +355,7 @@ def test_weighted_rank_correlation_is_that_of_repeated_rows() -> None:
     rng = np.random.default_rng(2)
     x, y = rng.integers(0, 9, 40).astype(float), rng.integers(0, 9, 40).astype(float)
     weights = rng.integers(0, 4, (5, 40)).astype(float)
-    got = failure_rates._rank_correlation(weights, x, y)
+    got = dependence.rank_correlation(weights, x, y)
     for w, value in zip(weights, got, strict=True):
         again = w.astype(int)
         want = stats.spearmanr(np.repeat(x, again), np.repeat(y, again)).statistic
