@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from types import ModuleType
 from typing import Any, Protocol
 
@@ -88,43 +89,21 @@ class Aspect(Protocol):
     def findings(self) -> list[Finding]: ...
 
 
-def _load() -> dict[str, ModuleType]:
-    from . import (
-        arrivals,
-        cold_starts,
-        failures,
-        incidents,
-        invocations,
-        jobs,
-        lengths,
-        metrics,
-        operating_points,
-        power,
-        prefixes,
-        sessions,
-        workflows,
-    )
-
-    return {
-        m.NAME: m
-        for m in (
-            arrivals,
-            lengths,
-            sessions,
-            workflows,
-            prefixes,
-            failures,
-            cold_starts,
-            power,
-            operating_points,
-            metrics,
-            invocations,
-            jobs,
-            incidents,
-        )
-    }
-
-
+_MODULES = (
+    "arrivals",
+    "lengths",
+    "sessions",
+    "workflows",
+    "prefixes",
+    "failures",
+    "cold_starts",
+    "power",
+    "operating_points",
+    "metrics",
+    "invocations",
+    "jobs",
+    "incidents",
+)
 ASPECTS: dict[str, ModuleType] = {}
 """aspect modules by name, in folding order; filled at the end of this file."""
 
@@ -149,4 +128,6 @@ def from_dict(name: str, d: dict[str, Any]) -> Aspect:
         ) from e
 
 
-ASPECTS.update(_load())
+for _name in _MODULES:
+    _module = import_module(f".{_name}", __name__)
+    ASPECTS[_module.NAME] = _module
