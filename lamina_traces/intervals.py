@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,6 +63,12 @@ class Interval:
             raise ModelError(f"an interval runs from {low} to {high}", "fit the profile again")
         n_eff = d.get("n_eff")
         return cls(low, high, str(d["method"]), None if n_eff is None else float(n_eff))
+
+
+def read_intervals(d: Mapping[str, Any]) -> dict[str, Interval]:
+    """Intervals by name from a profile. Raises ModelError."""
+    found = {str(k): Interval.from_dict(v) for k, v in d.items()}
+    return {k: i for k, i in found.items() if i is not None}
 
 
 def wilson(k: float, n: float) -> Interval:

@@ -15,7 +15,7 @@ from ..distributions import (
     Grid,
 )
 from ..errors import ModelError
-from ..intervals import Interval
+from ..intervals import Interval, read_intervals
 from ..units import format_number, format_seconds
 from . import Finding, renewal
 from .dispersion import FEW_WINDOWS as FEW_WINDOWS
@@ -330,7 +330,7 @@ def from_dict(d: Mapping[str, Any]) -> Arrivals:
         acf_window_s=float(acf["window_s"]),
         acf={int(k): float(v) for k, v in acf["lags"].items()},
         hurst={str(k): float(v) for k, v in d["hurst"].items()} if d.get("hurst") else None,
-        intervals=_intervals(d.get("intervals", {})),
+        intervals=read_intervals(d.get("intervals", {})),
         rounded={str(k): (float(v[0]), float(v[1])) for k, v in d.get("rounded", {}).items()},
         window_shapes=tuple(_maybe(x) for x in curve.get("gamma_shape", [])),
         window_cvs=tuple(_maybe(x) for x in curve.get("gap_cv", [])),
@@ -370,11 +370,6 @@ def from_dict(d: Mapping[str, Any]) -> Arrivals:
 
 def _maybe(x: Any) -> float | None:
     return None if x is None else float(x)
-
-
-def _intervals(d: Mapping[str, Any]) -> dict[str, Interval]:
-    found = {str(k): Interval.from_dict(v) for k, v in d.items()}
-    return {k: i for k, i in found.items() if i is not None}
 
 
 def poisson(rate_per_s: float) -> Arrivals:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from ..counts import Counts
 from ..distributions import K_ANONYMITY, POSITIVE, Fitted, Grid
 from ..errors import ModelError, Notice
-from ..intervals import Interval
+from ..intervals import Interval, read_intervals
 from ..units import format_number, format_seconds
 from . import Finding, Line, pod_utility
 from .durations import (
@@ -30,7 +30,6 @@ from .durations import (
     binned,
     describe,
     grid_ks,
-    read_intervals,
     resolution_s,
     tellable,
 )

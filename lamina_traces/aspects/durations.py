@@ -18,7 +18,7 @@ from scipy import special
 from ..counts import Counts
 from ..distributions import K_ANONYMITY, POSITIVE, Fitted, Grid, fit_families, with_intervals
 from ..errors import ModelError
-from ..intervals import FEWEST_WINDOWS, LEVEL, Blocks, Interval, homogeneous
+from ..intervals import FEWEST_WINDOWS, LEVEL, Blocks, Interval, homogeneous, read_intervals
 from ..survival import Survival, quantile_interval
 from ..units import format_seconds
 
@@ -117,12 +117,6 @@ class Durations:
             if law and math.isfinite(mean)
             else ""
         )
-
-
-def read_intervals(d: Mapping[str, Any]) -> dict[str, Interval]:
-    """Intervals by name from a profile."""
-    found = {str(k): Interval.from_dict(v) for k, v in d.items()}
-    return {k: i for k, i in found.items() if i is not None}
 
 
 def describe(

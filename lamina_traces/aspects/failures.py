@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from ..distributions import K_ANONYMITY
 from ..errors import ModelError, Notice
-from ..intervals import Interval, wilson
+from ..intervals import Interval, read_intervals, wilson
 from ..schema import FAILED
 from ..units import NS_PER_S, format_number, format_seconds
 from . import Finding, Line, failure_rates, failure_retries
@@ -218,7 +218,7 @@ def from_dict(d: dict[str, Any]) -> Failures:
         {str(k): (float(v["share"]), float(v["without_lengths"])) for k, v in d["kinds"].items()},
         rate_method=str(d.get("rate_method", "Wilson")),
         n_eff=None if d.get("n_eff") is None else float(d["n_eff"]),
-        chain_intervals={str(k): i for k, v in d.get("chain_intervals", {}).items() if (i := Interval.from_dict(v)) is not None},
+        chain_intervals=read_intervals(d.get("chain_intervals", {})),
         causes={str(k): (int(v["failed"]), Interval.from_dict(v["rate"])) for k, v in d.get("causes", {}).items()},
         filtered=int(d.get("filtered", 0)),
         over_time=cells_from_dict(d.get("over_time")),

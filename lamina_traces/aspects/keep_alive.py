@@ -21,8 +21,8 @@ import numpy.typing as npt
 from ..counts import Counts
 from ..distributions import K_ANONYMITY
 from ..errors import ModelError
-from ..intervals import Interval
-from .durations import Windowed, read_intervals
+from ..intervals import Interval, read_intervals
+from .durations import Windowed
 from .shares import share_interval
 
 Array = npt.NDArray[np.float64]

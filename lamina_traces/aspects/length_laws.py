@@ -17,7 +17,7 @@ from ..distributions import (
     significant,
 )
 from ..errors import ModelError
-from ..intervals import Interval
+from ..intervals import Interval, read_intervals
 from ..units import format_number
 from . import Finding
 from .mix import Mix
@@ -93,14 +93,13 @@ class Margin:
         if isinstance(atoms, list):  # version 1: a list of tokens and shares, heaviest first
             pairs = sorted((float(a["tokens"]), float(a["share"])) for a in atoms)
             atoms = {"values": [v for v, _ in pairs], "shares": [s for _, s in pairs]}
-        intervals = {str(k): Interval.from_dict(v) for k, v in m.get("intervals", {}).items()}
         return cls(
             Grid.from_dict(m["grid"]),
             float(m["minimum"]),
             {str(k): float(v) for k, v in m["quantiles"].items()},
             tuple(Fitted.from_dict(f) for f in m["families"]),
             Atoms.from_dict(atoms),
-            {k: i for k, i in intervals.items() if i is not None},
+            read_intervals(m.get("intervals", {})),
             float(m.get("zero_share", 0.0)),
             float(m.get("cut_share", 0.0)),
             Tail.from_dict(m.get("tail")),

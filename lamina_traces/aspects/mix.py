@@ -16,7 +16,7 @@ import numpy.typing as npt
 from ..counts import Binning
 from ..distributions import K_ANONYMITY
 from ..errors import ModelError
-from ..intervals import Blocks, Interval
+from ..intervals import Blocks, Interval, read_intervals
 from ..units import format_number
 from .dependence import correlation, correlation_interval
 from .timeline import Timeline
@@ -90,13 +90,12 @@ class Mix:
     def from_dict(cls, d: Mapping[str, Any] | None) -> Mix | None:
         if d is None:
             return None
-        intervals = {str(k): Interval.from_dict(v) for k, v in d["intervals"].items()}
         return cls(
             tuple(Slice.from_dict(s) for s in d["by_time"]),
             tuple(Slice.from_dict(s) for s in d["by_load"]),
             None if d["load_input"] is None else float(d["load_input"]),
             None if d["load_output"] is None else float(d["load_output"]),
-            {k: i for k, i in intervals.items() if i is not None},
+            read_intervals(d["intervals"]),
         )
 
     def said(self) -> list[tuple[str, str, str]]:

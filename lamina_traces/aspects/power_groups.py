@@ -17,7 +17,7 @@ import numpy.typing as npt
 from ..counts import Counts
 from ..distributions import Grid, significant
 from ..errors import ModelError
-from ..intervals import Blocks, Interval
+from ..intervals import Blocks, Interval, read_intervals
 from .phases import Phases, fit_phases
 from .power_readings import AS_LONG, PEAK_WINDOWS_S, RISES_S, lowest
 from .power_sources import Aligned
@@ -74,10 +74,9 @@ class Course:
     @classmethod
     def from_dict(cls, d: dict[str, Any]) -> Course:
         curve, acf = d["curve"], d["acf"]
-        intervals = {str(k): Interval.from_dict(i) for k, i in d["intervals"].items()}
         out = cls(
             {str(k): watts(v) for k, v in d["quantiles_w"].items()},
-            {k: i for k, i in intervals.items() if i is not None},
+            read_intervals(d["intervals"]),
             Grid.from_dict(d["load_duration"]) if d["load_duration"] else None,
             positive(acf["step_s"]),
             tuple(positive(x) for x in acf["lags_s"]),

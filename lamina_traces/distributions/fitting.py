@@ -12,7 +12,7 @@ import numpy as np
 
 from ..counts import Counts
 from ..errors import ModelError
-from ..intervals import Blocks, Interval
+from ..intervals import Blocks, Interval, read_intervals
 from ..units import format_number
 from .atoms import NO_ATOMS, Atoms
 from .discrete import DISCRETE
@@ -122,7 +122,6 @@ class Fitted:
             )
         params = {str(k): float(v) for k, v in d["params"].items()}
         _check(FAMILIES[d["family"]], params)
-        intervals = {str(k): Interval.from_dict(v) for k, v in d.get("intervals", {}).items()}
         return cls(
             d["family"],
             params,
@@ -132,7 +131,7 @@ class Fitted:
             float(d["w1_log10"]),
             {str(k): float(v) for k, v in d.get("quantile_errors", {}).items()},
             Atoms.from_dict(d["atoms"]) if d.get("atoms") else NO_ATOMS,
-            {k: i for k, i in intervals.items() if i is not None},
+            read_intervals(d.get("intervals", {})),
         )
 
 
