@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .units import short
+
 Array = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
@@ -118,6 +120,11 @@ class Counts:
         np.add.at(n, inverse.ravel(), np.concatenate([self.n, other.n]))
         np.add.at(total, inverse.ravel(), np.concatenate([self.total, other.total]))
         return Counts(bins[:, 0].copy(), bins[:, 1].copy(), n, total, self.unit)
+
+
+def significant(x: Array, digits: int) -> Array:
+    """``units.short`` of every number, in the shape of ``x``."""
+    return np.array([short(v, digits) for v in np.ravel(x)]).reshape(np.shape(x))
 
 
 def count_into(table: npt.NDArray[Any], at: npt.NDArray[Any], weights: Array | None = None) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 from .aspects import ASPECTS, Aspect
 from .errors import ModelError, Notice
 from .profile import Profile
+from .units import short
 
 SCALED = {
     "exponential": ("scale",), "gamma": ("scale",), "weibull": ("scale",), "loglogistic": ("scale",),
@@ -118,14 +119,14 @@ def _counts(x: Any, keys: frozenset[str], rate: float) -> Any:
 
 def _scaled(n: float, rate: float) -> float:
     value = n / rate
-    return max(round(value), 1) if isinstance(n, int) and n else float(f"{value:.4g}")
+    return max(round(value), 1) if isinstance(n, int) and n else short(value, 4)
 
 
 def _arrivals(d: dict[str, Any], rate: float) -> dict[str, Any]:
     """Rates by the mean rate, gap laws in its inverse; silences would give it away."""
 
     def per(x: float) -> float:
-        return float(f"{x / rate:.10g}")
+        return short(x / rate, 10)
 
     ends = d["intervals"].get("rate_per_s")
     if ends:

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from scipy import special
 
 from .errors import ModelError
-from .units import format_number
+from .units import format_number, short
 
 Array = npt.NDArray[np.float64]
 
@@ -214,18 +214,13 @@ class Blocks:
         n_eff = None
         error = self.wider * float(found.std(ddof=1))
         if variance is not None and error > 0:
-            n_eff = float(f"{variance / error**2:.4g}")
+            n_eff = short(variance / error**2, 4)
         if logs and estimate > 0 and float(found.min()) > 0:
             factor = math.exp(min(700.0, t * self.wider * float(np.log(found).std(ddof=1))))
             low, high = estimate / factor, estimate * factor
         else:
             low, high = estimate - t * error, estimate + t * error
-        return Interval(_rounded(low), _rounded(high), self.method, n_eff)
-
-
-def _rounded(x: float) -> float:
-    """Four significant digits: an interval's ends are not known better."""
-    return float(f"{x:.4g}")
+        return Interval(short(low, 4), short(high, 4), self.method, n_eff)
 
 
 @functools.lru_cache(maxsize=8)

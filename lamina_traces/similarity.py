@@ -21,6 +21,7 @@ from .aspects.lengths import Lengths
 from .distributions import Grid
 from .errors import ModelError
 from .profile import Profile, library_names
+from .units import short
 
 if TYPE_CHECKING:
     from .store import Trace
@@ -80,9 +81,7 @@ def between(a: Profile, b: Profile) -> Likeness | None:
         return None
     scaled = [v / SCALES[k][0] for k, v in parts.items()]
     distance = math.sqrt(sum(v * v for v in scaled) / len(scaled))
-    return Likeness(
-        b.name, float(f"{distance:.4g}"), {k: float(f"{v:.4g}") for k, v in parts.items()}
-    )
+    return Likeness(b.name, short(distance, 4), {k: short(v, 4) for k, v in parts.items()})
 
 
 def _w1(a: Grid, b: Grid, floor: float) -> float:

@@ -17,7 +17,7 @@ import polars as pl
 from .counts import Counts
 from .distributions import FAMILIES, K_ANONYMITY, Grid
 from .errors import ModelError
-from .units import format_number
+from .units import format_number, short
 
 if TYPE_CHECKING:
     from .store import Trace
@@ -118,18 +118,21 @@ def concentration(column: str, size: Any, streams: Any, rows: int) -> Concentrat
     zipf = None
     if count >= 20 and len(n) > 1:
         # requests as draws of a rank: ranks of equal sizes at their middle
-        zipf = float(
-            f"{FAMILIES['zipf'].fit(Counts.exact(np.append(middle, count), np.append(n * k, 0.0) + 1e-12))['a']:.4g}"
+        zipf = short(
+            FAMILIES["zipf"].fit(
+                Counts.exact(np.append(middle, count), np.append(n * k, 0.0) + 1e-12)
+            )["a"],
+            4,
         )
     return Concentration(
-        column, int(count), _tens(recorded / rows, rows), float(f"{max(gini, 0.0):.5g}"), _tens(top(1), total),
+        column, int(count), _tens(recorded / rows, rows), short(max(gini, 0.0), 5), _tens(top(1), total),
         _tens(top(10), total), _tens(top(max(1.0, count / 100)), total), needed(0.5), needed(0.9), zipf,
     )  # fmt: skip
 
 
 def _tens(share: float, rows: float) -> float:
     """A share to whole tens of rows."""
-    return float(f"{min(round(share * rows / K_ANONYMITY) * K_ANONYMITY / rows, 1.0):.4g}")
+    return short(min(round(share * rows / K_ANONYMITY) * K_ANONYMITY / rows, 1.0), 4)
 
 
 def concentrations(trace: Trace) -> tuple[Concentration, ...]:
@@ -204,10 +207,10 @@ def tail_law(sizes: pl.DataFrame, total: int) -> Tail | None:
         if both.height >= 2 * K_ANONYMITY:
             r = both.select(pl.corr(a, b, method="spearman")).item()
             if r is not None and np.isfinite(r):
-                found[f"{a}~{b}"] = float(f"{r:.4g}")
+                found[f"{a}~{b}"] = short(r, 4)
     return Tail(
         sizes.height,
-        float(f"{own.sum() / total:.6g}"),
+        short(own.sum() / total, 6),
         Grid.of(Counts.of(own / own.mean()), knots=65),
         means,
         found,

@@ -14,9 +14,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from .counts import Counts
+from .counts import Counts, significant
 from .errors import ModelError
 from .intervals import LEVEL, Blocks, Interval, wilson
+from .units import short
 
 Array = npt.NDArray[np.float64]
 
@@ -99,7 +100,7 @@ class Survival:
                 last = float(gone[i])
         at = np.array(kept, dtype=np.int64)
         return Survival(
-            _short(self.t[at]), _short(self.survival[at]), _short(self.low[at]), _short(self.high[at]),
+            significant(self.t[at], 5), significant(self.survival[at], 5), significant(self.low[at], 5), significant(self.high[at], 5),
             self.at_risk[at], self.ended, self.censored,
         )  # fmt: skip
 
@@ -143,11 +144,6 @@ def _first(t: Array, s: Array, level: float) -> float | None:
     return float(t[below[0]]) if len(below) else None
 
 
-def _short(x: Array) -> Array:
-    """Five significant digits: what a stored curve is read to."""
-    return np.array([float(f"{v:.5g}") for v in x])
-
-
 def quantile_interval(
     c: Counts, p: float, blocks: Blocks | None = None, beyond: Array | None = None, rows: Array | None = None
 ) -> Interval | None:  # fmt: skip
@@ -172,5 +168,5 @@ def quantile_interval(
         method, n_eff = share.method, share.n_eff
     edge = (FEWEST - 1) / (n - 1)
     levels = np.clip(np.array([1 - share.high, 1 - share.low, p]), edge, 1 - edge)
-    low, high, middle = (float(f"{v:.4g}") for v in c.quantile(levels))
+    low, high, middle = (short(v, 4) for v in c.quantile(levels))
     return Interval(min(low, middle), max(high, middle), method, n_eff)

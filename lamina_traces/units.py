@@ -170,3 +170,9 @@ def _three(x: float) -> str:
     digits = max(0, 2 - math.floor(math.log10(a) + 1e-12))
     text = f"{x:,.{digits}f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def short(x: Any, digits: int = 7) -> float:
+    """A number rounded to significant digits. What a profile stores is rounded when it is fitted, not when it is
+    written, so that a profile and its file generate the same rows."""
+    return float(f"{float(x):.{digits}g}")

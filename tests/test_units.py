@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lamina_traces.errors import UsageError
-from lamina_traces.units import format_number, format_seconds, parse_duration_ns, parse_rate
+from lamina_traces.units import format_number, format_seconds, parse_duration_ns, parse_rate, short
 
 
 @pytest.mark.parametrize(
@@ -61,4 +61,13 @@ def test_printing() -> None:
         "1,234",
         "0",
         "2,000,000",
+    ]
+
+
+def test_short_keeps_significant_digits() -> None:
+    assert [short(123_456_789), short(0.000123456, 3), short(-1.5), short(9.9996, 4)] == [
+        123_456_800.0,
+        0.000123,
+        -1.5,
+        10.0,
     ]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ..counts import Counts
+from ..counts import Counts, significant
 from ..distributions import (
     FAMILIES,
     POSITIVE,
@@ -26,13 +26,12 @@ from ..distributions import (
     fit_families,
     fit_jittered,
     fit_triangular,
-    significant,
     w1_log10,
     with_intervals,
 )
 from ..errors import Notice
 from ..intervals import Blocks, Interval
-from ..units import NS_PER_S, format_number, format_seconds
+from ..units import NS_PER_S, format_number, format_seconds, short
 from . import Line, renewal
 from .arrival_process import NAME as NAME
 from .arrival_process import VERSION as VERSION
@@ -227,7 +226,7 @@ def _thinned(s: Scale, share: float | None) -> Scale:
         return s
 
     def whole(x: float | None) -> float | None:
-        return None if x is None else float(f"{1 + (x - 1) / share:.6g}")
+        return None if x is None else short(1 + (x - 1) / share, 6)
 
     i = s.interval
     interval = None if i is None else Interval(whole(i.low) or 0.0, whole(i.high) or 0.0, i.method)
@@ -257,8 +256,8 @@ def _bracketed(gaps: Counts, tick_s: float) -> dict[str, tuple[float, float]]:
     table = gaps.coarse(32)
     return {
         name: (
-            float(f"{fit_jittered(table, tick_s, FAMILIES[name].fit)['shape']:.4g}"),
-            float(f"{fit_triangular(table, tick_s, name)['shape']:.4g}"),
+            short(fit_jittered(table, tick_s, FAMILIES[name].fit)["shape"], 4),
+            short(fit_triangular(table, tick_s, name)["shape"], 4),
         )
         for name in ("gamma", "weibull")
     }
@@ -278,9 +277,7 @@ def _with_intervals(a: Arrivals, seen: Pass, known: npt.NDArray[np.bool_]) -> Ar
         # as many independent arrivals leave the same doubt: a Poisson count N is known to ±1/√N
         draws = d[:, 0] / d[:, 1]
         error = blocks.wider * float(draws.std(ddof=1)) / float(draws.mean())
-        i = replace(
-            i, n_eff=min(float(f"{1 / error**2:.4g}"), float(a.events)) if error > 0 else None
-        )
+        i = replace(i, n_eff=min(short(1 / error**2, 4), float(a.events)) if error > 0 else None)
     found["rate_per_s"] = i
     if not a.quantum_s and a.sampled is None:
         d = blocks.sums(seen.window_sums()[known])

@@ -19,6 +19,7 @@ from ..counts import Counts
 from ..distributions import K_ANONYMITY, Fitted, Grid, fit_families
 from ..errors import ModelError
 from ..intervals import Blocks
+from ..units import short
 from .block_references import Ids, References
 from .durations import Durations, rounded
 from .ratios import Ratio, Units, rounded_share, share_of, within
@@ -365,5 +366,5 @@ def _working_sets(stack: Depths) -> dict[str, int]:
             middle = (low + high) // 2
             enough = stack.hits(middle).sum(dtype=np.int64) >= share * whole
             low, high = (low, middle) if enough else (middle, high)
-        out[f"{share:g}"] = int(float(f"{high:.3g}"))
+        out[f"{share:g}"] = int(short(high, 3))
     return out

@@ -15,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from ..counts import Counts
-from ..distributions import FAMILIES, GRID_KNOTS, Grid, significant
+from ..counts import Counts, significant
+from ..distributions import FAMILIES, GRID_KNOTS, Grid
 from ..errors import ModelError, Notice
+from ..units import short
 from . import Aspect, arrivals, lengths
 from .arrivals import Arrivals
 from .dispersion import MIN_WINDOWS, NAMED_S, Scale
@@ -86,8 +87,8 @@ def _arrivals(rows: pl.DataFrame) -> Arrivals:
         tick_s=0.0,
         quantum_s=0.0,
         zero_gap_share=0.0,
-        cv=float(f"{math.sqrt(max(m2 / m1**2 - 1, 0.0)):.6g}"),
-        cv_without_longest=float(f"{math.sqrt(max(m2 / m1**2 - 1, 0.0)):.6g}"),
+        cv=short(math.sqrt(max(m2 / m1**2 - 1, 0.0)), 6),
+        cv_without_longest=short(math.sqrt(max(m2 / m1**2 - 1, 0.0)), 6),
         scales=tuple(_scales(expected, own, width)),
         window_s=width,
         rate_curve=significant(rate / mean, 4),
@@ -121,9 +122,9 @@ def _scales(expected: Array, cv2: Array, width: float) -> list[Scale]:
             Scale(
                 w,
                 k,
-                float(f"{idc:.6g}"),
-                float(f"{allan:.6g}"),
-                float(f"{float(n.max()) / mean:.6g}"),
+                short(idc, 6),
+                short(allan, 6),
+                short(float(n.max()) / mean, 6),
             )
         )
     return out
@@ -204,11 +205,10 @@ def _mix(sides: dict[str, pl.DataFrame], starts: pl.Series, n: Array) -> Mix:
                 ()
                 if c is None
                 else tuple(
-                    float(f"{v:.5g}")
-                    for v in c.quantile(np.clip(np.linspace(0, 1, 9), 0.001, 0.999))
+                    short(v, 5) for v in c.quantile(np.clip(np.linspace(0, 1, 9), 0.001, 0.999))
                 )
             )
-            found[side], means[side] = q, 0.0 if c is None else float(f"{c.mean:.5g}")
+            found[side], means[side] = q, 0.0 if c is None else short(c.mean, 5)
         at = ((start - first) / 1e9, (start - first + step) / 1e9)
         slices.append(
             Slice(

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from ..counts import Counts
-from ..distributions import Grid, significant
+from ..counts import Counts, significant
+from ..distributions import Grid
 from ..errors import Notice
+from ..units import short
 from .cold_starts import KNOTS, NAME, WHOLES, ColdStarts, Component, component_of
-from .shares import six
 
 if TYPE_CHECKING:
     from ..store import Trace
@@ -118,7 +118,7 @@ def curve_component(x: Array, cdf: Array, whole: bool = True) -> Component:
     """A component from the points of its curve; quantiles as ``curve_quantile`` has them."""
     laws = component_of(curve_counts(x, cdf), whole=whole)
     top = min(1.0, float(np.clip(cdf, 0.0, 1.0).max()))
-    q = {k: six(curve_quantile(x, cdf, np.array(p))) for k, p in LEVELS.items() if p <= top}
+    q = {k: short(curve_quantile(x, cdf, np.array(p)), 6) for k, p in LEVELS.items() if p <= top}
     grid = significant(curve_quantile(x, cdf, np.linspace(0.0, 1.0, KNOTS[whole])), 7)
     return Component(
         rows=ROWS,

@@ -21,7 +21,7 @@ from ..counts import Counts
 from ..distributions import K_ANONYMITY, POSITIVE, Fitted, Grid
 from ..errors import ModelError, Notice
 from ..intervals import Interval, read_intervals
-from ..units import format_number, format_seconds
+from ..units import format_number, format_seconds, short
 from . import Finding, Line, pod_utility
 from .durations import (
     FEWEST_ROWS,
@@ -34,7 +34,7 @@ from .durations import (
     tellable,
 )
 from .pod_utility import PodUtility
-from .shares import per_window, ratio_interval, six
+from .shares import per_window, ratio_interval
 from .timeline import Timeline
 
 if TYPE_CHECKING:
@@ -425,7 +425,10 @@ def _with_shares(
                 found[key] = Interval(max(0.0, i.low), min(1.0, i.high), i.method)
         c = out[p]
         out[p] = replace(
-            c, share_of_sum=six(of_sum), mean_share=six(mean), intervals={**c.intervals, **found}
+            c,
+            share_of_sum=short(of_sum, 6),
+            mean_share=short(mean, 6),
+            intervals={**c.intervals, **found},
         )
     return out
 
@@ -456,8 +459,8 @@ def groups_of(trace: Trace) -> tuple[Group, ...]:
 
 def _group(scope: str, by: str, name: str, c: Counts) -> Group:
     levels = tellable({"p10": 0.1, "p50": 0.5, "p90": 0.9, "p99": 0.99}, c.rows)
-    told = {k: float(f"{float(c.quantile(p)):.4g}") for k, p in levels.items()}
-    return Group(scope, by, name, int(c.rows), float(f"{c.mean:.4g}"), told)
+    told = {k: short(float(c.quantile(p)), 4) for k, p in levels.items()}
+    return Group(scope, by, name, int(c.rows), short(c.mean, 4), told)
 
 
 # --- scoring ---------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ import polars as pl
 from ..counts import Binning
 from ..distributions import K_ANONYMITY
 from ..intervals import Blocks, Interval
+from ..units import short
 
 Array = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -179,7 +180,7 @@ def correlation_interval(blocks: Blocks, r: float, sums: Array) -> Interval | No
     if found is None:
         return None
     low, high = math.tanh(found.low), math.tanh(found.high)
-    return Interval(float(f"{low:.4g}"), float(f"{high:.4g}"), found.method)
+    return Interval(short(low, 4), short(high, 4), found.method)
 
 
 def suppressed(grid: Array) -> Array:

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..intervals import Blocks, Interval
-from ..units import NS_PER_S
+from ..units import NS_PER_S, short
 from .timeline import Timeline
 
 Array = npt.NDArray[np.float64]
@@ -146,7 +146,7 @@ class WindowCounts:
         if power <= 0:
             return window_s, {}
         found = {k: float(d[:-k] @ d[k:]) / power for k in LAGS if k < len(d) / 4}
-        return window_s, {k: float(f"{v:.4g}") for k, v in found.items()}
+        return window_s, {k: short(v, 4) for k, v in found.items()}
 
 
 def scale(window_s: float, n: npt.NDArray[Any], seen: npt.NDArray[np.bool_]) -> Scale:
@@ -202,7 +202,7 @@ def _interval(sums: Array, idc: float) -> Interval | None:
 
 
 def _rounded(x: float | None) -> float | None:
-    return None if x is None else float(f"{x:.10g}")
+    return None if x is None else short(x, 10)
 
 
 def hurst(scales: list[Scale]) -> dict[str, float] | None:
@@ -214,4 +214,4 @@ def hurst(scales: list[Scale]) -> dict[str, float] | None:
         return None
     w, idc = np.log([u[0] for u in used]), np.log([u[1] for u in used])
     slope = float(np.polyfit(w, idc, 1)[0])
-    return {"h": float(f"{(1 + slope) / 2:.3g}"), "from_s": used[0][0], "to_s": used[-1][0]}
+    return {"h": short((1 + slope) / 2, 3), "from_s": used[0][0], "to_s": used[-1][0]}

@@ -20,7 +20,7 @@ from ..distributions import K_ANONYMITY, POSITIVE, Fitted, Grid, fit_families, w
 from ..errors import ModelError
 from ..intervals import FEWEST_WINDOWS, LEVEL, Blocks, Interval, homogeneous, read_intervals
 from ..survival import Survival, quantile_interval
-from ..units import format_seconds
+from ..units import format_seconds, short
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -141,7 +141,7 @@ def describe(
     for name, p in tellable(LEVELS, rows).items():
         value = float(ended.quantile(p)) if curve is None else curve.quantile(p)
         if value is not None:
-            quantiles[name] = float(f"{value:.6g}")
+            quantiles[name] = short(value, 6)
     whole = ended.mean
     laws: list[Fitted] = []
     if ended.rows >= FEWEST_ROWS:
@@ -151,9 +151,9 @@ def describe(
     found = Durations(
         rows=ended.rows,
         censored=rows - ended.rows,
-        zero_share=float(f"{ended.n[ended.x == 0].sum() / ended.rows:.6g}"),
-        mean_s=float(f"{whole:.7g}"),
-        cv=float(f"{math.sqrt(ended.var()) / whole:.5g}") if whole > 0 else 0.0,
+        zero_share=short(ended.n[ended.x == 0].sum() / ended.rows, 6),
+        mean_s=short(whole),
+        cv=short(math.sqrt(ended.var()) / whole, 5) if whole > 0 else 0.0,
         quantiles_s=quantiles,
         grid=Grid.of(ended, knots) if ended.rows >= FEWEST_ROWS else None,
         families=tuple(rounded(f) for f in laws),
@@ -171,10 +171,10 @@ def rounded(f: Fitted) -> Fitted:
     """A fit as a profile stores it."""
     return replace(
         f,
-        params={k: float(f"{v:.7g}") for k, v in f.params.items()} if "w1" not in f.params else f.params,
-        aic_per_row=float(f"{f.aic_per_row:.7g}"),
-        ks_d=float(f"{f.ks_d:.5g}"),
-        w1_log10=float(f"{f.w1_log10:.5g}"),
+        params={k: short(v) for k, v in f.params.items()} if "w1" not in f.params else f.params,
+        aic_per_row=short(f.aic_per_row),
+        ks_d=short(f.ks_d, 5),
+        w1_log10=short(f.w1_log10, 5),
     )  # fmt: skip
 
 
@@ -191,7 +191,7 @@ def _with_intervals(
         found["mean"] = windowed.mean_interval(blocks, d.mean_s)
     else:
         half = float(special.ndtri(0.5 + LEVEL / 2)) * math.sqrt(c.var() / c.rows)
-        low, high = (float(f"{max(0.0, d.mean_s + s * half):.4g}") for s in (-1, 1))
+        low, high = (short(max(0.0, d.mean_s + s * half), 4) for s in (-1, 1))
         found["mean"] = Interval(low, high, "independent rows", c.rows)
     for name in ("p50", "p90", "p99"):
         if name not in d.quantiles_s:

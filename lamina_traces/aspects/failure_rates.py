@@ -15,10 +15,10 @@ import numpy.typing as npt
 from ..distributions import K_ANONYMITY
 from ..errors import ModelError
 from ..intervals import FEWEST_WINDOWS, LEVEL, Blocks, Interval, homogeneous, wilson
-from ..units import NS_PER_S
+from ..units import NS_PER_S, short
 from .dependence import rank_correlation
 from .failure_windows import Pass, WidthSums
-from .shares import design_effect, pooled, share_interval, six, wilson_of
+from .shares import design_effect, pooled, share_interval, wilson_of
 
 Array = npt.NDArray[np.float64]
 
@@ -49,8 +49,8 @@ def cells_to_dict(cells: tuple[Cell, ...]) -> dict[str, Any]:
         "high": [c.high for c in cells],
         "requests": [c.requests for c in cells],
         "failed": [c.failed for c in cells],
-        "rate_low": [float(f"{c.interval.low:.4g}") for c in cells],
-        "rate_high": [float(f"{c.interval.high:.4g}") for c in cells],
+        "rate_low": [short(c.interval.low, 4) for c in cells],
+        "rate_high": [short(c.interval.high, 4) for c in cells],
         "method": cells[0].interval.method if cells else "",
     }
 
@@ -180,8 +180,8 @@ def over_time(seen: Pass) -> tuple[Cell, ...]:
         rows, marked = float(n[a:b].sum()), float(k[a:b].sum())
         out.append(
             Cell(
-                six(edges[a]),
-                six(edges[b]),
+                short(edges[a], 6),
+                short(edges[b], 6),
                 int(rows),
                 int(marked),
                 wilson_of(marked, rows, effect),
@@ -218,7 +218,7 @@ def by_load(seen: Pass) -> tuple[Cell, ...]:
         rows, marked = float(n[a:b].sum()), float(k[a:b].sum())
         out.append(
             Cell(
-                six(rate[windows].min()), six(rate[windows].max()), int(rows), int(marked), wilson_of(marked, rows, effect)
+                short(rate[windows].min(), 6), short(rate[windows].max(), 6), int(rows), int(marked), wilson_of(marked, rows, effect)
             )
         )  # fmt: skip
     return tuple(out)
@@ -266,7 +266,7 @@ def spearman(
         interval = blocks.interval(float(point), draws, logs=False)
         if interval is not None:
             interval = Interval(max(-1.0, interval.low), min(1.0, interval.high), interval.method)
-    return six(point), interval
+    return short(point, 6), interval
 
 
 def explained(
@@ -302,7 +302,7 @@ def explained(
         if interval is not None:
             low, high = (min(1.0, max(0.0, v)) for v in (interval.low, interval.high))
             interval = Interval(low, high, interval.method)
-    return six(value), interval
+    return short(value, 6), interval
 
 
 def _parts(sums: Array) -> tuple[Array, Array]:
@@ -335,8 +335,8 @@ def overdispersion(w: WidthSums) -> Overdispersion | None:
         blocks = Blocks.of(squares - ratio * p * (1 - p) * n)
         if blocks is not None:
             interval = blocks.interval(ratio, _swing(blocks.sums(w.sums)))
-    return Overdispersion(w.width_s, w.windows, six(ratio), interval)
+    return Overdispersion(w.width_s, w.windows, short(ratio, 6), interval)
 
 
 def maybe(x: float | None) -> float | None:
-    return None if x is None or not math.isfinite(x) else six(x)
+    return None if x is None or not math.isfinite(x) else short(x, 6)

@@ -12,10 +12,10 @@ from ..counts import Counts
 from ..distributions import K_ANONYMITY
 from ..errors import Notice
 from ..intervals import Interval, wilson
-from ..units import NS_PER_S, format_seconds
+from ..units import NS_PER_S, format_seconds, short
 from . import Finding
 from .durations import binned, tellable
-from .shares import six, wilson_of
+from .shares import wilson_of
 
 if TYPE_CHECKING:
     from ..store import Trace
@@ -110,14 +110,14 @@ def fit(
     return Retries(
         within_s=WITHIN_S,
         failures=int(failures),
-        share=six(retried / failures),
+        share=short(retried / failures, 6),
         interval=wilson_of(retried, failures, design_effect),
-        share_after_success=six(float(n[~failing & (after > 0)].sum()) / successes) if successes >= K_ANONYMITY else None,
-        success=six(float(n[again & (after == 2)].sum()) / retried) if retried >= K_ANONYMITY else None,
+        share_after_success=short(float(n[~failing & (after > 0)].sum()) / successes, 6) if successes >= K_ANONYMITY else None,
+        success=short(float(n[again & (after == 2)].sum()) / retried, 6) if retried >= K_ANONYMITY else None,
         delays_s=_quantiles(delays),
     )  # fmt: skip
 
 
 def _quantiles(c: Counts) -> dict[str, float]:
     levels = tellable({"p10": 0.1, "p50": 0.5, "p90": 0.9}, c.rows)
-    return {k: float(f"{float(c.quantile(p)):.4g}") for k, p in levels.items()}
+    return {k: short(float(c.quantile(p)), 4) for k, p in levels.items()}

@@ -20,7 +20,7 @@ from ..distributions import K_ANONYMITY
 from ..errors import ModelError, Notice
 from ..intervals import Interval, read_intervals, wilson
 from ..schema import FAILED
-from ..units import NS_PER_S, format_number, format_seconds
+from ..units import NS_PER_S, format_number, format_seconds, short
 from . import Finding, Line, failure_rates, failure_retries
 from .durations import FEWEST_ROWS, Durations, describe, grid_ks
 from .failure_rates import (
@@ -35,7 +35,7 @@ from .failure_rates import (
 )
 from .failure_retries import Retries
 from .failure_windows import KINDS, Pass
-from .shares import design_effect, share_interval, six
+from .shares import design_effect, share_interval
 from .timeline import Timeline, scan
 
 if TYPE_CHECKING:
@@ -334,7 +334,7 @@ def _chain_intervals(seen: Pass) -> dict[str, Interval]:
     }
     q = found["p_ok_after_fail"]
     found["mean_run"] = (
-        Interval(six(1 / q.high), six(1 / q.low), q.method) if q and q.low > 0 else None
+        Interval(short(1 / q.high, 6), short(1 / q.low, 6), q.method) if q and q.low > 0 else None
     )
     return {k: i for k, i in found.items() if i is not None}
 

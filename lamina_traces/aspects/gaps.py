@@ -12,7 +12,7 @@ import polars as pl
 
 from ..counts import Binning, Counts, count_into
 from ..distributions.families import gamma_shape
-from ..units import NS_PER_S
+from ..units import NS_PER_S, short
 from .dispersion import WindowCounts
 from .timeline import Timeline, instants
 
@@ -146,7 +146,7 @@ class Pass:
         spread = math.sqrt(
             max(left2 / k - (left / k) ** 2, 0) * max(right2 / k - (right / k) ** 2, 0)
         )
-        return float(f"{covariance / spread:.4g}") if spread > 0 else None
+        return short(covariance / spread, 4) if spread > 0 else None
 
     def window_sums(self) -> Array:
         """[windows, 3]: gaps, their sum and their sum of squares, in seconds, of the gaps that end in each window."""
@@ -196,8 +196,8 @@ class Pass:
             mean = float(n[k] @ x[k] / rows[k])
             s = math.log(mean) - float(n[k] @ np.log(x[k]) / rows[k])
             var = float(n[k] @ (x[k] - mean) ** 2 / rows[k])
-            shapes.append(float(f"{gamma_shape(s):.4g}") if s > 1e-9 else None)
-            cvs.append(float(f"{math.sqrt(var) / mean:.4g}"))
+            shapes.append(short(gamma_shape(s), 4) if s > 1e-9 else None)
+            cvs.append(short(math.sqrt(var) / mean, 4))
         return shapes, cvs
 
     def drawn(self, weights: Array) -> list[Counts]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..counts import Counts
-from ..units import NS_PER_S
+from ..units import NS_PER_S, short
 from .durations import FEWEST_ROWS, Durations, Windowed, binned, describe, segments, tellable
 from .keep_alive import NAMED_S, KeepAlive
 from .timeline import Timeline
@@ -89,7 +89,7 @@ def function_gaps(
     quantiles = {}
     below = np.cumsum(own.n) / own.rows  # of as many as there are functions with a gap
     for name, p in tellable(LEVELS, own.rows).items():
-        quantiles[name] = float(f"{own.x[int(np.searchsorted(below, p - 1e-12))]:.4g}")
+        quantiles[name] = short(own.x[int(np.searchsorted(below, p - 1e-12))], 4)
     windows = None
     if not timeline.masks:
         t = trace.query(

@@ -17,7 +17,7 @@ from ..counts import Counts
 from ..distributions import K_ANONYMITY
 from ..errors import ModelError, Notice
 from ..intervals import FEWEST_WINDOWS, LEVEL, Blocks, Interval, homogeneous, ljung_box, poisson
-from ..units import NS_PER_S, format_number, format_seconds
+from ..units import NS_PER_S, format_number, format_seconds, short
 from . import Finding, Line
 from .durations import (
     FEWEST_ROWS,
@@ -241,8 +241,8 @@ def rate(
     p = poisson(incidents / swing)
     method = p.method if swing == 1.0 else f"exact, dispersion {swing:.3g}"
     interval: Interval | None = Interval(
-        _four(observed_s / (p.high * swing)),
-        _four(observed_s / (p.low * swing)) if p.low > 0 else 1e300,
+        short(observed_s / (p.high * swing), 4),
+        short(observed_s / (p.low * swing), 4) if p.low > 0 else 1e300,
         method,
     )
     if per_window is not None and swing > 1.0:
@@ -253,7 +253,7 @@ def rate(
             with np.errstate(divide="ignore", invalid="ignore"):
                 draws = drawn[:, 0] / drawn[:, 1] * (observed_s / len(per_window))
             interval = blocks.interval(mtbf, draws) or interval
-    return Rate(incidents, float(f"{mtbf:.6g}"), interval)
+    return Rate(incidents, short(mtbf, 6), interval)
 
 
 def between(trace: Trace, start_ns: int, end_ns: int, *, whole: bool) -> tuple[Counts, Counts]:
@@ -301,7 +301,7 @@ def _kinds(trace: Trace) -> tuple[dict[str, int], dict[str, int], dict[str, int]
         _counted(t, "kind"),
         _counted(t, "entity_type"),
         _counted([r for r in t if r["component"] is not None], "component"),
-        float(f"{sum(lost) / 3600:.6g}") if lost else None,
+        short(sum(lost) / 3600, 6) if lost else None,
     )
 
 
@@ -314,10 +314,6 @@ def _counted(rows: list[dict[str, Any]], column: str) -> dict[str, int]:
         key = name if n >= K_ANONYMITY else "other"
         out[key] = out.get(key, 0) + n
     return out
-
-
-def _four(x: float) -> float:
-    return float(f"{x:.4g}")
 
 
 # --- scoring ---------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from ..counts import Counts
 from ..errors import ModelError, Notice
 from ..intervals import Blocks, Interval
-from ..units import NS_PER_S, format_number, format_seconds
+from ..units import NS_PER_S, format_number, format_seconds, short
 from . import Finding, Line
 from .durations import (
     FEWEST_ROWS,
@@ -301,9 +301,9 @@ def _concentration(size: Array, functions: Array) -> dict[str, Any]:
     return {
         "invocations": int(whole),
         "functions": int(many),
-        "top_share": float(f"{s[0] / whole:.5g}"),
+        "top_share": short(s[0] / whole, 5),
         "functions_for_90": int(needed),
-        "gini": max(0.0, float(f"{gini:.4g}")),
+        "gini": max(0.0, short(gini, 4)),
     }
 
 
@@ -368,9 +368,7 @@ def _bins(trace: Trace, width_s: float) -> Bins | None:
         m, first, second = blocks.sums(sums).T
         with np.errstate(divide="ignore", invalid="ignore"):
             interval = blocks.interval(idc, (second / m - (first / m) ** 2) / (first / m))
-    return Bins(
-        width_s, len(row), float(f"{idc:.6g}"), interval, float(f"{row.max() / row.mean():.5g}")
-    )
+    return Bins(width_s, len(row), short(idc, 6), interval, short(row.max() / row.mean(), 5))
 
 
 def _of_rows(
@@ -406,7 +404,7 @@ def _of_rows(
         function_cold=function_cold(trace, kept),
         times=times,
         concurrency_peak=running.get("peak"),
-        concurrency_mean=float(f"{running['busy_s'] / timeline.observed_s:.5g}") if running.get("busy_s") is not None else None,
+        concurrency_mean=short(running['busy_s'] / timeline.observed_s, 5) if running.get("busy_s") is not None else None,
         **basic,
         **cold,
     )  # fmt: skip
@@ -442,7 +440,7 @@ def _cold_share(trace: Trace, timeline: Timeline | None) -> dict[str, Any]:
     share = cold / known
     return {
         "cold_known": known,
-        "cold_share": float(f"{share:.6g}"),
+        "cold_share": short(share, 6),
         "cold_interval": share_interval(sums[:, 0], sums[:, 1], share) if cold else None,
     }
 

@@ -19,7 +19,7 @@ from ..distributions import K_ANONYMITY, Fitted, fit_families
 from ..errors import ModelError, Notice
 from ..formats.job_states import FAILURES
 from ..intervals import FEWEST_WINDOWS, Interval, poisson
-from ..units import NS_PER_S, format_number, format_seconds
+from ..units import NS_PER_S, format_number, format_seconds, short
 from . import Finding, Line
 from .durations import (
     FEWEST_ROWS,
@@ -303,7 +303,7 @@ def fit(trace: Trace, notices: list[Notice]) -> Jobs | None:
         gaps=gaps,
         gaps_apart=gaps_apart,
         attempts=_attempts(tries, many),
-        attempts_mean=float(f"{(tries @ many) / many.sum():.5g}") if many.sum() >= K_ANONYMITY else None,
+        attempts_mean=short((tries @ many) / many.sum(), 5) if many.sum() >= K_ANONYMITY else None,
         gpu_hours_per_failure=_per_failure(sums["gpu_s"], sums["n"], float(gpu_s.sum()), failed),
         node_hours_per_failure=_per_failure(sums["node_s"], sums["n"], float(by_window["node_s"].to_numpy().sum()), failed),
     )  # fmt: skip
@@ -365,12 +365,12 @@ def _states(state: Any, n: Array, gpu_s: Array) -> dict[str, tuple[float, float]
         key = name if rows >= K_ANONYMITY else "other"
         jobs, spent = found.get(key, (0.0, 0.0))
         found[key] = (jobs + rows / whole, spent + float(gpu_s[state == name].sum()) / time)
-    return {k: (float(f"{a:.5g}"), float(f"{b:.5g}")) for k, (a, b) in found.items()}
+    return {k: (short(a, 5), short(b, 5)) for k, (a, b) in found.items()}
 
 
 def _by_jobs(sums: Array, failed: float, ended: float, notices: list[Notice]) -> Share:
     share = failed / ended
-    value = float(f"{share:.6g}")
+    value = short(share, 6)
     if not failed or len(sums) < FEWEST_WINDOWS:
         return Share(value, wilson_of(failed, ended))
     if design_effect(sums[:, 1], sums[:, 0]) == 1.0:
@@ -387,7 +387,7 @@ def _by_gpu_time(sums: Array, failed: float, ended: float) -> Share | None:
     share = failed / ended
     found = ratio_interval(sums[:, 0], sums[:, 1], share) if len(sums) else None
     inside = found and Interval(max(0.0, found.low), min(1.0, found.high), found.method)
-    return Share(float(f"{share:.6g}"), inside)
+    return Share(short(share, 6), inside)
 
 
 def _per_failure(
@@ -401,7 +401,7 @@ def _per_failure(
     if found is None:
         i = poisson(failed)
         found = Interval(hours * failed / i.high, hours * failed / i.low, i.method)
-    return float(f"{hours:.6g}"), found
+    return short(hours, 6), found
 
 
 def _sizes(trace: Trace, sums: Array) -> tuple[Size, ...]:
@@ -427,10 +427,10 @@ def _sizes(trace: Trace, sums: Array) -> tuple[Size, ...]:
             Size(
                 above=_gpus(below) if out else -1.0 if octaves[0] == -2 else 0.0,
                 gpus=_gpus(top),
-                jobs_share=float(f"{n[held].sum() / whole:.5g}"),
-                gpu_time_share=float(f"{gpu_s[held].sum() / time:.5g}"),
+                jobs_share=short(n[held].sum() / whole, 5),
+                gpu_time_share=short(gpu_s[held].sum() / time, 5),
                 ended=int(ended),
-                failed=Share(float(f"{failed / ended:.5g}"), wilson_of(failed, ended, effect)) if told else None,
+                failed=Share(short(failed / ended, 5), wilson_of(failed, ended, effect)) if told else None,
             )
         )  # fmt: skip
         below, held = top, np.zeros(len(n), dtype=bool)
@@ -452,7 +452,7 @@ def _attempts(tries: Any, many: Array) -> dict[str, float]:
     for t, n in zip(tries.tolist(), many, strict=True):
         key = str(t) if n >= K_ANONYMITY else "other"
         out[key] = out.get(key, 0.0) + float(n) / whole
-    return {k: float(f"{v:.5g}") for k, v in out.items()}
+    return {k: short(v, 5) for k, v in out.items()}
 
 
 # --- scoring ---------------------------------------------------------------------------------------

@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..counts import Counts
+from ..counts import Counts, significant
 from ..distributions import K_ANONYMITY
 from ..errors import ModelError
 from ..intervals import Interval, read_intervals
+from ..units import short
 from .durations import Windowed
 from .shares import share_interval
 
@@ -70,11 +71,13 @@ class KeepAlive:
             entities=entities,
             invocations=float(invocations),
             later=idle.rows,
-            busy_share=float(f"{idle.n[idle.x <= 0].sum() / idle.rows:.6g}"),
+            busy_share=short(idle.n[idle.x <= 0].sum() / idle.rows, 6),
             knots_s=knots,
-            cold=_short(beyond(idle, knots) / idle.rows),
-            idle_s=_short(kept(idle, knots) / idle.rows),
-            tail_s=_short(kept(tails, knots) / tails.rows) if keep and tails is not None else None,
+            cold=significant(beyond(idle, knots) / idle.rows, 6),
+            idle_s=significant(kept(idle, knots) / idle.rows, 6),
+            tail_s=significant(kept(tails, knots) / tails.rows, 6)
+            if keep and tails is not None
+            else None,
             intervals=_intervals(idle, windowed, knots),
         )
 
@@ -228,7 +231,7 @@ def _knots(idle: Counts, grain_s: float) -> Array:
         low = math.floor(math.log10(max(float(idle.x[idle.x > 0].min(initial=top)), 1e-6)))
         decades = math.ceil(math.log10(max(top, 1e-5))) - low
         wanted = np.logspace(low, low + decades, decades * PER_DECADE + 1)
-        wanted = np.array([float(f"{v:.3g}") for v in wanted])
+        wanted = significant(wanted, 3)
     named = np.array([1.0, 5.0, 10.0, 20.0, 30.0, 120.0, 900.0, 1800.0, 7200.0, *NAMED_S])
     named = named[np.isclose(named % grain_s, 0)] if grain_s > 0 else named
     wanted = np.unique(np.concatenate([wanted, named[named < top]]))
@@ -268,7 +271,3 @@ def _intervals(idle: Counts, windowed: Windowed | None, knots: Array) -> dict[st
             if interval is not None:
                 found[f"{k:g}"] = interval
     return found
-
-
-def _short(x: Array) -> Array:
-    return np.array([float(f"{v:.6g}") for v in x])

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from ..counts import significant
 from ..distributions import (
     NO_ATOMS,
     Atoms,
     Fitted,
     Grid,
-    significant,
 )
 from ..errors import ModelError
 from ..intervals import Interval, read_intervals

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from ..counts import Binning, Counts, count_into
+from ..counts import Binning, Counts, count_into, significant
 from ..distributions import (
     K_ANONYMITY,
     POSITIVE,
@@ -24,10 +24,10 @@ from ..distributions import (
     Grid,
     find_atoms,
     fit_families,
-    significant,
 )
 from ..errors import Notice
 from ..intervals import Blocks, Interval, homogeneous
+from ..units import short
 from . import Line
 from .arrivals import two_sample_ks
 from .dependence import Ranks, correlation_interval, suppressed
@@ -189,7 +189,7 @@ def fit(trace: Trace, notices: list[Notice], seen: Pass | None = None) -> Length
         spearman=rho,
         pearson=ranks.pearson(),
         copula=significant(suppressed(ranks.copula()) / ranks.pairs, 4),
-        kendall=float(f"{ranks.kendall():.5g}"),
+        kendall=short(ranks.kendall(), 5),
         spearman_interval=interval,
         others=others,
         mix=mix_of(seen.timeline, {s: seen.window_n[s] for s in SIDES}, _COARSE, ranks.sums[:-1]) if seen.timeline else None,
@@ -213,7 +213,7 @@ def _plain(c: Counts) -> Margin:
         minimum=_least(c),
         quantiles=_quantiles(c),
         families=(),
-        zero_share=float(f"{float(c.n[c.x <= 0].sum() / c.rows):.5g}"),
+        zero_share=short(float(c.n[c.x <= 0].sum() / c.rows), 5),
     )
 
 
@@ -265,8 +265,8 @@ def margin_of(c: Counts, cut: Counts | None = None) -> Margin:
         quantiles=_quantiles(c),
         families=tuple(families),
         atoms=atoms,
-        zero_share=float(f"{zeros / c.rows:.5g}"),
-        cut_share=float(f"{right.rows / c.rows:.5g}") if right is not None else 0.0,
+        zero_share=short(zeros / c.rows, 5),
+        cut_share=short(right.rows / c.rows, 5) if right is not None else 0.0,
         tail=_tail(positive, atoms),
     )
 
@@ -290,7 +290,7 @@ def _tail(c: Counts, atoms: Atoms) -> Tail | None:
     # whole numbers beyond u, each standing for the half below and above it
     excess = Counts.exact(above.x - threshold - 0.5, above.n, "tokens")
     found = fit_families(excess, ("gpd",))
-    return Tail(float(threshold), float(f"{above.rows / c.rows:.4g}"), found[0]) if found else None
+    return Tail(float(threshold), short(above.rows / c.rows, 4), found[0]) if found else None
 
 
 def _intervals(c: Counts, windows: Array) -> dict[str, Interval]:

@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..counts import Counts
-from ..distributions import K_ANONYMITY, Fitted, Grid, fit_families, significant, w1_log10
+from ..counts import Counts, significant
+from ..distributions import K_ANONYMITY, Fitted, Grid, fit_families, w1_log10
 from ..errors import ModelError
 from ..intervals import Blocks, Interval
+from ..units import short
 
 Array = npt.NDArray[np.float64]
 
@@ -326,10 +327,6 @@ def grid(h: Histogram, best: Fitted) -> Grid:
     values = np.maximum.accumulate(np.maximum(x, 0.0))
     mean = float((values[1:] + values[:-1]).mean() / 2) if len(values) > 1 else float(values[0])
     return Grid(significant(values, 6), short(mean), h.rows)
-
-
-def short(x: float, digits: int = 7) -> float:
-    return float(f"{float(x):.{digits}g}")
 
 
 def mean_of(total: Sequence[float] | Array, n: Sequence[float] | Array) -> float | None:

@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from ..distributions import K_ANONYMITY
 from ..intervals import Blocks, Interval
-from ..units import NS_PER_S
+from ..units import NS_PER_S, short
 from .dispersion import MIN_WINDOWS, Scale, scale
-from .metric_laws import Histogram, mean_of, short
+from .metric_laws import Histogram, mean_of
 from .metric_names import COUNTERS, GAUGES, HISTOGRAMS, Found
 from .timeline import WIDTHS_S
 

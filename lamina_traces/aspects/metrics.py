@@ -19,15 +19,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..distributions import K_ANONYMITY, Fitted, Grid, significant
+from ..counts import significant
+from ..distributions import K_ANONYMITY, Fitted, Grid
 from ..errors import ModelError, Notice
 from ..intervals import Blocks, Interval
-from ..units import NS_PER_S, format_number, format_seconds
+from ..units import NS_PER_S, format_number, format_seconds, short
 from . import Finding, Line, renewal
 from .arrivals import Arrivals
 from .dispersion import Scale
 from .lengths import Lengths, Margin
-from .metric_laws import KNOTS, Latency, Law, law, number, quantiles, short
+from .metric_laws import KNOTS, Latency, Law, law, number, quantiles
 from .metric_limits import BURSTY, Unknowable, unknowable, warn
 from .metric_names import COUNTERS, HISTOGRAMS, ROLES, Found, recognised
 from .metric_scrapes import (

@@ -17,7 +17,7 @@ from ..counts import Binning
 from ..distributions import K_ANONYMITY
 from ..errors import ModelError
 from ..intervals import Blocks, Interval, read_intervals
-from ..units import format_number
+from ..units import format_number, short
 from .dependence import correlation, correlation_interval
 from .timeline import Timeline
 
@@ -148,10 +148,7 @@ def mix_of(
     loads = _groups(order, rows, BY_LOAD)
     by_load = cut(
         loads,
-        [
-            (float(f"{rate[g].min() / mean_rate:.4g}"), float(f"{rate[g].max() / mean_rate:.4g}"))
-            for g in loads
-        ],
+        [(short(rate[g].min() / mean_rate, 4), short(rate[g].max() / mean_rate, 4)) for g in loads],
     )
     found: dict[str, float | None] = {}
     intervals: dict[str, Interval] = {}
@@ -190,12 +187,10 @@ def _slice(group: npt.NDArray[np.int64], at: tuple[float, float], windows: Mappi
         upto = np.cumsum(n)
         b = np.minimum(np.searchsorted(upto, u), len(n) - 1)
         inside = (u - (upto[b] - n[b])) / np.maximum(n[b], 1e-300)
-        q[side] = tuple(float(f"{v:.5g}") for v in lo[b] + inside * (hi[b] - lo[b]))
+        q[side] = tuple(short(v, 5) for v in lo[b] + inside * (hi[b] - lo[b]))
     sums = ranks[group].sum(axis=0)
-    means = {
-        s: float(f"{float(n @ centre) / max(float(n.sum()), 1.0):.5g}") for s, n in tables.items()
-    }
-    rho = float(f"{correlation(sums):.4g}") if sums[0] >= FEWEST else None
+    means = {s: short(float(n @ centre) / max(float(n.sum()), 1.0), 5) for s, n in tables.items()}
+    rho = short(correlation(sums), 4) if sums[0] >= FEWEST else None
     return Slice(at, int(rows), q["input"], q["output"], means["input"], means["output"], rho)
 
 
@@ -217,5 +212,5 @@ def _load_correlation(
     r = correlation(sums.sum(axis=0))
     blocks = Blocks.of(dx * dy)
     if blocks is None:
-        return float(f"{r:.4g}"), None
-    return float(f"{r:.4g}"), correlation_interval(blocks, r, sums)
+        return short(r, 4), None
+    return short(r, 4), correlation_interval(blocks, r, sums)

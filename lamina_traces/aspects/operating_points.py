@@ -19,10 +19,10 @@ from scipy import special
 
 from ..errors import ModelError, Notice
 from ..intervals import LEVEL, Interval
-from ..units import format_number
+from ..units import format_number, short
 from . import Finding, Line
 from .dependence import rank_correlation
-from .power_groups import short, watts
+from .power_groups import watts
 
 if TYPE_CHECKING:
     from ..store import Trace

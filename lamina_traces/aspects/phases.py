@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import ModelError
+from ..units import short
 
 Array = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -142,12 +143,12 @@ def fit_phases(runs: Sequence[Array], step_s: float) -> Phases | None:
         step_s=step_s,
         points=n,
         levels=tuple(
-            Level(_short(m), _short(s), _short(p), _short(step_s / max(1 - a, 1e-9)))
+            Level(short(m, 6), short(s, 6), short(p, 6), short(step_s / max(1 - a, 1e-9), 6))
             for m, s, p, a in zip(chain.means, chain.sds, share, chain.step.diagonal(), strict=True)
         ),
         transitions=tuple(tuple(round(float(p), 6) for p in row) for row in chain.step),
         phi=round(phi, 4),
-        gain=_short((one - bic) / n),
+        gain=short((one - bic) / n, 6),
     )
 
 
@@ -310,7 +311,3 @@ def _apart(chain: Chain, share: Array, points: int) -> bool:
     return bool(
         (np.diff(chain.means) >= 2 * wider).all() and share.min() >= max(LEAST_SHARE, 10 / points)
     )
-
-
-def _short(x: float) -> float:
-    return float(f"{float(x):.6g}")

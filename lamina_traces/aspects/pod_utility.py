@@ -24,10 +24,9 @@ from scipy import special
 from ..distributions import K_ANONYMITY
 from ..errors import ModelError, Notice
 from ..intervals import LEVEL, Interval, independent_rows
-from ..units import NS_PER_S, format_number, format_seconds
+from ..units import NS_PER_S, format_number, format_seconds, short
 from . import Finding
 from .durations import FEWEST_ROWS, tellable
-from .shares import six
 
 if TYPE_CHECKING:
     from ..store import Trace
@@ -159,7 +158,7 @@ class Pods:
         if not (found > 0).all():
             return None
         half = float(special.ndtri(0.5 + LEVEL / 2)) * float(np.log(found).std(ddof=1))
-        low, high = (float(f"{point * math.exp(s * half):.4g}") for s in (-1, 1))
+        low, high = (short(point * math.exp(s * half), 4) for s in (-1, 1))
         return Interval(low, high, "independent pods", float(self.n.sum()))
 
 
@@ -203,10 +202,10 @@ def of_pods(pods: Pods, ratio_of_sums: float) -> PodUtility:
         pods=int(whole),
         censored=int(cut),
         keep_alive_s=KEEP_ALIVE_S,
-        quantiles={k: six(v) for k, v in quantiles.items() if v is not None},
+        quantiles={k: short(v, 6) for k, v in quantiles.items() if v is not None},
         median_interval=pods.quantile_interval(0.5),
-        median_uncensored=six(alone[0][order][middle]),
-        ratio_of_sums=six(ratio_of_sums),
-        below_one=six(share[0][below][-1]) if below.any() else 0.0,
-        ratios=tuple(float(f"{v:.4g}") for v in curve if v is not None),
+        median_uncensored=short(alone[0][order][middle], 6),
+        ratio_of_sums=short(ratio_of_sums, 6),
+        below_one=short(share[0][below][-1], 6) if below.any() else 0.0,
+        ratios=tuple(short(v, 4) for v in curve if v is not None),
     )

@@ -23,12 +23,12 @@ import numpy as np
 from ..counts import Counts
 from ..distributions import Grid
 from ..errors import ModelError, Notice
-from ..units import NS_PER_S, format_seconds
+from ..units import NS_PER_S, format_seconds, short
 from . import Finding, Line, power_devices
 from .arrivals import two_sample_ks
 from .power_devices import Device as Device
 from .power_findings import device_findings, group_findings, mean_finding
-from .power_groups import KNOTS, Group, measure, short, watts
+from .power_groups import KNOTS, Group, measure, watts
 from .power_readings import GAP_PERIODS, RISES_S
 from .power_readings import Pass as Pass
 from .power_sources import MOST_CELLS, MOST_HOSTS, Together, key, outermost, usual_period_ns

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..units import NS_PER_S
-from .power_groups import figures, short, watts
+from ..units import NS_PER_S, short
+from .power_groups import figures, watts
 from .power_readings import AS_LONG, PEAK_WINDOWS_S, RISES_S, Pass, Sums
 
 CAP_SHARE = 0.02

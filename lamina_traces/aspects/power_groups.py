@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..counts import Counts
-from ..distributions import Grid, significant
+from ..counts import Counts, significant
+from ..distributions import Grid
 from ..errors import ModelError
 from ..intervals import Blocks, Interval, read_intervals
+from ..units import short
 from .phases import Phases, fit_phases
 from .power_readings import AS_LONG, PEAK_WINDOWS_S, RISES_S, lowest
 from .power_sources import Aligned
@@ -346,11 +347,6 @@ def _seconds(parts: list[Array], step_s: float) -> tuple[list[Array], float]:
         return parts, step_s
     whole = [p[: len(p) // fold * fold].reshape(-1, fold).mean(axis=1) for p in parts]
     return [p for p in whole if len(p) > 1], fold * step_s
-
-
-def short(x: float, digits: int = 7) -> float:
-    """Rounded to significant digits, as a profile stores it."""
-    return float(f"{float(x):.{digits}g}")
 
 
 def inside(grid: Aligned, begin_ns: int, end_ns: int) -> Array:

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..distributions import Grid, significant
+from ..counts import significant
+from ..distributions import Grid
 from ..errors import ModelError, Notice
 from ..intervals import Interval
-from ..units import NS_PER_S, format_number, format_seconds
+from ..units import NS_PER_S, format_number, format_seconds, short
 from . import Finding
-from .power_groups import autocorrelation, inside, mean_interval, positive, short, watts
+from .power_groups import autocorrelation, inside, mean_interval, positive, watts
 from .power_readings import Pass
 from .power_sources import MOST_WINDOWS, key, outermost
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ..units import DAY_NS, NS_PER_S
+from ..units import DAY_NS, NS_PER_S, short
 from .timeline import Timeline
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def _named(cuts: list[int], at: npt.NDArray[np.int64], counts: Array, covered_s:
             break
         del cuts[steps.index(min(steps))]
     return [
-        Change(float(f"{at[c] * width_s:.6g}"), float(f"{x:.4g}"), float(f"{y:.4g}"))
+        Change(short(at[c] * width_s, 6), short(x, 4), short(y, 4))
         for c, x, y in zip(cuts, rates, rates[1:], strict=False)
     ]
 
@@ -174,7 +174,7 @@ def seasons(trace: Trace, timeline: Timeline, n: Array, bin_ns: int) -> Seasons 
     expected = by_hour[hour]
     if timeline.span_ns >= WEEKLY_SPAN_NS:
         by_day = _factors(n, covered * expected, day, 7, mean)
-        days = tuple(float(f"{f:.4g}") for f in by_day)
+        days = tuple(short(f, 4) for f in by_day)
         expected = expected * by_day[day]
     slot = ((clock - clock[0]) // HOUR_NS).astype(np.int64)
     seen = np.bincount(slot, weights=covered)
@@ -183,8 +183,8 @@ def seasons(trace: Trace, timeline: Timeline, n: Array, bin_ns: int) -> Seasons 
     model = np.bincount(slot, weights=expected * covered * mean)[full] / seen[full]
     power = float(((real - real.mean()) ** 2).sum())
     explained = 1 - float(((real - model) ** 2).sum()) / power if power > 0 else 0.0
-    hours = tuple(float(f"{f:.4g}") for f in by_hour)
-    return Seasons(hours, days, float(f"{max(explained, 0.0):.3g}"))
+    hours = tuple(short(f, 4) for f in by_hour)
+    return Seasons(hours, days, short(max(explained, 0.0), 3))
 
 
 def _factors(n: Array, weight: Array, key: npt.NDArray[np.int64], size: int, mean: float) -> Array:
@@ -206,6 +206,6 @@ def silences(longest: list[tuple[int, int]], mean_gap_s: float, gaps: float) -> 
         step = 10.0 ** (math.floor(math.log10(length)) - 1)
         start, end = math.floor(a / NS_PER_S / step) + 1, math.ceil(b / NS_PER_S / step) - 1
         if end > start:
-            times = float(f"{length / mean_gap_s:.2g}")
+            times = short(length / mean_gap_s, 2)
             out.append(Silence(round(start * step, 6), round((end - start) * step, 6), times))
     return sorted(out, key=lambda s: -s.length_s)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from ..errors import ModelError
 from ..intervals import Interval, wilson
+from ..units import short
 from .shares import ratio_interval
 from .timeline import Timeline
 
@@ -87,7 +88,7 @@ def within(interval: Interval | None) -> Interval | None:
 
 def rounded_share(x: float) -> float:
     """Of six digits, within 0 and 1."""
-    return float(f"{min(1.0, max(0.0, x)):.6g}")
+    return short(min(1.0, max(0.0, x)), 6)
 
 
 def share_of(x: Any) -> float:

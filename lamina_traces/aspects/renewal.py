@@ -7,7 +7,9 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from ..distributions import FAMILIES, GRID_KNOTS, K_ANONYMITY, Grid, significant
+from ..counts import significant
+from ..distributions import FAMILIES, GRID_KNOTS, K_ANONYMITY, Grid
+from ..units import short
 
 Array = npt.NDArray[np.float64]
 
@@ -70,7 +72,7 @@ def rate_signal(per_window: Array, below: float) -> float:
     if len(per_window) < 2:
         return 0.0
     idc = float(per_window.var(ddof=1) / per_window.mean())
-    return float(f"{math.sqrt(max(0.0, 1 - below / idc)):.4g}") if idc > 0 else 0.0
+    return short(math.sqrt(max(0.0, 1 - below / idc)), 4) if idc > 0 else 0.0
 
 
 def damped(curve: Array, signal: float) -> Array:

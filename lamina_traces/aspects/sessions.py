@@ -23,7 +23,7 @@ from ..counts import Counts
 from ..distributions import K_ANONYMITY, Fitted, Grid, w1_log10
 from ..errors import ModelError, Notice
 from ..intervals import wilson
-from ..units import NS_PER_S, format_number, format_seconds
+from ..units import NS_PER_S, format_number, format_seconds, short
 from . import Finding, Line
 from .contexts import ByTurn, Context, by_turn, context
 from .conversations import (
@@ -309,11 +309,11 @@ def measure(
     lasting = _law_of((end - begin)[long], Units.of(begin[long], timeline), tick_ns)
     held, peak = None, None
     if timeline is not None:
-        held = _short(float((end - begin)[timed].sum()) / timeline.span_ns / t.share)
-        peak = _short(open_at_once(begin[timed], end[timed]) / t.share)
+        held = short(float((end - begin)[timed].sum()) / timeline.span_ns / t.share, 4)
+        peak = short(open_at_once(begin[timed], end[timed]) / t.share, 4)
     return Sessions(
         requests=t.rows,
-        sessions=t.sessions if t.share == 1 else round(float(f"{t.sessions / t.share:.3g}")),
+        sessions=t.sessions if t.share == 1 else round(short(t.sessions / t.share, 3)),
         by=t.by,
         share=t.share,
         turns=turns,
@@ -329,10 +329,6 @@ def measure(
         context=context(t, timeline),
         by_turn=by_turn(t),
     )  # fmt: skip
-
-
-def _short(x: float) -> float:
-    return float(f"{x:.4g}")
 
 
 def _of_independent(flags: Flags) -> Ratio:

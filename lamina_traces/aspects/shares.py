@@ -7,7 +7,7 @@ rows count for as few as would swing so (Rao & Scott 1981, JASA 76: k and n over
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -15,16 +15,12 @@ from scipy import special
 
 from ..distributions import K_ANONYMITY
 from ..intervals import FEWEST_WINDOWS, LEVEL, Blocks, Interval, homogeneous, wilson
+from ..units import short
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 Array = npt.NDArray[np.float64]
-
-
-def six(x: Any) -> float:
-    """Six significant digits: what a profile stores."""
-    return float(f"{float(x):.6g}")
 
 
 def per_window(table: pa.Table, names: Sequence[str], windows: int) -> Array:
@@ -71,7 +67,7 @@ def wilson_of(k: float, n: float, design_effect: float = 1.0) -> Interval:
     if design_effect <= 1.0:
         return wilson(k, n)
     i = wilson(k / design_effect, n / design_effect)
-    low, high, n_eff = (float(f"{v:.4g}") for v in (i.low, i.high, n / design_effect))
+    low, high, n_eff = (short(v, 4) for v in (i.low, i.high, n / design_effect))
     return Interval(low, high, f"Wilson, design effect {design_effect:.3g}", n_eff)
 
 

@@ -17,6 +17,7 @@ from ..distributions.fitting import refine
 from ..errors import ModelError
 from ..intervals import Interval
 from ..survival import Survival
+from ..units import short
 from .durations import rounded
 
 SINGLE = 16
@@ -103,7 +104,7 @@ def tally(
     hidden = survivors if survivors is not None and survivors.rows else None
     return Tally(
         rows=round(counts.rows),
-        mean=float(f"{counts.mean:.6g}"),
+        mean=short(counts.mean, 6),
         interval=interval,
         quantiles=quantiles,
         cells=tuple(cells(counts)),

@@ -22,7 +22,7 @@ import numpy as np
 from ..counts import Counts
 from ..distributions import K_ANONYMITY, Fitted, Grid
 from ..errors import ModelError, Notice
-from ..units import format_number, format_seconds
+from ..units import format_number, format_seconds, short
 from . import Finding, Line, dags
 from .call_graphs import KINDS, ORDERS, Graphs, Shape, delays, graphs, law, shapes, stages, timed
 from .calls import Calls, read
@@ -297,7 +297,7 @@ def measure(c: Calls, timeline: Timeline | None, tick_ns: int | None) -> Workflo
     if ran.sum() >= K_ANONYMITY:
         tallies["parallel"], makespan, busy, model = _times(c, g, units, starts, ran, tick_ns)
     return Workflows(
-        workflows=c.workflows if c.share == 1 else round(float(f"{c.workflows / c.share:.3g}")),
+        workflows=c.workflows if c.share == 1 else round(short(c.workflows / c.share, 3)),
         calls=c.rows,
         by=c.by,
         share=c.share,

@@ -20,7 +20,7 @@ from .fitting import (
     w1_log10,
     with_intervals,
 )
-from .grid import GRID_KNOTS, K_ANONYMITY, Grid, significant
+from .grid import GRID_KNOTS, K_ANONYMITY, Grid
 from .rounded import fit_jittered, fit_triangular
 
 __all__ = [
@@ -40,7 +40,6 @@ __all__ = [
     "gamma_by_moments",
     "ks_distance",
     "lognormal_by_moments",
-    "significant",
     "w1_log10",
     "weibull_by_moments",
     "with_intervals",

@@ -15,6 +15,7 @@ import numpy as np
 
 from ..counts import Counts
 from ..errors import ModelError
+from ..units import short
 from .families import Array
 
 LEAST_SHARE = 0.005
@@ -126,7 +127,7 @@ def find_atoms(c: Counts) -> Atoms:
         return NO_ATOMS
     if len(c) < 12:  # so few values are all atoms
         held = c.n >= max(LEAST_SHARE * c.rows, 10)
-        shares = tuple(float(f"{s:.5g}") for s in c.n[held] / c.rows)
+        shares = tuple(short(s, 5) for s in c.n[held] / c.rows)
         return Atoms(tuple(float(v) for v in c.x[held]), shares)
     x, n = c.x, c.n
     cap, cap_share = _cap(c)
@@ -146,7 +147,7 @@ def find_atoms(c: Counts) -> Atoms:
     order = np.flatnonzero(found)
     order = np.sort(order[np.argsort(-excess[order], kind="stable")[:MOST]])
     values = tuple(float(v) for v in x[order])
-    shares = tuple(float(f"{s:.5g}") for s in excess[order] / c.rows)
+    shares = tuple(short(s, 5) for s in excess[order] / c.rows)
     return Atoms(values, shares, cap, cap_share)
 
 
@@ -165,4 +166,4 @@ def _cap(c: Counts) -> tuple[float | None, float]:
     # the least value that begins the pile
     heavy = at_top & (n >= 0.05 * held)
     cap = float(x[heavy][0])
-    return cap, float(f"{float(n[x >= cap].sum()) / c.rows:.5g}")
+    return cap, short(float(n[x >= cap].sum()) / c.rows, 5)

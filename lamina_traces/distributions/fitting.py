@@ -13,7 +13,7 @@ import numpy as np
 from ..counts import Counts
 from ..errors import ModelError
 from ..intervals import Blocks, Interval, read_intervals
-from ..units import format_number
+from ..units import format_number, short
 from .atoms import NO_ATOMS, Atoms
 from .discrete import DISCRETE
 from .families import CONTINUOUS, Array, Family, Params
@@ -387,10 +387,10 @@ def _held_against(
         if q <= seen and (1 - q) * whole >= 10:
             real = float(c.quantile(np.array([q / seen]))[0])
             if real > 0:
-                errors[name] = float(f"{float(fit.quantile(np.array([q]))[0]) / real - 1:.4g}")
+                errors[name] = short(float(fit.quantile(np.array([q]))[0]) / real - 1, 4)
     # beyond these digits the processor's own rounding begins, and a refit elsewhere would differ
-    params = {k: float(f"{v:.12g}") for k, v in fit.params.items()}
-    aic, ks, w1 = (float(f"{v:.7g}") for v in (fit.aic_per_row, ks, w1))
+    params = {k: short(v, 12) for k, v in fit.params.items()}
+    aic, ks, w1 = (short(v) for v in (fit.aic_per_row, ks, w1))
     return Fitted(fit.family, params, fit.rows, aic, ks, w1, errors, fit.atoms)
 
 

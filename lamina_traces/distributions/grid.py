@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..counts import Counts
+from ..counts import Counts, significant
 from ..errors import ModelError
 from .families import Array
 
@@ -71,9 +71,3 @@ class Grid:
                 "fit the profile again",
             )
         return cls(values, float(d["mean"]), float(d["rows"]))
-
-
-def significant(x: Array, digits: int) -> Array:
-    """Rounded to significant digits. What a profile stores is rounded when it is fitted, not when it is
-    written, so that a profile and its file generate the same rows."""
-    return np.array([float(f"{v:.{digits}g}") for v in np.ravel(x)]).reshape(np.shape(x))
