@@ -23,16 +23,16 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from .aspects import arrivals as arrivals_aspect
-from .aspects import failures as failures_aspect
-from .aspects import lengths as lengths_aspect
-from .aspects import renewal
-from .aspects.arrivals import Arrivals
-from .aspects.failures import Failures
-from .aspects.lengths import Lengths
-from .errors import ModelError, UsageError
-from .profile import Part, Profile, Stream
-from .units import NS_PER_S, Rate
+from ..aspects import arrivals as arrivals_aspect
+from ..aspects import failures as failures_aspect
+from ..aspects import lengths as lengths_aspect
+from ..aspects import renewal
+from ..aspects.arrivals import Arrivals
+from ..aspects.failures import Failures
+from ..aspects.lengths import Lengths
+from ..errors import ModelError, UsageError
+from ..profile import Part, Profile, Stream
+from ..units import NS_PER_S, Rate
 
 GENERATOR_VERSION = 1
 """bumped whenever the same profile and seed give other rows."""

@@ -1,0 +1,47 @@
+"""Random numbers that depend on what they are for, not on when they are drawn.
+
+``stream`` gives a counter-based generator (Philox) for every purpose and block. ``uniforms`` gives numbers for single
+things (the third turn of a session) that any block can draw again: a hash of the thing's number.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+GENERATOR_VERSION = 2
+"""bumped whenever the same profile and seed give other rows."""
+
+Array = npt.NDArray[np.float64]
+Words = npt.NDArray[np.uint64]
+
+
+def key(seed: int, *purpose: int | str) -> int:
+    """128 bits that depend on the generator's version, the seed and the purpose."""
+    text = "/".join(["lamina", str(GENERATOR_VERSION), str(seed), *map(str, purpose)])
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:16], "little")
+
+
+def stream(seed: int, *purpose: int | str) -> np.random.Generator:
+    """A generator of its own for every (seed, purpose), such as (7, "requests", stream 0, "lengths", block 12)."""
+    return np.random.Generator(np.random.Philox(key=key(seed, *purpose)))
+
+
+def uniforms(of: int, things: npt.NDArray[Any], field: int = 0) -> Array:
+    """One number in (0, 1) for each of the ``things`` (whole numbers); ``of`` is a ``key``, ``field`` tells apart
+    what several numbers of one thing are for."""
+    with np.errstate(over="ignore"):
+        salt = mix(np.array([(of + field * 0x9E3779B97F4A7C15) % 2**64], dtype=np.uint64))
+        words = mix(mix(np.asarray(things).astype(np.uint64)) ^ salt)
+    return (np.asarray(words >> np.uint64(11), dtype=np.float64) + 0.5) * 2.0**-53
+
+
+def mix(x: Words) -> Words:
+    """The finaliser of SplitMix64 (Steele, Lea, Flood 2014)."""
+    with np.errstate(over="ignore"):
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return np.asarray(x ^ (x >> np.uint64(31)))
