@@ -183,8 +183,7 @@ def generate(
         rate=None if arrivals is not None else asked,
         seed=seed,
     )
-    blocks = generator.shard_blocks(plan, part)
-    expected = int(plan.row_from[blocks.stop] - plan.row_from[blocks.start])
+    expected = round(plan.expected_rows / (part.count if part else 1))
     with counting("generated", expected, "rows") as tick:
         if output is not None:
             made = workloads.write_parquet(output, plan, shard=part, threads=threads, progress=tick)
@@ -202,13 +201,13 @@ def generate(
             n, digest = trace.manifest.rows, str(trace.manifest.row_hash)
             last_ns = trace.manifest.arrival_last_ns
     # with -n the trace ends with its last request, with --duration when the time is over
-    duration_s = (plan.duration_ns if rows is None else last_ns or 0) / 1e9
+    duration_s = ((plan.duration_ns if rows is None else last_ns) or 0) / 1e9
     facts = {
         "name": name,
         "path": None if output is None else str(output),
         "rows": n,
         "duration_s": duration_s,
-        "requests_per_s": plan.rows / duration_s if duration_s > 0 and part is None else None,
+        "requests_per_s": n / duration_s if duration_s > 0 and part is None else None,
         "seed": seed,
         "shard": shard,
         "row_hash": digest,

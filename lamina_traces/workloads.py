@@ -258,7 +258,7 @@ def provenance(p: generator.Plan, shard: generator.Shard | None = None) -> dict[
         "generator_version": generator.GENERATOR_VERSION,
         "duration_ns": p.duration_ns,
         "rate_factor": p.factor,
-        "block_ns": p.block_ns,
+        "block_ns": p.maker.block_ns,
         "shard": f"{shard.index}/{shard.count}" if shard else None,
     }
 

@@ -344,19 +344,50 @@ def _coarse_quantile(tables: Array, q: float) -> Array:
     return np.asarray(lo + (want - before) / np.maximum(inside, 1e-300) * (hi + 1 - lo))
 
 
-def sample(lengths: Lengths, rng: np.random.Generator, size: int) -> tuple[Ints, Ints]:
-    """``size`` pairs (input, output): a copula cell, a point in it, and both grids inverted and rounded."""
-    cells = lengths.copula.shape[0]
-    edges = np.cumsum(lengths.copula.ravel())
-    cell = np.minimum(
-        np.searchsorted(edges, rng.random(size) * edges[-1], side="right"), cells * cells - 1
-    )
-    u = (cell // cells + rng.random(size)) / cells
-    v = (cell % cells + rng.random(size)) / cells
-    return (
-        np.rint(lengths.input.grid.quantile(u)).astype(np.int64),
-        np.rint(lengths.output.grid.quantile(v)).astype(np.int64),
-    )
+class Sampler:
+    """Draws pairs of lengths: a copula cell by Walker's alias method, a point in it, and both grids inverted."""
+
+    def __init__(self, lengths: Lengths) -> None:
+        self.lengths = lengths
+        self.cells = len(lengths.copula)
+        self.keep, self.alias = _alias(lengths.copula.ravel())
+
+    def pairs(self, rng: np.random.Generator, size: int) -> tuple[Ints, Ints]:
+        """``size`` pairs (input, output), in tokens."""
+        u, v = self.ranks(rng, size)
+        return self.tokens(u, v)
+
+    def ranks(self, rng: np.random.Generator, size: int) -> tuple[Array, Array]:
+        """``size`` pairs of ranks in [0, 1), dependent as the copula says."""
+        drawn = rng.random((3, size))
+        at = drawn[0] * len(self.keep)
+        cell = at.astype(np.int64)
+        other = at - cell >= self.keep[cell]
+        cell[other] = self.alias[cell[other]]
+        u, v = np.divmod(cell, self.cells)
+        return (u + drawn[1]) / self.cells, (v + drawn[2]) / self.cells
+
+    def tokens(self, u: Array, v: Array) -> tuple[Ints, Ints]:
+        """Whole lengths at the ranks of input and output."""
+        return (
+            np.rint(self.lengths.input.grid.quantile(u)).astype(np.int64),
+            np.rint(self.lengths.output.grid.quantile(v)).astype(np.int64),
+        )
+
+
+def _alias(weights: Array) -> tuple[Array, Ints]:
+    """Tables of Walker's alias method (Vose 1991): column i stands for itself below ``keep[i]``, else for ``alias[i]``."""
+    keep = np.asarray(weights, dtype=np.float64) * (len(weights) / weights.sum())
+    alias = np.arange(len(weights))
+    small = [i for i, k in enumerate(keep) if k < 1]
+    large = [i for i, k in enumerate(keep) if k >= 1]
+    while small and large:
+        s, big = small.pop(), large.pop()
+        alias[s] = big
+        keep[big] -= 1 - keep[s]
+        (small if keep[big] < 1 else large).append(big)
+    keep[[*small, *large]] = 1.0  # what rounding left over
+    return keep, alias
 
 
 # --- scoring ---------------------------------------------------------------------------------------
