@@ -16,6 +16,7 @@ from lamina_traces.aspects.modulation import Modulation
 from lamina_traces.distributions import Grid
 from lamina_traces.errors import ModelError, UsageError
 from lamina_traces.generator import (
+    Options,
     Place,
     Shard,
     count,
@@ -105,7 +106,7 @@ def whole(p: Profile, **how: object) -> pl.DataFrame:
 @pytest.mark.parametrize("streams", [1, 3])
 def test_same_rows_for_any_threads_and_shards(streams: int) -> None:
     p = profile(streams=streams, failures=FAILING)
-    how = {"rate": Rate(factor=60.0), "seed": 4, "replay": streams == 3}
+    how = {"rate": Rate(factor=120.0), "seed": 4, "options": Options(replay=streams == 3)}
     one = whole(p, **how)
     assert (plan(p, **how).blocks or 0) > 8  # type: ignore[arg-type]
     assert one.equals(whole(p, threads=3, **how))
@@ -166,7 +167,10 @@ def test_expected_counts_equal_the_integral_of_the_rate(rate_per_s: float, cours
     if course == "modulated":
         p = with_arrivals(p, replace(a, modulation=SWINGING))
     hours = HOUR_NS if rate_per_s < 10 else HOUR_NS // 20
-    plans = [plan(p, duration_ns=hours, seed=s, replay=course == "replayed") for s in range(400)]
+    plans = [
+        plan(p, duration_ns=hours, seed=s, options=Options(replay=course == "replayed"))
+        for s in range(400)
+    ]
     counts = np.array([count(x) for x in plans], dtype=float)
     expected = rate_per_s * hours / 1e9
     if course == "replayed":
@@ -216,7 +220,7 @@ def test_counts_are_not_rescaled_to_a_fixed_number() -> None:
 
 def test_rate_curve_is_followed() -> None:
     p = profile(rate_per_s=200.0)
-    a = whole(p, duration_ns=HOUR_NS, replay=True)["arrival_ns"].to_numpy() / 360e9
+    a = whole(p, duration_ns=HOUR_NS, options=Options(replay=True))["arrival_ns"].to_numpy() / 360e9
     seen = np.bincount(a.astype(int), minlength=10) / (200 * 360)
     np.testing.assert_allclose(seen, p.aspect("arrivals").rate_curve, rtol=0.03)
 

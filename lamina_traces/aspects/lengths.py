@@ -57,6 +57,8 @@ OTHERS = (
     "image_count", "audio_count", "video_count",
 )  # fmt: skip
 """what is described beside them where it is recorded."""
+GENERATED = tuple(k for k in OTHERS if k != "cached_input_tokens")
+"""what a workload brings; what an engine finds in its cache is the engine's."""
 SHOWN = {"p10": 0.1, "p25": 0.25, "p50": 0.5, "p75": 0.75, "p90": 0.9, "p95": 0.95, "p99": 0.99}
 TAIL_FROM = 0.95
 
@@ -350,7 +352,8 @@ class Sampler:
     def __init__(self, lengths: Lengths) -> None:
         self.lengths = lengths
         self.cells = len(lengths.copula)
-        self.keep, self.alias = _alias(lengths.copula.ravel())
+        self.keep, self.alias = alias(lengths.copula.ravel())
+        self.kinds = [k for k in GENERATED if k in lengths.others]
 
     def pairs(self, rng: np.random.Generator, size: int) -> tuple[Ints, Ints]:
         """``size`` pairs (input, output), in tokens."""
@@ -367,6 +370,29 @@ class Sampler:
         u, v = np.divmod(cell, self.cells)
         return (u + drawn[1]) / self.cells, (v + drawn[2]) / self.cells
 
+    def others(
+        self, rng: np.random.Generator, v: Array, inputs: Ints, outputs: Ints
+    ) -> dict[str, npt.NDArray[Any]]:
+        """Further counts. Reasoning tokens have the rank of the output and are no more than it; images, audio and video are
+        drawn alone, a medium's number and its tokens at one rank, and cut to what the input holds; text is the rest."""
+        out: dict[str, npt.NDArray[Any]] = {}
+        rest = inputs.copy()
+        rank = {m: rng.random(len(v)) for m in ("image", "audio", "video") if any(k.startswith(m) for k in self.kinds)}  # fmt: skip
+        for name in self.kinds:
+            if name == "text_tokens":
+                continue
+            at = v if name == "reasoning_tokens" else rank[name.partition("_")[0]]
+            x = np.rint(self.lengths.others[name].grid.quantile(at)).astype(np.int64)
+            if name == "reasoning_tokens":
+                x = np.minimum(x, outputs)
+            elif name.endswith("_tokens"):
+                x = np.minimum(x, rest)
+                rest -= x
+            out[name] = x
+        if "text_tokens" in self.kinds:
+            out["text_tokens"] = rest
+        return out
+
     def tokens(self, u: Array, v: Array) -> tuple[Ints, Ints]:
         """Whole lengths at the ranks of input and output."""
         return (
@@ -375,7 +401,7 @@ class Sampler:
         )
 
 
-def _alias(weights: Array) -> tuple[Array, Ints]:
+def alias(weights: Array) -> tuple[Array, Ints]:
     """Tables of Walker's alias method (Vose 1991): column i stands for itself below ``keep[i]``, else for ``alias[i]``."""
     keep = np.asarray(weights, dtype=np.float64) * (len(weights) / weights.sum())
     alias = np.arange(len(weights))

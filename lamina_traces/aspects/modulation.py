@@ -70,7 +70,7 @@ class Modulation:
     levels: Array
     parts: tuple[float, ...]
     cuts: tuple[float, ...]
-    unit_gaps: tuple[Grid, ...]
+    unit_gaps: tuple[renewal.Gaps, ...]
     season: Seasons | None = None
     starts_s: float = 0.0
 
@@ -91,7 +91,7 @@ class Modulation:
             return None
         out = cls(
             float(d["window_s"]), np.array(d["levels"], dtype=np.float64), tuple(map(float, d["parts"])),
-            tuple(map(float, d["cuts"])), tuple(Grid.from_dict(g) for g in d["unit_gaps"]),
+            tuple(map(float, d["cuts"])), tuple(map(renewal.gaps_from_dict, d["unit_gaps"])),
             Seasons.from_dict(d["season"]), float(d["starts_s"]),
         )  # fmt: skip
         sane = (
@@ -105,7 +105,9 @@ class Modulation:
             and abs(sum(out.parts) - 1) < 0.01
             and len(out.cuts) + 1 == len(out.unit_gaps)
             and 0 <= out.starts_s < math.inf
-            and all(g.values[0] >= 0 and g.values[-1] > 0 for g in out.unit_gaps)
+            and all(
+                g.values[0] >= 0 and g.values[-1] > 0 for g in out.unit_gaps if isinstance(g, Grid)
+            )
         )
         if not sane:
             raise ModelError(
@@ -120,7 +122,7 @@ class Modulation:
         return replace(
             self,
             levels=normalised(few),
-            unit_gaps=tuple(g.thinned(33) for g in self.unit_gaps),
+            unit_gaps=tuple(g.thinned(33) if isinstance(g, Grid) else g for g in self.unit_gaps),
         )
 
     @property
@@ -146,26 +148,32 @@ class Modulation:
         return np.asarray(out)
 
     def scaled(self, factor: float) -> Modulation:
-        """With ``factor`` times the excess dispersion at every window: IDC(w) − 1 is multiplied. Levels are raised to a power
-        and gaps mixed with exponential ones (geometrically), each so far that its part of the excess comes out. Raises
-        ModelError where no such process exists."""
-        wanted = self.variance * factor
-        p = _solved(lambda p: _variance(normalised(self.levels**p)), wanted, 12.0)
-        if p is None:
-            raise ModelError(
-                f"the rate cannot swing {factor:g} times as much as in the source",
-                "use a smaller --idc-scale",
-            )
+        """With ``factor`` times the excess dispersion at every window: IDC(w) − 1 is multiplied. Levels move towards 1, or
+        are raised to a power, so far that their variance is multiplied; gaps likewise between an exponential law and
+        beyond their own. Raises ModelError where no such process exists."""
+        if factor <= 1:
+            s = math.sqrt(factor)
+            levels, cuts = 1 + s * (self.levels - 1), tuple(1 + s * (c - 1) for c in self.cuts)
+        else:
+            p = _solved(lambda p: _variance(normalised(self.levels**p)), self.variance * factor, 12.0)  # fmt: skip
+            if p is None:
+                raise ModelError(
+                    f"the rate cannot swing {factor:g} times as much as in the source",
+                    "use a smaller --idc-scale",
+                )
+            raised = self.levels**p
+            by = float((raised[1:] + raised[:-1]).mean() / 2)
+            levels, cuts = raised / by, tuple(c**p / by for c in self.cuts)
         gaps = tuple(_scaled_gaps(g, factor) for g in self.unit_gaps)
-        return replace(self, levels=normalised(self.levels**p), cuts=tuple(c**p for c in self.cuts), unit_gaps=gaps)  # fmt: skip
+        return replace(self, levels=levels, cuts=cuts, unit_gaps=gaps)
 
 
-def steady(unit_gaps: Grid) -> Modulation:
+def steady(unit_gaps: renewal.Gaps) -> Modulation:
     """No modulation: a renewal process at a steady rate."""
     return Modulation(3600.0, np.ones(2), (1.0,), (), (unit_gaps,))
 
 
-def of_curve(curve: Array, window_s: float, unit_gaps: Grid) -> Modulation:
+def of_curve(curve: Array, window_s: float, unit_gaps: renewal.Gaps) -> Modulation:
     """From a rate curve alone (multiples of the mean, one a window), where arrivals were not seen one by one."""
     if len(curve) < FEWEST_WINDOWS or curve.std() == 0:
         return steady(unit_gaps)
@@ -199,7 +207,7 @@ def _solved(of: Any, wanted: float, most: float) -> float | None:
     return high
 
 
-def _scaled_gaps(gaps: Grid, factor: float) -> Grid:
+def _scaled_gaps(gaps: renewal.Gaps, factor: float) -> renewal.Gaps:
     """Mean 1 and squared CV 1 + factor·(CV² − 1)."""
     own = renewal.squared_cv(gaps)
     wanted = 1 + factor * (own - 1)
@@ -207,20 +215,25 @@ def _scaled_gaps(gaps: Grid, factor: float) -> Grid:
         raise ModelError(
             "gaps cannot be more even than equal ones", "use an --idc-scale nearer to 1"
         )
+    if isinstance(gaps, renewal.UnitLaw):
+        if gaps.family in ("constant", "exponential"):
+            return renewal.UnitLaw("gamma", math.sqrt(wanted))
+        return replace(gaps, cv=math.sqrt(wanted))
     v = gaps.values / renewal.grid_mean(gaps)
-    base = renewal.poisson_grid().quantile(np.linspace(0, 1, len(v)))
-    with np.errstate(divide="ignore"):
-        logs, straight = np.log(v), np.log(base)
+    straight = renewal.poisson_grid().quantile(np.linspace(0, 1, len(v)))
 
-    def mixed(a: float) -> Grid:
-        # zero gaps stay zero however little of the law is kept
-        with np.errstate(invalid="ignore"):
-            out = np.exp(np.where(a == 0, straight, a * logs + (1 - a) * straight))
-        return replace(gaps, values=np.maximum.accumulate(np.nan_to_num(out, nan=0.0)))
+    def law(a: float) -> Grid:
+        values = v**a if factor > 1 else (1 - a) * straight + a * v
+        return replace(gaps, values=np.maximum.accumulate(values))
 
-    rising = own >= 1
-    a = _solved(lambda a: renewal.squared_cv(mixed(a)) * (1 if rising else -1), wanted * (1 if rising else -1), 16.0)  # fmt: skip
-    return mixed(1.0 if a is None else a)
+    sign = 1.0 if factor > 1 or own >= 1 else -1.0
+    a = _solved(lambda a: sign * renewal.squared_cv(law(a)), sign * wanted, 16.0)
+    if a is None:
+        raise ModelError(
+            f"gaps cannot vary {factor:g} times as much as in the source",
+            "use a smaller --idc-scale",
+        )
+    return law(a)
 
 
 # --- fitting ---------------------------------------------------------------------------------------

@@ -40,7 +40,7 @@ class Shard:
 @dataclass(frozen=True)
 class Plan:
     """What is generated: ``maker``'s table over ``duration_ns``, or its first ``rows`` rows (one of them is None).
-    ``factor``: what all rates are multiplied by."""
+    ``factor``: what all rates are multiplied by; ``options``: what else was asked for, in words."""
 
     profile: Profile
     maker: Maker
@@ -48,6 +48,7 @@ class Plan:
     duration_ns: int | None
     rows: int | None
     factor: float = 1.0
+    options: tuple[tuple[str, str], ...] = ()
 
     @property
     def table(self) -> str:

@@ -18,7 +18,6 @@ import numpy.typing as npt
 from ..aspects import renewal
 from ..aspects.arrivals import Arrivals
 from ..aspects.modulation import FACTOR, of_curve
-from ..distributions import Grid
 from ..units import NS_PER_S
 from .randomness import key, stream, uniforms
 
@@ -56,8 +55,7 @@ class Process:
         self.curve_ns = law.window_s / speed * NS_PER_S
         new = law.modulation or of_curve(law.generating_curve, law.window_s, law.unit_gaps)
         self.new = new
-        self.laws: tuple[Grid, ...] = (law.unit_gaps,) if replay else new.unit_gaps
-        self.means = [renewal.grid_mean(g) for g in self.laws]
+        self.laws: tuple[renewal.Gaps, ...] = (law.unit_gaps,) if replay else new.unit_gaps
         self.cuts = np.array(() if replay else new.cuts)
         self.window_ns = new.window_s / speed * NS_PER_S
         steps = 1 if new.season is None else math.ceil(new.window_s / SEASON_STEP_S)
@@ -182,9 +180,8 @@ class Process:
         while True:
             more = length - at
             size = int(more + 4 * math.sqrt(more + 1)) + 16
-            ends = self.laws[c].quantile(rng.random(size))
+            ends = renewal.sample(self.laws[c], rng, size)
             np.cumsum(ends, out=ends)
-            ends /= self.means[c]
             ends += at
             inside = int(np.searchsorted(ends, length, side="left"))
             out.append(ends[:inside])

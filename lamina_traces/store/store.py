@@ -115,6 +115,11 @@ class Store:
             self._layout, kept, slug, kind=kind, nature=nature, replace=replace, opened=self.trace
         )
 
+    def unfinished(self, name: str) -> Path:
+        """The folder for what is made of the trace ``name`` before it can be stored."""
+        self._layout.create()
+        return self.path / "unfinished" / names.slug(names.checked(name))
+
     def ingest(
         self,
         paths: str | Path | Sequence[str | Path],
