@@ -107,7 +107,9 @@ def generate(
     fmt: OutputFormat = "table",
     store: StoreAt = None,
 ) -> None:
-    """Make a synthetic trace from a profile. Interrupted, the same command goes on where it stopped.
+    """Make a synthetic trace from a profile.
+
+    Interrupted, the same command goes on where it stopped.
 
     Example: lamina-traces generate azure-code --rate x2 --duration 10m --name load
     """

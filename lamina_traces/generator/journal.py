@@ -37,7 +37,7 @@ class Journal:
         self.parts = 0
         self.place: Place | None = None
         self.done = False
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(exist_ok=True)
         lock = Lock.take(folder / "lock")
         if lock is None:
             raise StoreError(
@@ -58,7 +58,10 @@ class Journal:
 
     def _read(self) -> None:
         try:
-            with np.load(self.folder / "journal.npz", allow_pickle=False) as saved:
+            with (
+                (self.folder / "journal.npz").open("rb") as f,
+                np.load(f, allow_pickle=False) as saved,
+            ):
                 if str(saved["facts"]) != json.dumps(self.facts, sort_keys=True):
                     return
                 parts, block, rows, done = (int(x) for x in saved["progress"])
