@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .aspects import ASPECTS, Line
-from .errors import ModelError
+from ..aspects import ASPECTS, Line
+from ..errors import ModelError
 
 if TYPE_CHECKING:
-    from .store import Trace
+    from ..store import Trace
 
 
 @dataclass(frozen=True)
