@@ -28,9 +28,8 @@ from ..distributions import (
 from ..errors import Notice
 from ..intervals import Blocks, Interval, homogeneous
 from ..units import short
-from . import Line
-from .arrivals import two_sample_ks
 from .dependence import Ranks, correlation_interval, suppressed
+from .length_distances import distances as distances
 from .length_laws import NAME as NAME
 from .length_laws import SIDES as SIDES
 from .length_laws import VERSION as VERSION
@@ -357,42 +356,3 @@ def sample(lengths: Lengths, rng: np.random.Generator, size: int) -> tuple[Ints,
         np.rint(lengths.input.grid.quantile(u)).astype(np.int64),
         np.rint(lengths.output.grid.quantile(v)).astype(np.int64),
     )
-
-
-# --- scoring ---------------------------------------------------------------------------------------
-
-LIMITS = {"input KS D": 0.015, "output KS D": 0.015, "rank correlation difference": 0.03}
-
-
-def token_counts(trace: Trace) -> dict[str, Counts]:
-    """Counts of input and of output tokens: the route by SQL."""
-    t = trace.query("lengths/token_counts").to_pydict()
-    side = np.array(t["side"])
-    tokens, n = np.array(t["tokens"], dtype=np.float64), np.array(t["n"], dtype=np.float64)
-    return {s: Counts.exact(tokens[side == s], n[side == s], "tokens") for s in SIDES}
-
-
-def score(a: Trace, b: Trace) -> list[Line]:
-    """KS D of each side and the difference of the Spearman correlations."""
-    ca, cb = token_counts(a), token_counts(b)
-    lines = []
-    for side in SIDES:
-        enough = ca[side].rows >= 20 and cb[side].rows >= 20
-        value = two_sample_ks(ca[side], cb[side]) if enough else None
-        lines.append(
-            Line(
-                NAME,
-                f"{side} KS D",
-                value,
-                LIMITS[f"{side} KS D"],
-                note="" if enough else "too few rows",
-            )
-        )
-    rho = [t.query("lengths/rank_correlation").to_pylist()[0]["spearman"] for t in (a, b)]
-    known = all(r is not None and math.isfinite(r) for r in rho)
-    name = "rank correlation difference"
-    difference = abs(rho[0] - rho[1]) if known else None
-    lines.append(
-        Line(NAME, name, difference, LIMITS[name], "Spearman", "" if known else "undefined")
-    )
-    return lines

@@ -28,13 +28,14 @@ NAMES = ("model", "client_id", "tenant_id")
 """columns that name the stream a row belongs to."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # equal is the same object: arrays are not compared
 class Rows:
     """Rows in time order, those without an arrival last.
 
     ``arrival_ns``: [timed] ns from the start of the observation, ascending. ``input_tokens``, ``output_tokens``:
     [rows], NaN where not recorded. ``names``: for each recorded column of ``NAMES``, [rows] of text, null where not
-    recorded. ``span_ns``: how long was observed. ``total``: rows of the trace, more than are held where it was cut.
+    recorded. ``span_ns``: how long was observed. ``table``: what they are rows of. ``total``: rows of the trace, more
+    than are held where it was cut.
     """
 
     arrival_ns: Ints
@@ -43,18 +44,27 @@ class Rows:
     output_tokens: Array
     names: Mapping[str, pl.Series] = field(default_factory=dict)
     tick_ns: int = 1
+    table: str = "llm_requests"
     total: int = 0
 
     @classmethod
-    def of(cls, trace: Trace, most: int = MOST_ROWS) -> Rows:
-        """The first ``most`` rows of a trace's main table, observed from its first to its last arrival."""
+    def of(
+        cls,
+        trace: Trace,
+        table: str | None = None,
+        span_ns: int | None = None,
+        most: int = MOST_ROWS,
+    ) -> Rows:
+        """The first ``most`` rows of a table (default: the main one), observed from its first to its last arrival, or
+        for ``span_ns`` from instant 0."""
+        table = table or trace.main_table
         wanted = {"arrival_ns": "arrival_ns"}
-        if trace.main_table == "llm_requests":
-            found = (c for c in ("input_tokens", "output_tokens", *NAMES) if trace.has(c))
-            wanted |= {c: c for c in found}
+        if table == "llm_requests":
+            found = ("input_tokens", "output_tokens", *NAMES)
+            wanted |= {c: c for c in found if trace.has(c, table)}
         parts: list[pl.DataFrame] = []
         total = 0
-        for batch in trace.stream(wanted):
+        for batch in trace.stream(wanted, table):
             frame = pl.DataFrame(batch)
             if total < most:
                 parts.append(frame.head(most - total))
@@ -64,11 +74,11 @@ class Rows:
             if parts
             else pl.DataFrame({"arrival_ns": pl.Series([], dtype=pl.Int64)})
         )
-        made = cls.of_frame(frame, None, tick_ns=trace.manifest.tick_ns or 1)
-        return replace(made, total=total)
+        made = cls.of_frame(frame, span_ns if total <= most else None)
+        return replace(made, tick_ns=trace.manifest.tick_ns or 1, table=table, total=total)
 
     @classmethod
-    def of_frame(cls, frame: pl.DataFrame, span_ns: int | None, *, tick_ns: int = 1) -> Rows:
+    def of_frame(cls, frame: pl.DataFrame, span_ns: int | None) -> Rows:
         """Canonical columns of a frame in time order. ``span_ns`` counts from instant 0 of the frame; None is from the
         first to the last arrival."""
         t = frame["arrival_ns"].drop_nulls().to_numpy()
@@ -84,7 +94,7 @@ class Rows:
 
         return cls(
             np.asarray(t, dtype=np.int64), span_ns, column("input_tokens"), column("output_tokens"),
-            {c: frame[c] for c in NAMES if c in frame.columns}, tick_ns, frame.height,
+            {c: frame[c] for c in NAMES if c in frame.columns}, total=frame.height,
         )  # fmt: skip
 
     def __len__(self) -> int:

@@ -67,6 +67,9 @@ def row_bootstrap(rows: Rows, span_ns: int, rng: np.random.Generator) -> Rows:
     """Recorded rows drawn one by one, each with the gap before it."""
     gap_ns = np.diff(rows.arrival_ns)
     mean = float(gap_ns.mean())
+    if mean == 0:  # one instant holds them all, and so it does again
+        at = rng.integers(0, len(rows), round(_rate(rows) * span_ns))
+        return rows.take(at, np.zeros(len(at), dtype=np.int64), span_ns)
     places: list[Ints] = []
     reached = 0
     while reached < span_ns:
@@ -80,29 +83,25 @@ def row_bootstrap(rows: Rows, span_ns: int, rng: np.random.Generator) -> Rows:
 
 
 def block_bootstrap(rows: Rows, span_ns: int, rng: np.random.Generator) -> Rows:
-    """Recorded rows drawn in blocks of 300 s (a twelfth of a shorter span) from any instant, round the end."""
-    block = block_ns(rows)
+    """Recorded rows drawn in blocks of 300 s (a twelfth of a shorter span) that begin anywhere, as in Künsch (1989)."""
+    block, step = _block_ns(rows)
+    starts = max(1, (rows.span_ns - block) // step + 1)
     places, times = [], []
     for k in range(math.ceil(span_ns / block)):
-        start = int(rng.integers(0, rows.span_ns))
-        length = min(block, span_ns - k * block)
-        for first, last, shift in _round(start, length, rows.span_ns):
-            i, j = np.searchsorted(rows.arrival_ns, [first, last])
-            places.append(np.arange(i, j))
-            times.append(rows.arrival_ns[i:j] - first + shift + k * block)
+        first = int(rng.integers(0, starts)) * step
+        last = first + min(block, span_ns - k * block)
+        i, j = np.searchsorted(rows.arrival_ns, [first, last])
+        places.append(np.arange(i, j))
+        times.append(rows.arrival_ns[i:j] - first + k * block)
     return rows.take(np.concatenate(places), np.concatenate(times), span_ns)
 
 
-def block_ns(rows: Rows) -> int:
-    """Length of a bootstrap's block."""
-    return max(1, round(min(BLOCK_S * NS_PER_S, rows.span_ns / 12)))
-
-
-def _round(start: int, length: int, span: int) -> list[tuple[int, int, int]]:
-    """(first, last, shift) of the one or two runs of [start, start + length) on a circle of ``span``."""
-    if start + length <= span:
-        return [(start, start + length, 0)]
-    return [(start, span + 1, 0), (0, length - (span - start), span - start)]
+def _block_ns(rows: Rows) -> tuple[int, int]:
+    """Length of a block, and the step of the instants at which one may begin: whole minutes or seconds where there is
+    room, so that what a log does every second or every minute keeps its phase."""
+    block = max(1, min(round(BLOCK_S * NS_PER_S), rows.span_ns // 12))
+    step = next((s for s in (60 * NS_PER_S, NS_PER_S) if block >= 2 * s), 1)
+    return block // step * step, step
 
 
 MAKING: Mapping[str, Baseline] = {
