@@ -34,7 +34,8 @@ class Rows:
 
     ``arrival_ns``: [timed] ns from the start of the observation, ascending. ``input_tokens``, ``output_tokens``:
     [rows], NaN where not recorded. ``names``: for each recorded column of ``NAMES``, [rows] of text, null where not
-    recorded. ``span_ns``: how long was observed. ``table``: what they are rows of. ``total``: rows of the trace, more
+    recorded. ``span_ns``: how long was observed. ``places``: [rows] where each row stands, or was copied from, in the table
+    that was read. ``table``: what they are rows of. ``total``: rows of the trace, more
     than are held where it was cut.
     """
 
@@ -42,6 +43,7 @@ class Rows:
     span_ns: int
     input_tokens: Array
     output_tokens: Array
+    places: Ints
     names: Mapping[str, pl.Series] = field(default_factory=dict)
     tick_ns: int = 1
     table: str = "llm_requests"
@@ -93,7 +95,7 @@ class Rows:
             return frame[name].cast(pl.Float64).fill_null(np.nan).to_numpy()
 
         return cls(
-            np.asarray(t, dtype=np.int64), span_ns, column("input_tokens"), column("output_tokens"),
+            np.asarray(t, dtype=np.int64), span_ns, column("input_tokens"), column("output_tokens"), np.arange(frame.height),
             {c: frame[c] for c in NAMES if c in frame.columns}, total=frame.height,
         )  # fmt: skip
 
@@ -139,6 +141,7 @@ class Rows:
             span_ns=self.span_ns if span_ns is None else span_ns,
             input_tokens=self.input_tokens[at],
             output_tokens=self.output_tokens[at],
+            places=self.places[at],
             names={k: v.gather(at) for k, v in self.names.items()},
             total=len(at),
         )

@@ -21,7 +21,8 @@ Array = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Baseline = Callable[[Rows, int, np.random.Generator], Rows]
 
-BLOCK_S = 300.0
+MOST_BLOCK_S = 7200.0
+"""blocks of an hour of trace are 300 s; of a longer one they grow, until the widest scored window fits into them twice."""
 WINDOW_S = 600.0
 
 
@@ -83,7 +84,7 @@ def row_bootstrap(rows: Rows, span_ns: int, rng: np.random.Generator) -> Rows:
 
 
 def block_bootstrap(rows: Rows, span_ns: int, rng: np.random.Generator) -> Rows:
-    """Recorded rows drawn in blocks of 300 s (a twelfth of a shorter span) that begin anywhere, as in Künsch (1989)."""
+    """Recorded rows drawn in blocks of a twelfth of the span, two hours at most, that begin anywhere, as in Künsch (1989)."""
     block, step = _block_ns(rows)
     starts = max(1, (rows.span_ns - block) // step + 1)
     places, times = [], []
@@ -99,7 +100,7 @@ def block_bootstrap(rows: Rows, span_ns: int, rng: np.random.Generator) -> Rows:
 def _block_ns(rows: Rows) -> tuple[int, int]:
     """Length of a block, and the step of the instants at which one may begin: whole minutes or seconds where there is
     room, so that what a log does every second or every minute keeps its phase."""
-    block = max(1, min(round(BLOCK_S * NS_PER_S), rows.span_ns // 12))
+    block = max(1, min(round(MOST_BLOCK_S * NS_PER_S), rows.span_ns // 12))
     step = next((s for s in (60 * NS_PER_S, NS_PER_S) if block >= 2 * s), 1)
     return block // step * step, step
 

@@ -18,8 +18,8 @@ from ..aspects.rows import Rows
 from ..errors import ModelError
 from ..profile import Profile
 from ..store import Trace
-from .distances import distances
-from .floors import MOST_ROWS, by_key, floors
+from .distances import distances, trace_distances
+from .floors import MOST_ROWS, by_key, floors, trace_floors
 from .informative import classifier_line, compression_line
 from .privacy import privacy_lines
 
@@ -116,9 +116,10 @@ def compare(a: Trace, b: Trace | Profile, *, seeds: int = SEEDS) -> ScoreCard:
         table = a.main_table
         whole = Rows.of(a, table)
         made, rows = [b], [Rows.of(b, table)]
-    cards = [_lines(a, whole, t, r) for t, r in zip(made, rows, strict=True)]
-    floor = floors(whole)
-    lines = [floor.put_on(line) for line in _over_seeds(cards)]
+    cards = [distances(whole, r) + trace_distances(a, t) for t, r in zip(made, rows, strict=True)]
+    lines = _over_seeds(cards)
+    floor = floors(whole).and_of(trace_floors(a, lines))
+    lines = [floor.put_on(line) for line in lines]
     if table == "llm_requests":
         lines += [*privacy_lines(whole, rows[0]), classifier_line(whole, rows[0])]
         lines.append(compression_line(a, made[0]))
@@ -131,15 +132,6 @@ def compare(a: Trace, b: Trace | Profile, *, seeds: int = SEEDS) -> ScoreCard:
         notes.append(f"floors are of the first {MOST_ROWS:,} rows of {a.name}")
     generated = seeds if isinstance(b, Profile) else None
     return ScoreCard(a.name, b.name, tuple(lines), generated, tuple(notes))
-
-
-def _lines(a: Trace, rows_a: Rows, b: Trace, rows_b: Rows) -> list[Line]:
-    """Distances of rows, then those that aspects measure on whole traces."""
-    lines = distances(rows_a, rows_b)
-    for module in ASPECTS.values():
-        if a.main_table in module.TABLES and hasattr(module, "score"):
-            lines += module.score(a, b)
-    return lines
 
 
 def _over_seeds(cards: Sequence[Sequence[Line]]) -> list[Line]:

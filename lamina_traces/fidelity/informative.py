@@ -69,10 +69,12 @@ def _kept(rows: Rows) -> npt.NDArray[np.int64]:
 
 
 def _features(rows: Rows) -> Array:
-    """[rows, 8]; what is not recorded stays NaN, which the trees understand."""
+    """[rows, 8]; what is not recorded is −1, below every logarithm of lengths + 1."""
     at = _kept(rows)
     gap = np.log10(rows.gap_s + 1e-4)  # gap[i] lies before row i + 1
-    x, y = np.log10(rows.input_tokens + 1), np.log10(rows.output_tokens + 1)
+    x, y = (
+        np.nan_to_num(np.log10(v + 1), nan=-1.0) for v in (rows.input_tokens, rows.output_tokens)
+    )
     hour = rows.arrival_ns[at] // (3600 * NS_PER_S) % 24
     columns = (gap[at - 1], gap[at - 2], gap[at - 3], x[at], y[at], x[at - 1], y[at - 1], hour)
     return np.stack(columns, axis=1)
@@ -87,8 +89,11 @@ def compression_line(a: Trace, b: Trace) -> Line:
     """Compression distance of b from a, beside that of a's halves from each other."""
     name, metric = "compression", "distance"
     m = a.manifest
-    if m.arrival_first_ns is None or m.arrival_last_ns is None:
-        return Line(name, metric, None, None, "NCD", "no arrivals are recorded")
+    needed = ("arrival_ns", "input_tokens", "output_tokens")
+    missing = [c for c in needed if not (a.has(c) and b.has(c))]
+    if missing or m.arrival_first_ns is None or m.arrival_last_ns is None:
+        note = f"not recorded in both: {', '.join(missing)}" if missing else "no arrivals"
+        return Line(name, metric, None, None, "NCD", note)
     middle = (m.arrival_first_ns + m.arrival_last_ns) // 2
     try:
         value = similarity.compression_distance(a, b)
