@@ -46,7 +46,7 @@ def test_page_names_every_line_that_is_lost() -> None:
 
 
 def row(ours: tuple[float, ...], poisson: float, block: float, halves: float) -> Row:
-    scores = dict.fromkeys(heldout.CONTEST, (9.0,))
+    scores: dict[str, tuple[float, ...]] = dict.fromkeys(heldout.CONTEST, (9.0,))
     scores |= {
         OURS: ours,
         "Poisson": (poisson,),
