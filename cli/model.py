@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from .decide import compiling
 from .options import (
     From,
     OutputFormat,
@@ -20,6 +21,7 @@ from .output import emit, emit_object, say, write_file
 from .profiles import print_profile
 
 if TYPE_CHECKING:
+    from lamina_traces.fidelity import ScoreCard
     from lamina_traces.runs import Run
 
 
@@ -110,10 +112,21 @@ def compare(
             metavar="A", help="The reference: a stored name, a trace file or a library profile."
         ),
     ],
-    b: Annotated[str, typer.Argument(metavar="B", help="What is judged against it.")],
+    b: Annotated[
+        str,
+        typer.Argument(
+            metavar="B", help="What is judged against it; a workload profile is generated."
+        ),
+    ],
     gate: Annotated[
         bool, typer.Option("--gate", help="Exit 3 when a line is over its limit.")
     ] = False,
+    seeds: Annotated[
+        int,
+        typer.Option(
+            "--seeds", min=1, max=100, help="Traces that are generated where B is a profile."
+        ),
+    ] = 5,
     where: Where = None,
     from_: From = None,
     to: To = None,
@@ -128,50 +141,64 @@ def compare(
     from lamina_traces.errors import CheckFailed
     from lamina_traces.fidelity import compare as score
 
-    first, second = (
-        workloads.selected(workloads.trace(x, store=store, say=say), where, from_, to)
-        for x in (a, b)
-    )
-    if runs.is_run(first) and runs.is_run(second):
+    first = workloads.selected(workloads.trace(a, store=store, say=say), where, from_, to)
+    found = workloads.resolve(b, store=store, say=say)
+    if isinstance(found, workloads.Trace) or where or from_ or to:
+        whole = found if isinstance(found, workloads.Trace) else workloads.generated(found, say=say)
+        second: Any = workloads.selected(whole, where, from_, to)
+    else:
+        second = found
+        say(f"generating {seeds} traces of profile {found.name} [seeds 0 to {seeds - 1}]")
+    if runs.is_run(first) and isinstance(second, workloads.Trace) and runs.is_run(second):
         _compare_runs(runs.Run.load(first), runs.Run.load(second), gate, fmt)
         return
-    card = score(first, second)
+    with compiling():
+        card = score(first, second, seeds=seeds)
     if fmt == "json":
         emit_object(card.to_dict())
     else:
-        rows = [
+        emit(_card_rows(card), fmt)
+    for note in card.notes:
+        say(f"note: {note}")
+    say(card.verdict)
+    if card.unjudged:
+        gated = len(card.judged) + len(card.unjudged)
+        say(f"not judged: {len(card.unjudged)} of {gated} lines with a limit (see the notes)")
+    if gate and not card.judged:
+        raise CheckFailed(
+            f"{card.b} cannot be judged against {card.a}",
+            "the traces are too small, or record nothing that has a limit",
+        )
+    if gate and card.failed:
+        raise CheckFailed(
+            f"{card.b} is not like {card.a}: " + ", ".join(x.metric for x in card.failed),
+            "fit a longer trace, or look at both with: lamina-traces report B --against A",
+        )
+
+
+def _card_rows(card: ScoreCard) -> list[dict[str, Any]]:
+    """The lines as a table: unjudged ones last, columns that no line has left out."""
+    rows = []
+    for x in sorted(card.lines, key=lambda x: x.limit is None):
+        low, high = x.seed_range or (None, None)
+        rows.append(
             {
                 "aspect": x.aspect,
                 "metric": x.metric,
                 "distance": x.value,
                 "limit": x.limit,
                 "verdict": {True: "ok", False: "over", None: "–"}[x.passed],
+                "floor": x.floor,
+                "seeds_min": low,
+                "seeds_max": high,
                 "unit": x.unit,
-                "note": x.note,
+                "note": x.note if x.value is not None else f"not computed: {x.note}",
             }
-            for x in card.lines
-        ]
-        emit(rows, fmt)
-    judged, failed = card.judged, card.failed
-    gated = sum(x.limit is not None for x in card.lines)
-    if failed:
-        say(f"{len(failed)} of {len(judged)} judged lines are over their limit")
-    elif judged:
-        say(f"every judged line is within its limit ({len(judged)})")
-    else:
-        say("no line could be judged")
-    if len(judged) < gated:
-        say(f"not judged: {gated - len(judged)} of {gated} lines with a limit (see the notes)")
-    if gate and not judged:
-        raise CheckFailed(
-            f"{card.b} cannot be judged against {card.a}",
-            "the traces are too small, or record nothing that has a limit",
         )
-    if gate and failed:
-        raise CheckFailed(
-            f"{card.b} is not like {card.a}: " + ", ".join(x.metric for x in failed),
-            "fit a longer trace, or look at both with: lamina-traces report B --against A",
-        )
+    if card.seeds is None:
+        for row in rows:
+            del row["seeds_min"], row["seeds_max"]
+    return rows
 
 
 def _compare_runs(a: Run, b: Run, gate: bool, fmt: str) -> None:

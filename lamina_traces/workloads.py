@@ -139,15 +139,18 @@ def generated(profile: Profile, *, say: Say = _silent) -> Trace:
     laws = [a for s in streams if isinstance(a := s.aspects.get("arrivals"), Arrivals)]
     expected = sum(a.rate_per_s * a.span_s for a in laws)
     rows = MOST_GENERATED if expected > MOST_GENERATED else None
-    job = Job(generator.plan(profile, rows=rows))
-    name = f"{profile.name} seed 0"
-    store_generated(temporary_store(), name, job, replace=True)
-    made = temporary_store().trace(name)
+    made = temporary(f"{profile.name} seed 0", generator.plan(profile, rows=rows))
     cut = f", the first of about {format_count(expected)}" if rows else ""
     say(
         f"generated {format_count(made.manifest.rows)} rows{cut} from profile {profile.name} (seed 0) into a temporary store"
     )
     return made
+
+
+def temporary(name: str, plan: generator.Plan) -> Trace:
+    """A plan's rows as a trace in the temporary store."""
+    store_generated(temporary_store(), name, Job(plan), replace=True)
+    return temporary_store().trace(name)
 
 
 def with_poisson(chosen: Trace, rate_per_s: float, seed: int, *, say: Say = _silent) -> Trace:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -26,13 +26,13 @@ from ..distributions import (
     fit_families,
     fit_jittered,
     fit_triangular,
-    w1_log10,
     with_intervals,
 )
 from ..errors import Notice
 from ..intervals import Blocks, Interval
 from ..units import DAY_NS, NS_PER_S, format_number, format_seconds, short
-from . import Line, renewal
+from . import renewal
+from .arrival_distances import distances as distances
 from .arrival_process import NAME as NAME
 from .arrival_process import VERSION as VERSION
 from .arrival_process import Arrivals as Arrivals
@@ -345,98 +345,6 @@ def _with_intervals(a: Arrivals, seen: Pass, known: npt.NDArray[np.bool_]) -> Ar
     return replace(
         a, families=families, intervals={k: v for k, v in found.items() if v is not None}
     )
-
-
-# --- scoring ---------------------------------------------------------------------------------------
-
-
-def gap_counts(trace: Trace) -> Counts:
-    """Gaps between successive arrivals, in seconds, as Counts: the route by SQL."""
-    t = trace.query("arrivals/gap_counts")
-    return Counts.exact(t["gap_ns"].to_numpy() / NS_PER_S, t["n"].to_numpy(), "s")
-
-
-CURVE_WINDOWS_S = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 60.0, 100.0, 300.0, 600.0, 1000.0, 3600.0)
-"""widths of the scored IDC curve; a width is used when both spans hold FEW_WINDOWS of it."""
-
-
-def idc_curve(
-    trace: Trace, origin_ns: int, span_ns: int, windows_s: tuple[float, ...]
-) -> dict[float, float | None]:
-    """IDC by width, over full windows from the first arrival: the route by SQL."""
-    widths = [round(w * NS_PER_S) for w in windows_s if span_ns // round(w * NS_PER_S) >= 1]
-    if not widths:
-        return {}
-    t = trace.query("arrivals/window_sums", origin_ns=origin_ns, span_ns=span_ns, widths_ns=widths)
-    out: dict[float, float | None] = {}
-    for row in t.to_pylist():
-        k = span_ns // row["width_ns"]
-        mean = row["arrivals"] / k
-        enough = k >= MIN_WINDOWS and mean > 0
-        out[row["width_ns"] / NS_PER_S] = (
-            (row["squares"] - k * mean * mean) / (k - 1) / mean if enough else None
-        )
-    return out
-
-
-LIMITS = {"gap KS D": 0.05, "gap W1": 0.05, "IDC-curve distance": 0.20, "rate": 0.02}
-"""proposed gates of the fidelity research; not calibrated on held-out data."""
-
-
-def score(a: Trace, b: Trace) -> list[Line]:
-    """Gap law (KS D, W1 in decades), IDC curve (mean |ln ratio|), and mean rate, of b against a."""
-    measured = []
-    for trace in (a, b):
-        extent = trace.query("arrivals/extent").to_pylist()[0]
-        if int(extent["with_arrival"]) < 20 or extent["last_ns"] <= extent["first_ns"]:
-            return [
-                Line(NAME, m, None, limit, note="fewer than 20 arrivals, or no span")
-                for m, limit in LIMITS.items()
-            ]
-        span = int(extent["last_ns"]) - int(extent["first_ns"])
-        measured.append((extent, span, gap_counts(trace)))
-    (ea, span_a, ga), (eb, span_b, gb) = measured
-    widths = tuple(
-        w for w in CURVE_WINDOWS_S if min(span_a, span_b) // round(w * NS_PER_S) >= FEW_WINDOWS
-    )
-    curve_a = idc_curve(a, int(ea["first_ns"]), span_a, widths)
-    curve_b = idc_curve(b, int(eb["first_ns"]), span_b, widths)
-    ratios = [
-        abs(math.log(x / y))
-        for w in widths
-        if (x := curve_a.get(w)) is not None
-        and (y := curve_b.get(w)) is not None
-        and x > 0
-        and y > 0
-    ]
-    rate_a = int(ea["with_arrival"]) / span_a
-    rate_b = int(eb["with_arrival"]) / span_b
-    note = (
-        f"windows {', '.join(format_seconds(w) for w in widths)}" if widths else "spans too short"
-    )
-    return [
-        Line(NAME, "rate", abs(rate_b / rate_a - 1), LIMITS["rate"], "relative"),
-        Line(NAME, "gap KS D", two_sample_ks(ga, gb), LIMITS["gap KS D"]),
-        Line(
-            NAME,
-            "gap W1",
-            w1_log10(_plus(ga, 1e-4), _plus(gb, 1e-4), 1e-4),
-            LIMITS["gap W1"],
-            "decades",
-        ),
-        Line(
-            NAME,
-            "IDC-curve distance",
-            float(np.mean(ratios)) if ratios else None,
-            LIMITS["IDC-curve distance"],
-            "mean |ln ratio|",
-            note,
-        ),
-    ]
-
-
-def _plus(c: Counts, floor: float) -> Any:
-    return lambda q: c.quantile(q) + floor
 
 
 def two_sample_ks(a: Counts, b: Counts) -> float:

@@ -422,30 +422,32 @@ def _rate_at(failures: Failures, load: Array) -> Array:
 # --- scoring ---------------------------------------------------------------------------------------
 
 
+LIMITS = {
+    "failure rate difference": 0.01,
+    "mean run of failures": 0.25,
+    "overdispersion": 0.5,
+}
+"""proposed here, not by the research, and not calibrated; other lines inform."""
+
+
 def score(a: Trace, b: Trace) -> list[Line]:
     """Failure rates by difference, clustering by |ln ratio| of mean runs and of overdispersion at the widest common
-    window up to 10 min, kinds by total variation, times between failures by KS D. Informative: no gate is calibrated."""
+    window up to 10 min, kinds by total variation, times between failures by KS D."""
     fitted, gaps = [], []
     for trace in (a, b):
         seen = Pass(trace, Timeline.of(trace))
         scan(trace, [seen])
         f = fit(trace, [], seen)
         if f is None:
-            return [Line(NAME, "failure rate difference", None, None, note="not recorded")]
+            return [_line("failure rate difference", None, "share", "not recorded")]
         fitted.append(f)
         gaps.append(seen.between()[0])
     fa, fb = fitted
-    out = [Line(NAME, "failure rate difference", abs(fa.rate - fb.rate), None, "share")]
+    out = [_line("failure rate difference", abs(fa.rate - fb.rate), "share")]
     if min(fa.failed, fb.failed) < K_ANONYMITY:
         return out
     out.append(
-        Line(
-            NAME,
-            "mean run of failures",
-            abs(math.log(fa.mean_run / fb.mean_run)),
-            None,
-            "|ln ratio|",
-        )
+        _line("mean run of failures", abs(math.log(fa.mean_run / fb.mean_run)), "|ln ratio|")
     )
     swings = [
         {o.window_s: o.ratio for o in f.overdispersion if o.window_s <= 600 and o.ratio > 0}
@@ -454,14 +456,17 @@ def score(a: Trace, b: Trace) -> list[Line]:
     shared = sorted(set(swings[0]) & set(swings[1]))
     if shared:
         w = shared[-1]
-        out.append(
-            Line(NAME, "overdispersion", abs(math.log(swings[0][w] / swings[1][w])), None, "|ln ratio|", f"windows of {format_seconds(w)}")
-        )  # fmt: skip
+        value = abs(math.log(swings[0][w] / swings[1][w]))
+        out.append(_line("overdispersion", value, "|ln ratio|", f"windows of {format_seconds(w)}"))
     shares = [{k: n / f.failed for k, (n, _) in f.causes.items()} for f in fitted]
     apart = sum(
         abs(shares[0].get(k, 0.0) - shares[1].get(k, 0.0)) for k in {*shares[0], *shares[1]}
     )
-    out.append(Line(NAME, "kinds, total variation", apart / 2, None, "share"))
+    out.append(_line("kinds, total variation", apart / 2, "share"))
     if min(g.rows for g in gaps) >= FEWEST_ROWS:
-        out.append(Line(NAME, "time between failures KS D", grid_ks(*gaps), None))
+        out.append(_line("time between failures KS D", grid_ks(*gaps)))
     return out
+
+
+def _line(metric: str, value: float | None, unit: str = "", note: str = "") -> Line:
+    return Line(NAME, metric, value, LIMITS.get(metric), unit, note)

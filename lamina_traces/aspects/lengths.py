@@ -28,10 +28,10 @@ from ..distributions import (
 from ..errors import Notice
 from ..intervals import Blocks, Interval, homogeneous
 from ..units import short
-from . import Line
-from .arrivals import two_sample_ks
 from .dependence import Ranks, correlation_interval, suppressed
+from .length_distances import distances as distances
 from .length_laws import NAME as NAME
+from .length_laws import OTHERS as OTHERS
 from .length_laws import SIDES as SIDES
 from .length_laws import VERSION as VERSION
 from .length_laws import Lengths as Lengths
@@ -52,13 +52,6 @@ COUNT_KEYS = frozenset({"rows", "pairs"})
 Array = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-OTHERS = (
-    "reasoning_tokens", "cached_input_tokens", "text_tokens", "image_tokens", "audio_tokens", "video_tokens",
-    "image_count", "audio_count", "video_count",
-)  # fmt: skip
-"""what is described beside them where it is recorded."""
-GENERATED = tuple(k for k in OTHERS if k != "cached_input_tokens")
-"""what a workload brings; what an engine finds in its cache is the engine's."""
 SHOWN = {"p10": 0.1, "p25": 0.25, "p50": 0.5, "p75": 0.75, "p90": 0.9, "p95": 0.95, "p99": 0.99}
 TAIL_FROM = 0.95
 
@@ -344,112 +337,3 @@ def _coarse_quantile(tables: Array, q: float) -> Array:
     )
     inside = np.take_along_axis(tables, at[:, None], axis=1)[:, 0]
     return np.asarray(lo + (want - before) / np.maximum(inside, 1e-300) * (hi + 1 - lo))
-
-
-class Sampler:
-    """Draws pairs of lengths: a copula cell by Walker's alias method, a point in it, and both grids inverted."""
-
-    def __init__(self, lengths: Lengths) -> None:
-        self.lengths = lengths
-        self.cells = len(lengths.copula)
-        self.keep, self.alias = alias(lengths.copula.ravel())
-        self.kinds = [k for k in GENERATED if k in lengths.others]
-
-    def pairs(self, rng: np.random.Generator, size: int) -> tuple[Ints, Ints]:
-        """``size`` pairs (input, output), in tokens."""
-        u, v = self.ranks(rng, size)
-        return self.tokens(u, v)
-
-    def ranks(self, rng: np.random.Generator, size: int) -> tuple[Array, Array]:
-        """``size`` pairs of ranks in [0, 1), dependent as the copula says."""
-        drawn = rng.random((3, size))
-        at = drawn[0] * len(self.keep)
-        cell = at.astype(np.int64)
-        other = at - cell >= self.keep[cell]
-        cell[other] = self.alias[cell[other]]
-        u, v = np.divmod(cell, self.cells)
-        return (u + drawn[1]) / self.cells, (v + drawn[2]) / self.cells
-
-    def others(
-        self, rng: np.random.Generator, v: Array, inputs: Ints, outputs: Ints
-    ) -> dict[str, npt.NDArray[Any]]:
-        """Further counts. Reasoning tokens have the rank of the output and are no more than it; images, audio and video are
-        drawn alone, a medium's number and its tokens at one rank, and cut to what the input holds; text is the rest."""
-        out: dict[str, npt.NDArray[Any]] = {}
-        rest = inputs.copy()
-        rank = {m: rng.random(len(v)) for m in ("image", "audio", "video") if any(k.startswith(m) for k in self.kinds)}  # fmt: skip
-        for name in self.kinds:
-            if name == "text_tokens":
-                continue
-            at = v if name == "reasoning_tokens" else rank[name.partition("_")[0]]
-            x = np.rint(self.lengths.others[name].grid.quantile(at)).astype(np.int64)
-            if name == "reasoning_tokens":
-                x = np.minimum(x, outputs)
-            elif name.endswith("_tokens"):
-                x = np.minimum(x, rest)
-                rest -= x
-            out[name] = x
-        if "text_tokens" in self.kinds:
-            out["text_tokens"] = rest
-        return out
-
-    def tokens(self, u: Array, v: Array) -> tuple[Ints, Ints]:
-        """Whole lengths at the ranks of input and output."""
-        return (
-            np.rint(self.lengths.input.grid.quantile(u)).astype(np.int64),
-            np.rint(self.lengths.output.grid.quantile(v)).astype(np.int64),
-        )
-
-
-def alias(weights: Array) -> tuple[Array, Ints]:
-    """Tables of Walker's alias method (Vose 1991): column i stands for itself below ``keep[i]``, else for ``alias[i]``."""
-    keep = np.asarray(weights, dtype=np.float64) * (len(weights) / weights.sum())
-    alias = np.arange(len(weights))
-    small = [i for i, k in enumerate(keep) if k < 1]
-    large = [i for i, k in enumerate(keep) if k >= 1]
-    while small and large:
-        s, big = small.pop(), large.pop()
-        alias[s] = big
-        keep[big] -= 1 - keep[s]
-        (small if keep[big] < 1 else large).append(big)
-    keep[[*small, *large]] = 1.0  # what rounding left over
-    return keep, alias
-
-
-# --- scoring ---------------------------------------------------------------------------------------
-
-LIMITS = {"input KS D": 0.015, "output KS D": 0.015, "rank correlation difference": 0.03}
-
-
-def token_counts(trace: Trace) -> dict[str, Counts]:
-    """Counts of input and of output tokens: the route by SQL."""
-    t = trace.query("lengths/token_counts").to_pydict()
-    side = np.array(t["side"])
-    tokens, n = np.array(t["tokens"], dtype=np.float64), np.array(t["n"], dtype=np.float64)
-    return {s: Counts.exact(tokens[side == s], n[side == s], "tokens") for s in SIDES}
-
-
-def score(a: Trace, b: Trace) -> list[Line]:
-    """KS D of each side and the difference of the Spearman correlations."""
-    ca, cb = token_counts(a), token_counts(b)
-    lines = []
-    for side in SIDES:
-        enough = ca[side].rows >= 20 and cb[side].rows >= 20
-        value = two_sample_ks(ca[side], cb[side]) if enough else None
-        lines.append(
-            Line(
-                NAME,
-                f"{side} KS D",
-                value,
-                LIMITS[f"{side} KS D"],
-                note="" if enough else "too few rows",
-            )
-        )
-    rho = [t.query("lengths/rank_correlation").to_pylist()[0]["spearman"] for t in (a, b)]
-    known = all(r is not None and math.isfinite(r) for r in rho)
-    name = "rank correlation difference"
-    difference = abs(rho[0] - rho[1]) if known else None
-    lines.append(
-        Line(NAME, name, difference, LIMITS[name], "Spearman", "" if known else "undefined")
-    )
-    return lines

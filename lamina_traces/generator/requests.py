@@ -17,6 +17,7 @@ from ..aspects import lengths as lengths_aspect
 from ..aspects.arrivals import Arrivals
 from ..aspects.failure_retries import Retries
 from ..aspects.failures import Failures
+from ..aspects.length_draws import GENERATED, Sampler, alias
 from ..aspects.lengths import Lengths
 from ..aspects.mix import warp
 from ..errors import ModelError
@@ -30,7 +31,7 @@ from .randomness import stream
 
 BLOCK_ROWS = 131_072
 MOST_COPIES = 256
-KINDS = lengths_aspect.OTHERS
+KINDS = GENERATED
 """columns of token and media counts beside input and output."""
 Columns = dict[str, npt.NDArray[Any]]
 Flags = npt.NDArray[np.bool_]
@@ -180,7 +181,7 @@ class _Stream:
         self.law = law_of(profile, s, Arrivals, arrivals_aspect.NAME, "arrival times")
         self.process = Process(self.law, seed, index, rate=rate, speed=speed, replay=replay)
         lengths = law_of(profile, s, Lengths, lengths_aspect.NAME, "token counts")
-        self.lengths = lengths_aspect.Sampler(lengths)
+        self.lengths = Sampler(lengths)
         grids = {"input": lengths.input.grid, "output": lengths.output.grid}
         self.warp = warp(lengths.mix, grids, replay=replay)
         found = s.aspects.get(failures_aspect.NAME)
@@ -210,7 +211,7 @@ class SmallStreams:
     def __init__(self, tail: Tail) -> None:
         at = (np.arange(tail.streams) + 0.5) / tail.streams
         sizes = np.maximum(tail.rows.quantile(at)[::-1], 1e-9)
-        self.keep, self.alias = lengths_aspect.alias(sizes)
+        self.keep, self.alias = alias(sizes)
 
     def draw(self, rng: np.random.Generator, size: int) -> Ints:
         """Numbers from 1, the largest first."""
