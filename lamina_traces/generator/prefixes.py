@@ -1,7 +1,7 @@
 """Prefix blocks of generated requests: a tree of prompts whose cache hits are those of the source.
 
 A request's prompt shares its first blocks with an earlier one and has new ids behind them. How many it shares is
-drawn from the law of depths; with whom, from the law of LRU stack distances: the prompt that stands at the drawn
+drawn from the law of depths (by the size of the prompt); with whom, from the law of LRU stack distances: the prompt that stands at the drawn
 distance, or of its neighbours the one that the depth fits best, since most prompts go on where one ended.
 A later turn of a session shares what it has in common with the turn before. A partial last block is never shared.
 
@@ -13,6 +13,7 @@ causes are moved by the difference, a few times over. What a cold cache at the b
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -32,11 +33,13 @@ Ints = npt.NDArray[np.int64]
 ASSUMED_BLOCK_TOKENS = 16
 """where the source does not record the size of a block."""
 REHEARSED_ROWS = 1 << 15
-ROUNDS = 6
+ROUNDS = 10
+STEP = 0.5
+"""of the difference by which the distances are moved in a round."""
 KNOTS = 129
 MOST_PATHS = 1 << 20
 """prompts that are remembered."""
-OF_DEPTH, OF_DISTANCE, OF_PART, OF_ROOT = range(4)
+OF_DEPTH, OF_DISTANCE, OF_PART, OF_ROOT, OF_NEW = range(5)
 
 
 @functools.cache
@@ -70,9 +73,9 @@ class PrefixStage:
         self.of = key(seed, "prefixes", stream)
         self.salt = salts(key(seed, "blocks", stream), 1)[0]
         self.sessions = "parent" in rehearsal
-        some = law.ratios.get("request_hit_ratio")
-        often = some.value if some is not None else 1.0
-        self.top = law.top_root / often if law.top_root is not None and law.roots > 1 and often > 0 else None  # fmt: skip
+        alone = float((rehearsal["parent"] < 0).mean()) if self.sessions else 1.0
+        self.variety = _variety(law.roots, law.requests, alone)
+        self.top = law.top_root if law.roots > 1 else None
         self.unit = recorded
         self.laws = _Laws.of(law, recorded * law.every)
         self._rehearse(law, rehearsal)
@@ -98,14 +101,14 @@ class PrefixStage:
     def _weave(
         self, columns: Mapping[str, Any], state: State, block: int, capacities: Ints, curve: Ints
     ) -> tuple[dict[str, Any], State]:
-        tokens = np.ascontiguousarray(columns["input_tokens"], dtype=np.int64)
+        tokens = np.require(columns["input_tokens"], np.int64, ["C", "W"])
         n = len(tokens)
         first = int(state["numbers"][trees.ROWS])
         rows = np.arange(first, first + n)
         want, distance, top = self._drawn(tokens, rows, block)
         none = np.full(n, -1, dtype=np.int64)
-        parent = np.ascontiguousarray(columns["parent"]) if self.sessions else none
-        own = np.ascontiguousarray(columns["shared_tokens"]) if self.sessions else none
+        parent = np.require(columns["parent"], np.int64, ["C", "W"]) if self.sessions else none
+        own = np.require(columns["shared_tokens"], np.int64, ["C", "W"]) if self.sessions else none
         begins = np.zeros(n + 1, dtype=np.int64)
         np.cumsum((tokens + block - 1) // block, out=begins[1:])
         ids = np.empty(begins[-1], dtype=np.uint64)
@@ -117,7 +120,7 @@ class PrefixStage:
         numbers = state["numbers"].copy()
         owned = _sums(nodes[:held], known + n)
         _loop("weave")(
-            tokens, parent, own, want, distance, top, block, self.salt, nodes, paths, owned, numbers, begins, ids,
+            tokens, parent, own, want, distance, top, block, int(self.sessions), self.salt, nodes, paths, owned, numbers, begins, ids,
             hits, capacities, curve,
         )  # fmt: skip
         made = {"prefix_hashes": ids, "begins": begins, "shared_blocks": hits}
@@ -126,7 +129,9 @@ class PrefixStage:
     def _drawn(self, tokens: Ints, rows: Ints, block: int) -> tuple[Ints, Ints, Ints]:
         """Blocks that each row would share, at which distance, and whether with the commonest beginning (−1: any)."""
         blocks = (tokens + self.unit - 1) // self.unit
-        want = self.laws.depths(blocks, uniforms(self.of, rows, OF_DEPTH))
+        want = np.maximum(self.laws.depths(blocks, uniforms(self.of, rows, OF_DEPTH)), 1)
+        # Ewens: the i-th prompt begins like none before with probability θ/(θ + i)
+        want[uniforms(self.of, rows, OF_NEW) * (self.variety + rows) < self.variety] = 0
         if block != self.unit:
             part = uniforms(self.of, rows, OF_PART) * self.unit if block < self.unit else 0.0
             want = np.where(want > 0, (want * self.unit + part) // block, 0).astype(np.int64)
@@ -165,16 +170,34 @@ class PrefixStage:
         whole = float(tokens.sum()) / self.unit if law.block_tokens else float(each.sum())
         if not whole:
             return
+        best, least = (self.laws.stretch, self.laws.upto), math.inf
         for _ in range(ROUNDS):
             curve = np.zeros(len(capacities), dtype=np.int64)
             made, _ = self._weave(some, self.start(), self.unit, capacities, curve)
-            hits = made["shared_blocks"]
-            got = float(hits.sum()) / whole
-            if got > 0 and len(target):
-                scaled = curve / whole * (ratio.value / got)
-                self.laws.move(target - scaled, ratio.value)
+            got = float(made["shared_blocks"].sum()) / whole
+            missing = target - curve / whole
+            off = max(float(np.abs(missing).max(initial=0.0)), abs(ratio.value - got))
+            if off < least:
+                best, least = (self.laws.stretch, self.laws.upto), off
             if got > 0:
-                self.laws.stretch *= float(np.clip(ratio.value / got, 0.5, 2.0))
+                factor = ratio.value / got
+                if len(target):
+                    self.laws.move(target - curve / whole * factor, ratio.value)
+                self.laws.stretch *= float(np.clip(factor, 0.5, 2.0))
+        self.laws.stretch, self.laws.upto = best
+
+
+def _variety(roots: int, requests: int, alone: float) -> float:
+    """θ of Ewens's law, under which ``requests`` have so many ``roots`` in the mean, if a share of them can begin one:
+    alone·θ·ln(1 + n/θ) = roots (Ewens 1972)."""
+    low, high = 1e-9, 1e12
+    for _ in range(100):
+        middle = math.sqrt(low * high)
+        if alone * middle * math.log1p(requests / middle) < roots:
+            low = middle
+        else:
+            high = middle
+    return high
 
 
 def _sums(nodes: Ints, places: int) -> Ints:
@@ -189,10 +212,10 @@ def _sums(nodes: Ints, places: int) -> Ints:
 class _Laws:
     """What a request's depth and distance are drawn from. ``depth``: [sizes, knots] quantiles of the blocks shared, for
     prompts of at most ``sizes`` blocks; ``stretch`` multiplies what is shared beyond the first. ``at``: log₂ of distances in
-    tokens, ``upto``: share of the distances up to each."""
+    tokens, ``upto``: share of the distances up to each, 0 up to the place ``least``."""
 
-    def __init__(self, sizes: Ints, depth: Array, at: Array, upto: Array) -> None:
-        self.sizes, self.depth, self.at, self.upto = sizes, depth, at, upto
+    def __init__(self, sizes: Ints, depth: Array, at: Array, upto: Array, least: int = 0) -> None:
+        self.sizes, self.depth, self.at, self.upto, self.least = sizes, depth, at, upto, least
         self.stretch = 1.0
 
     @classmethod
@@ -206,7 +229,9 @@ class _Laws:
             return cls(sizes, depth, np.array([0.0, np.log2(unit)]), np.array([0.0, 1.0]))
         at = np.log2([c.blocks * unit for c in law.lru])
         hits = np.array([c.hit_ratio.value for c in law.lru])
-        rising = np.maximum.accumulate(hits) - hits[0]  # the least cache hits what all prompts begin with
+        rising = (
+            np.maximum.accumulate(hits) - hits[0]
+        )  # the least cache hits what all prompts begin with
         return cls(sizes, depth, at, rising / max(rising[-1], 1e-300))
 
     def depths(self, blocks: Ints, u: Array) -> Ints:
@@ -223,7 +248,7 @@ class _Laws:
         return np.asarray(2.0 ** np.interp(u, self.upto, self.at))
 
     def move(self, missing: Array, whole: float) -> None:
-        """By what is ``missing`` of the hits at each capacity."""
-        upto = np.clip(self.upto + (missing - missing[0]) / whole, 0.0, 1.0)
-        upto[-1] = 1.0
-        self.upto = np.maximum.accumulate(upto)
+        """By half of what is ``missing`` of the ``whole`` hits at each capacity."""
+        upto = self.upto + STEP * (missing - missing[self.least]) / whole
+        upto[: self.least + 1], upto[-1] = 0.0, 1.0
+        self.upto = np.maximum.accumulate(np.clip(upto, 0.0, 1.0))

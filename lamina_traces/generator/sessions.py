@@ -142,7 +142,11 @@ class SessionStage:
         work = _Work(state, len(arrival_ns))
         found = [np.empty(len(arrival_ns), dtype=np.int64) for _ in range(5)]
         _loop("follow")(
-            np.ascontiguousarray(arrival_ns), *self._laws, *work.arrays, work.reals, *found
+            np.require(arrival_ns, np.int64, ["C", "W"]),
+            *self._laws,
+            *work.arrays,
+            work.reals,
+            *found,
         )
         return self._told(block, found, lengths, work)
 
@@ -153,7 +157,7 @@ class SessionStage:
         their ``arrival_ns``."""
         expected = len(start_ns) + int((state["due"] < end_ns).sum())
         work = _Work(state, len(start_ns))
-        starts = np.ascontiguousarray(start_ns)
+        starts = np.require(start_ns, np.int64, ["C", "W"])
         parts: list[list[Ints]] = []
         while True:
             found = [np.empty(2 * expected + 64, dtype=np.int64) for _ in range(6)]
@@ -164,6 +168,16 @@ class SessionStage:
         arrival, *rest = (np.concatenate(c) for c in zip(*parts, strict=True))
         columns, after = self._told(block, rest, lengths, work)
         return {"arrival_ns": arrival, **columns}, after
+
+    def rehearsal(self, rows: int, lengths: Draw) -> dict[str, Any]:
+        """About so many typical rows in order, with Poisson arrivals: columns of ``rows``, for ``PrefixStage``."""
+        rng = stream(self.seed, "sessions", self.stream, "rehearsal")
+        n = int(np.ceil(rows * self.arrivals_per_row))
+        gaps = rng.exponential(NS_PER_S / (self.rate_per_s * self.arrivals_per_row), n)
+        arrival = np.cumsum(gaps).astype(np.int64)
+        if self.leads == "requests":
+            return self.rows(-1, arrival, lengths, self.start())[0]
+        return self.led(-1, arrival, int(arrival[-1]) + 1, lengths, self.start())[0]
 
     @property
     def _laws(self) -> tuple[Any, ...]:

@@ -55,7 +55,7 @@ _I1 = types.Array(types.int64, 1, "C")
 _I2 = types.Array(types.int64, 2, "C")
 _U1 = types.Array(types.uint64, 1, "C")
 WEAVE = types.void(
-    *(_I1,) * 6, types.int64, types.uint64, _I2, _I2, _I1, _I1, _I1, _U1, _I1, _I1, _I1
+    *(_I1,) * 6, types.int64, types.int64, types.uint64, _I2, _I2, _I1, _I1, _I1, _U1, _I1, _I1, _I1
 )
 GATHER = types.void(_I2, _I2, *(_I1,) * 3, types.int64, types.int64)
 
@@ -126,9 +126,9 @@ def _of_row(paths, count, row):  # type: ignore[no-untyped-def]
 
 
 @_called
-def _fitting(paths, nodes, count, place, want, top):  # type: ignore[no-untyped-def]
+def _fitting(paths, nodes, count, place, want, top, heads):  # type: ignore[no-untyped-def]
     """Near ``place``, the prompt that owns its block number ``want`` and is longer by the least; else one whose block
-    there is owned by a later prompt, else the longest. ``top``: 1 for prompts that begin with the commonest block, 0 for
+    there is owned by a later prompt, else the longest. Where ``heads`` alone are shared, any that is long enough. ``top``: 1 for prompts that begin with the commonest block, 0 for
     others, −1 for any; prompts of the other kind come last."""
     best, best_score = -1, 1 << 62
     looked = 0
@@ -144,7 +144,7 @@ def _fitting(paths, nodes, count, place, want, top):  # type: ignore[no-untyped-
         if top >= 0 and paths[q, TOP] != top:
             score += _OTHER
         if score < best_score:
-            if 0 <= surplus and want > 1:
+            if surplus >= 0 and want > 1 and not heads:
                 node, end = tip, paths[q, LENGTH]
                 while end >= want and node >= 0 and nodes[node, OWNER] == q:
                     end -= nodes[node, COUNT]
@@ -153,7 +153,7 @@ def _fitting(paths, nodes, count, place, want, top):  # type: ignore[no-untyped-
                     score += _TAKEN
             if score < best_score:
                 best, best_score = q, score
-                if score == 0 or (want == 1 and score < _SHORT):
+                if score == 0 or ((want == 1 or heads) and score < _SHORT):
                     break
         looked += 1
         if looked >= NEAR and best_score <= max(1, want >> 3):
@@ -161,6 +161,19 @@ def _fitting(paths, nodes, count, place, want, top):  # type: ignore[no-untyped-
         if looked >= MOST and best_score < _SHORT:
             break
     return best
+
+
+@_called
+def _branching(paths, nodes, q, want):  # type: ignore[no-untyped-def]
+    """Of the places where others have branched off prompt ``q``, the one nearest to ``want`` blocks; ``want`` itself where
+    none is within a factor of two."""
+    node, end, best = paths[q, TIP], paths[q, LENGTH], 0
+    while node >= 0:
+        end -= nodes[node, COUNT]
+        node = nodes[node, PARENT]
+        if abs(end - want) < abs(best - want):
+            best = end
+    return best if want <= 2 * best and best <= 2 * want else want
 
 
 @_called
@@ -212,12 +225,13 @@ def _touch(nodes, owned, tip, place):  # type: ignore[no-untyped-def]
         _add(owned, owner, -run)
 
 
-def weave(tokens, parent, own, want, distance, top, block, salt, nodes, paths, owned, numbers, begins, ids, hits, capacities, curve):  # type: ignore[no-untyped-def]  # fmt: skip
+def weave(tokens, parent, own, want, distance, top, block, heads, salt, nodes, paths, owned, numbers, begins, ids, hits, capacities, curve):  # type: ignore[no-untyped-def]  # fmt: skip
     """Give every prompt its blocks.
 
     ``tokens``: of the prompts. Those with a ``parent`` (a row of the stream that is still known) share ``own`` tokens
     with it, the others ``want`` blocks with a prompt at the stack ``distance`` (in blocks). Only full blocks are shared.
-    ``begins``: [n + 1] where each prompt's ids begin in ``ids``; ``hits``: full blocks that it shares.
+    ``heads``: 1 where turns of a session are told apart, so that all others share what prompts begin with, down to where
+    others have branched off, and not what a session holds. ``begins``: [n + 1] where each prompt's ids begin in ``ids``; ``hits``: full blocks that it shares.
     """
     for i in range(len(tokens)):
         full = tokens[i] // block
@@ -231,7 +245,9 @@ def weave(tokens, parent, own, want, distance, top, block, salt, nodes, paths, o
         if q < 0 and min(want[i], full) > 0 and numbers[TOTAL] > 0:
             h = min(want[i], full)
             near = _at(owned, max(numbers[TOTAL] - distance[i], 0))
-            q = _fitting(paths, nodes, count, min(near, count - 1), h, top[i])
+            q = _fitting(paths, nodes, count, min(near, count - 1), h, top[i], heads)
+            if q >= 0 and heads:
+                h = min(_branching(paths, nodes, q, h), full)
             if q >= 0:
                 h = min(h, paths[q, LENGTH])
         tip = -1
