@@ -3,7 +3,8 @@
 A request's prompt shares its first blocks with an earlier one and has new ids behind them. How many it shares is
 drawn from the law of depths (by the size of the prompt); with whom, from the law of LRU stack distances: the prompt that stands at the drawn
 distance, or of its neighbours the one that the depth fits best, since most prompts go on where one ended.
-A later turn of a session shares what it has in common with the turn before. A partial last block is never shared.
+A later turn of a session shares what it has in common with the turn before. A partial last block is never shared. Where ids
+are of single blocks, those of new blocks may have stood elsewhere before, as often as in the source.
 
 Depths and distances are drawn from laws that are *rehearsed*: a profile knows the outcome (hit ratios, an LRU curve) and
 not its causes, so a stream of the source's size is generated, its outcome is compared with the profile, and the
@@ -77,6 +78,10 @@ class PrefixStage:
         self.variety = _variety(law.roots, law.requests, alone)
         self.top = law.top_root if law.roots > 1 else None
         self.unit = recorded
+        block, anywhere = (law.ratios[k].value if k in law.ratios else 0.0 for k in ("block_hit_ratio", "any_block_hit_ratio"))  # fmt: skip
+        self.again = (
+            0.0 if law.chained or block >= 1 else max(0.0, (anywhere - block) / (1 - block))
+        )
         self.laws = _Laws.of(law, recorded * law.every)
         self._rehearse(law, rehearsal)
         self.laws.stretch *= hits
@@ -120,7 +125,7 @@ class PrefixStage:
         numbers = state["numbers"].copy()
         owned = _sums(nodes[:held], known + n)
         _loop("weave")(
-            tokens, parent, own, want, distance, top, block, int(self.sessions), self.salt, nodes, paths, owned, numbers, begins, ids,
+            tokens, parent, own, want, distance, top, block, int(self.sessions), self.again, self.salt, nodes, paths, owned, numbers, begins, ids,
             hits, capacities, curve,
         )  # fmt: skip
         made = {"prefix_hashes": ids, "begins": begins, "shared_blocks": hits}

@@ -55,7 +55,20 @@ _I1 = types.Array(types.int64, 1, "C")
 _I2 = types.Array(types.int64, 2, "C")
 _U1 = types.Array(types.uint64, 1, "C")
 WEAVE = types.void(
-    *(_I1,) * 6, types.int64, types.int64, types.uint64, _I2, _I2, _I1, _I1, _I1, _U1, _I1, _I1, _I1
+    *(_I1,) * 6,
+    types.int64,
+    types.int64,
+    types.float64,
+    types.uint64,
+    _I2,
+    _I2,
+    _I1,
+    _I1,
+    _I1,
+    _U1,
+    _I1,
+    _I1,
+    _I1,
 )
 GATHER = types.void(_I2, _I2, *(_I1,) * 3, types.int64, types.int64)
 
@@ -66,6 +79,7 @@ _hot = njit(**_OPTIONS, forceinline=True)
 _SHIFT_A = np.uint64(30)
 _SHIFT_B = np.uint64(27)
 _SHIFT_C = np.uint64(31)
+_SHIFT_D = np.uint64(11)
 _FACTOR_A = np.uint64(0xBF58476D1CE4E5B9)
 _FACTOR_B = np.uint64(0x94D049BB133111EB)
 
@@ -77,6 +91,18 @@ def _id(salt, number):  # type: ignore[no-untyped-def]
     x = (x ^ (x >> _SHIFT_A)) * _FACTOR_A
     x = (x ^ (x >> _SHIFT_B)) * _FACTOR_B
     return x ^ (x >> _SHIFT_C)
+
+
+@_hot
+def _block(salt, again, number):  # type: ignore[no-untyped-def]
+    """The id of block ``number``. With chance ``again`` its content stood somewhere before, in another prompt: it has the id of
+    a block that was numbered earlier, any of them alike."""
+    while again > 0.0 and number > 0:
+        x = _id(salt ^ _FACTOR_A, number)
+        if float(x >> _SHIFT_D) * 2.0**-53 >= again:
+            break
+        number = int(float(_id(salt ^ _FACTOR_B, number) >> _SHIFT_D) * 2.0**-53 * number)
+    return _id(salt, number)
 
 
 @_hot
@@ -225,13 +251,15 @@ def _touch(nodes, owned, tip, place):  # type: ignore[no-untyped-def]
         _add(owned, owner, -run)
 
 
-def weave(tokens, parent, own, want, distance, top, block, heads, salt, nodes, paths, owned, numbers, begins, ids, hits, capacities, curve):  # type: ignore[no-untyped-def]  # fmt: skip
+def weave(tokens, parent, own, want, distance, top, block, heads, again, salt, nodes, paths, owned, numbers, begins, ids, hits, capacities, curve):  # type: ignore[no-untyped-def]  # fmt: skip
     """Give every prompt its blocks.
 
     ``tokens``: of the prompts. Those with a ``parent`` (a row of the stream that is still known) share ``own`` tokens
-    with it, the others ``want`` blocks with a prompt at the stack ``distance`` (in blocks). Only full blocks are shared.
+    with it, the others ``want`` blocks with a prompt at the stack ``distance`` (in blocks). Where not so much is known yet, the
+    cache is cold and only the first block is shared. Partial blocks never are.
     ``heads``: 1 where turns of a session are told apart, so that all others share what prompts begin with, down to where
-    others have branched off, and not what a session holds. ``begins``: [n + 1] where each prompt's ids begin in ``ids``; ``hits``: full blocks that it shares.
+    others have branched off, and not what a session holds. ``again``: chance that the content of a new block is an old one.
+    ``begins``: [n + 1] where each prompt's ids begin in ``ids``; ``hits``: full blocks that it shares.
     """
     for i in range(len(tokens)):
         full = tokens[i] // block
@@ -244,6 +272,8 @@ def weave(tokens, parent, own, want, distance, top, block, heads, salt, nodes, p
                 h = min(own[i] // block, full, paths[q, LENGTH])
         if q < 0 and min(want[i], full) > 0 and numbers[TOTAL] > 0:
             h = min(want[i], full)
+            if distance[i] > numbers[TOTAL] and not heads:
+                h = 1  # whom it would follow came before the trace
             near = _at(owned, max(numbers[TOTAL] - distance[i], 0))
             q = _fitting(paths, nodes, count, min(near, count - 1), h, top[i], heads)
             if q >= 0 and heads:
@@ -278,13 +308,13 @@ def weave(tokens, parent, own, want, distance, top, block, heads, salt, nodes, p
         numbers[ROWS] += 1
         at = begins[i] + full
         if begins[i + 1] > at:  # a partial last block, which nobody shares
-            ids[at] = _id(salt, numbers[COUNTER])
+            ids[at] = _block(salt, again, numbers[COUNTER])
             numbers[COUNTER] += 1
         while tip >= 0:
             run = nodes[tip, COUNT]
             at -= run
             for k in range(run):
-                ids[at + k] = _id(salt, nodes[tip, BASE] + k)
+                ids[at + k] = _block(salt, again, nodes[tip, BASE] + k)
             tip = nodes[tip, PARENT]
 
 

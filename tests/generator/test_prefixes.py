@@ -17,6 +17,7 @@ from lamina_traces.aspects import sessions as sessions_aspect
 from lamina_traces.aspects.block_references import References
 from lamina_traces.aspects.block_reuse import Reuse, measure
 from lamina_traces.aspects.lengths import Lengths
+from lamina_traces.aspects.ratios import Ratio
 from lamina_traces.aspects.sessions import Sessions
 from lamina_traces.errors import ModelError
 from lamina_traces.generator import trees
@@ -132,10 +133,11 @@ def test_hits_come_back(source: tuple[Reuse, Lengths, Sessions]) -> None:
     for name in ("prefix_hit_ratio", "mean_request_hit_ratio", "request_hit_ratio"):
         assert found.ratios[name].value == pytest.approx(law.ratios[name].value, abs=0.02)
     # a mixture of two kinds of reuse, of which nothing but the sum is known here
-    assert distance(law, found) < 0.04
+    assert distance(law, found) < 0.06
     assert law.roots == 8
     assert 3 <= found.roots <= 16  # 8 ± √8 of Ewens's law
-    assert found.top_root == pytest.approx(law.top_root, abs=0.02)
+    # before a second one has come, all begin with the first
+    assert found.top_root == pytest.approx(law.top_root, abs=0.06)
 
 
 def test_turns_share_what_their_session_has(source: tuple[Reuse, Lengths, Sessions]) -> None:
@@ -227,8 +229,8 @@ def test_variety_is_of_ewens(roots: int, alone: float) -> None:
 
 @pytest.mark.real_data
 def test_mooncake_comes_back(real_data: Path, tmp_path: Path) -> None:
-    """Within two points of a real trace: the ratios, and the LRU curve at every capacity, over as many requests and over
-    four times as many."""
+    """Within two points of a real trace: the ratios, and the LRU curve at every capacity. Over four times as many requests the
+    cache is warm, as it was in the source's later half."""
     trace = Store(tmp_path).ingest([real_data / "llm" / "mooncake_conversation_trace.jsonl"], "m")
     found, lengths = prefixes_aspect.fit(trace, []), lengths_aspect.fit(trace, [])
     assert found is not None
@@ -236,12 +238,29 @@ def test_mooncake_comes_back(real_data: Path, tmp_path: Path) -> None:
     law = found.blocks
     assert law is not None
     stage = PrefixStage(law, {"input_tokens": tokens_of(lengths, law.requests, "rehearsal")}, 7)
-    for times in (1, 4):
-        tokens = tokens_of(lengths, times * law.requests, times)
-        made, _ = stage.rows({"input_tokens": tokens}, stage.start())
-        again = remeasured(made, tokens, 512)
-        for name in ("prefix_hit_ratio", "block_hit_ratio", "mean_request_hit_ratio"):
-            assert again.ratios[name].value == pytest.approx(law.ratios[name].value, abs=0.02)
-        assert distance(law, again) < 0.025
-        assert again.roots <= 3
-        assert again.popularity.once == pytest.approx(law.popularity.once, abs=0.08)
+    tokens = tokens_of(lengths, 4 * law.requests)
+    made, state = stage.rows({"input_tokens": tokens[: law.requests]}, stage.start())
+    again = remeasured(made, tokens[: law.requests], 512)
+    for name in ("prefix_hit_ratio", "block_hit_ratio", "mean_request_hit_ratio"):
+        assert again.ratios[name].value == pytest.approx(law.ratios[name].value, abs=0.02)
+    assert again.later_half == pytest.approx(law.later_half, abs=0.02)
+    assert distance(law, again) < 0.02
+    assert again.roots <= 3
+    assert again.popularity.once == pytest.approx(law.popularity.once, abs=0.08)
+    more, _ = stage.rows({"input_tokens": tokens[law.requests :]}, state)
+    warm = 512 * more["shared_blocks"].sum() / tokens[law.requests :].sum()
+    assert warm == pytest.approx(law.later_half, abs=0.02)
+
+
+def test_single_blocks_come_back_elsewhere(source: tuple[Reuse, Lengths, Sessions]) -> None:
+    """Ids of single blocks: what stood anywhere before is more than what prompts begin with."""
+    law, lengths, _ = source
+    ratios = {**law.ratios, "any_block_hit_ratio": Ratio(0.9)}
+    single = replace(law, chained=False, ratios=ratios)
+    tokens = tokens_of(lengths, 6000)
+    stage = PrefixStage(single, {"input_tokens": tokens}, 7)
+    made, _ = stage.rows({"input_tokens": tokens}, stage.start())
+    found = remeasured(made, tokens, BLOCK)
+    assert not found.chained
+    assert found.ratios["any_block_hit_ratio"].value == pytest.approx(0.9, abs=0.02)
+    assert found.ratios["block_hit_ratio"].value == pytest.approx(law.ratios["block_hit_ratio"].value, abs=0.02)  # fmt: skip
