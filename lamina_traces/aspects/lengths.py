@@ -281,7 +281,7 @@ def _tail(c: Counts, atoms: Atoms) -> Tail | None:
     if atoms.cap is not None or c.rows * (1 - TAIL_FROM) < 100:
         return None
     threshold = math.floor(float(c.quantile(np.array([TAIL_FROM]))[0]))
-    above = c.where(c.x > threshold)
+    above = c.where(c.x >= threshold + 1)
     # whole numbers beyond u, each standing for the half below and above it
     excess = Counts.exact(above.x - threshold - 0.5, above.n, "tokens")
     found = fit_families(excess, ("gpd",))

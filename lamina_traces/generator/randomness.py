@@ -33,9 +33,7 @@ def stream(seed: int, *purpose: int | str) -> np.random.Generator:
 def uniforms(of: int, things: npt.NDArray[Any], field: int = 0) -> Array:
     """One number in (0, 1) for each of the ``things`` (whole numbers); ``of`` is a ``key``, ``field`` tells apart
     what several numbers of one thing are for."""
-    with np.errstate(over="ignore"):
-        salt = mix(np.array([(of + field * 0x9E3779B97F4A7C15) % 2**64], dtype=np.uint64))
-        words = mix(mix(np.asarray(things).astype(np.uint64)) ^ salt)
+    words = mix(mix(np.asarray(things).astype(np.uint64)) ^ salts(of, field + 1)[field])
     return (np.asarray(words >> np.uint64(11), dtype=np.float64) + 0.5) * 2.0**-53
 
 
@@ -49,3 +47,9 @@ def mix(x: Words) -> Words:
         out *= np.uint64(0x94D049BB133111EB)
         out ^= out >> np.uint64(31)
     return out
+
+
+def salts(of: int, fields: int) -> Words:
+    """[fields] words by which ``uniforms`` tells fields apart, for loops that draw the same numbers themselves."""
+    words = [(of + f * 0x9E3779B97F4A7C15) % 2**64 for f in range(fields)]
+    return mix(np.array(words, dtype=np.uint64))
