@@ -25,7 +25,7 @@ from . import formats, generator
 from .aspects.arrivals import Arrivals
 from .characterization import characterize
 from .errors import DataError, UnknownName, UsageError
-from .formats.parquet import ROW_GROUP_ROWS, ParquetSink
+from .formats.parquet import ParquetSink
 from .generator.journal import Journal
 from .generator.observed import Observed
 from .profile import Profile, library_names
@@ -354,9 +354,9 @@ def joined(parts: Sequence[Path], path: Path, facts: Mapping[str, Any]) -> None:
     try:
         with ParquetSink(temporary) as sink:
             for part in parts:
-                with pq.ParquetFile(part) as file:
-                    for batch in file.iter_batches(batch_size=ROW_GROUP_ROWS):
-                        sink.add(pl.DataFrame(pl.from_arrow(batch)))
+                with pq.ParquetFile(part, memory_map=True) as file:
+                    for i in range(file.num_row_groups):
+                        sink.add_table(file.read_row_group(i, use_threads=False))
             sink.finish(facts)
         temporary.replace(path)
     finally:

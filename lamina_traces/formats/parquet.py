@@ -243,11 +243,14 @@ class ParquetSink:
 
     def add(self, frame: pl.DataFrame) -> None:
         """Append rows, with the columns of the first frame and values that its types can hold."""
-        data = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
+        self.add_table(frame.to_arrow(compat_level=pl.CompatLevel.oldest()))
+
+    def add_table(self, data: pa.Table) -> None:
+        """Append rows that come in Arrow's memory."""
         if self.file is None:
             self.file = pq.ParquetWriter(self.path, data.schema, **encoding(data.schema))
         self.held.append(data.cast(self.file.schema))
-        self.rows += frame.height
+        self.rows += data.num_rows
         if sum(t.num_rows for t in self.held) >= ROW_GROUP_ROWS:
             self._write(self.file)
 
