@@ -1,9 +1,9 @@
 """Power over time, drawn from what a profile tells of a group: levels, what is left beside them, and how fast it may rise.
 
-A *score* is drawn first: the level of a hidden Markov chain plus an AR(1) of that level's spread (``phases``), or, where
-there are no levels, a sum of AR(1) whose correlation is the profile's. The score is then put on the load-duration curve,
-rank for rank: its stationary law is a normal mixture, and a score at the share p of it becomes the watts at the share p
-of the curve. So mean, quantiles and energy are the curve's whatever the levels are, and the levels say when.
+The level is that of a hidden Markov chain (``phases``); beside it goes an AR(1), or, where there are no levels, a sum of
+AR(1) whose correlation is the profile's. The load-duration curve is dealt out to the levels, each part of it by how likely
+each level is there; what is beside a level, rank for rank, becomes watts of its part. Stays are as long as makes a level's
+share that of its part. So mean, quantiles and energy are the curve's, and the levels say when.
 """
 
 from __future__ import annotations
@@ -25,32 +25,30 @@ Array = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 TABLE = 4097
-"""points of the table that puts scores on the load-duration curve."""
+"""points of the load-duration curve."""
 SLOWEST = 12
 """correlations are taken to decay in 1, 2, 4 … 2¹² steps, or at once."""
 
 
 @dataclass(frozen=True, eq=False)
 class PowerSeries:
-    """A process on a grid of ``step_s``, one score a step.
+    """A process on a grid of ``step_s``.
 
-    ``means``, ``sds`` [K]: of the scores at each level; ``share`` [K]: stationary share of each; ``leave`` [K]: probability to
-    leave a level after a chain step, of ``fold`` grid steps; ``jump`` [K, K]: cumulative probabilities of where to.
-    ``weights``, ``phis`` [C]: the components of what is beside the level and their correlation over a grid step; the
-    weights are shares of its variance. ``scores``, ``watts``: the table of the load-duration curve.
-    ``rises``: (cells, W), the most that the power may rise within so many steps.
+    ``share`` [K]: stationary share of each level; ``leave`` [K]: probability to leave a level after a chain step, of ``fold``
+    grid steps; ``jump`` [K, K]: cumulative probabilities of where to. ``weights``, ``phis`` [C]: the components of what
+    is beside the level and their correlation over a grid step; the weights are shares of its variance. ``below`` [K],
+    ``watts``: by level, the share of its part of the load-duration curve that lies below each of the watts. ``rises``: (cells,
+    W), the most that the power may rise within so many steps.
     """
 
     step_s: float
     fold: int
-    means: Array
-    sds: Array
     share: Array
     leave: Array
     jump: Array
     weights: Array
     phis: Array
-    scores: Array
+    below: tuple[Array, ...]
     watts: Array
     rises: tuple[tuple[int, float], ...]
 
@@ -66,26 +64,32 @@ class PowerSeries:
             )
         step = group.step_s
         p = course.phases
+        watts = course.load_duration.quantile(np.linspace(0.0, 1.0, TABLE))
         if p is not None:
             fold = max(1, round(p.step_s / step))
-            means = np.array([x.mean_w for x in p.levels])
-            sds = np.array([x.sd_w for x in p.levels])
-            share, leave, jump = _chain(p)
+            watts = _without_ramps(p, course.load_duration.values)
+            below, share = _parts(p, watts)
+            leave, jump = _chain(p, share)
             phi = p.phi if fold == 1 else max(p.phi, 0.0) ** (1 / fold)
             weights, phis = np.ones(1), np.array([min(max(phi, -0.9999), 0.9999)])
         else:
-            fold, means, sds = 1, np.zeros(1), np.ones(1)
+            fold, below = 1, (np.linspace(0.0, 1.0, TABLE),)
             share, leave, jump = np.ones(1), np.zeros(1), np.ones((1, 1))
             weights, phis = decays(course, step)
-        u = np.concatenate([[1e-7], (np.arange(TABLE - 2) + 1) / (TABLE - 1), [1 - 1e-7]])
-        scores = _mixture_quantile(u, share, means, sds)
         rises = [(math.floor(d / step), w) for d in RISES_S if (w := group.rises_w.get(str(d)))]
         if math.isfinite(steepest_w):
             rises.append((1, steepest_w))
         return cls(
-            step, fold, means, sds, share, leave, jump, weights, phis,
-            scores, course.load_duration.quantile(u), tuple((n, w) for n, w in rises if n >= 1),
+            step, fold, share, leave, jump, weights, phis, below, watts,
+            tuple((n, w) for n, w in rises if n >= 1),
         )  # fmt: skip
+
+    def uppermost(self) -> tuple[float, float]:
+        """Mean and spread of the highest level, in W."""
+        mass = np.diff(self.below[-1])
+        middle = (self.watts[1:] + self.watts[:-1]) / 2
+        mean = float(mass @ middle)
+        return mean, math.sqrt(float(mass @ (middle - mean) ** 2))
 
     def dwell(self, level: int, u: Array) -> Ints:
         """Chain steps of stays at a level, geometric, from uniform numbers; an endless one is 2⁴⁰ steps."""
@@ -111,7 +115,12 @@ class PowerSeries:
 
     def power(self, level: Ints, beside: Array) -> Array:
         """Watts of levels and what is beside them, before ``rising`` holds back what is too steep."""
-        return np.interp(self.means[level] + self.sds[level] * beside, self.scores, self.watts)
+        rank = special.ndtr(beside)
+        out = np.empty(len(rank))
+        for k, below in enumerate(self.below):
+            mine = level == k
+            out[mine] = np.interp(rank[mine], below, self.watts)
+        return out
 
     def rising(self, watts: Array, before: Array) -> Array:
         """The same held to ``rises``: no reading is more than so many watts above any of so many steps before it.
@@ -159,31 +168,51 @@ def decays(course: Course, step_s: float) -> tuple[Array, Array]:
     return np.asarray(w), phis[keep]
 
 
-def _chain(p: Phases) -> tuple[Array, Array, Array]:
-    """(stationary shares, probability to leave, cumulative probabilities of where to) of the levels."""
+def _without_ramps(p: Phases, knots: Array) -> Array:
+    """``TABLE`` quantiles of the load-duration curve. A step of its knots that leads from one level to the next, far from
+    both, is a jump half way: nothing says that the readings lie in between."""
+    means, sds = (np.array([getattr(x, f) for x in p.levels]) for f in ("mean_w", "sd_w"))
+    level = np.abs(knots[:, None] - means).argmin(axis=1)
+    far = np.diff(knots) > 4 * np.maximum(sds[level[1:]], sds[level[:-1]])
+    jump = far & (np.diff(level) > 0)
+    at = np.linspace(0.0, len(knots) - 1.0, TABLE)
+    i = np.minimum(at.astype(np.int64), len(knots) - 2)
+    part = np.where(jump[i], np.round(at - i), at - i)
+    return np.asarray(knots[i] + part * (knots[i + 1] - knots[i]))
+
+
+def _parts(p: Phases, watts: Array) -> tuple[tuple[Array, ...], Array]:
+    """By level, the cumulative share of its part at each of the ``watts``, quantiles at even shares of the curve; and
+    the levels' shares of the curve. A reading is a level's by Bayes' rule from the levels' normal laws."""
+    means = np.array([x.mean_w for x in p.levels])
+    sds = np.maximum([x.sd_w for x in p.levels], 1e-6 * max(float(watts[-1]), 1.0))
+    prior = np.log(np.maximum([x.share for x in p.levels], 1e-12))
+    log = prior - np.log(sds) - ((watts[:, None] - means) / sds) ** 2 / 2
+    chance = np.exp(log - log.max(axis=1, keepdims=True))
+    chance /= chance.sum(axis=1, keepdims=True)
+    between = (chance[1:] + chance[:-1]) / 2  # of the readings between two neighbouring watts
+    mass = between.sum(axis=0)
+    mass = np.maximum(mass, 1e-12)
+    below = np.concatenate([np.zeros((1, len(means))), np.cumsum(between, axis=0)]) / mass
+    return tuple(below.T), mass / mass.sum()
+
+
+def _chain(p: Phases, share: Array) -> tuple[Array, Array]:
+    """(probability to leave each level, cumulative probabilities of where to). Where to is the transitions'; how long stays
+    are is such that the shares are those given, with as many moves in all."""
     t = np.array(p.transitions)
     t = t / t.sum(axis=1, keepdims=True)
-    k = len(t)
-    a = np.vstack([t.T - np.eye(k), np.ones(k)])
-    share = np.linalg.lstsq(a, np.append(np.zeros(k), 1.0), rcond=None)[0]
     away = t - np.diag(t.diagonal())
     leave = away.sum(axis=1)
+    k = len(t)
     with np.errstate(divide="ignore", invalid="ignore"):
-        jump = np.cumsum(np.where(leave[:, None] > 0, away / leave[:, None], 0.0), axis=1)
-    share = np.maximum(share, 0.0)
-    return np.asarray(share / share.sum()), np.asarray(leave), np.asarray(jump)
-
-
-def _mixture_quantile(u: Array, share: Array, means: Array, sds: Array) -> Array:
-    """Quantiles of Σ share·N(mean, sd²) by bisection, rising strictly."""
-    sd = np.maximum(sds, 1e-9 * max(float(np.abs(means).max()), 1.0))
-    low = np.full(len(u), float((means - 7 * sd).min()))
-    high = np.full(len(u), float((means + 7 * sd).max()))
-    for _ in range(80):
-        mid = (low + high) / 2
-        p = special.ndtr((mid[:, None] - means) / sd) @ share
-        low, high = np.where(p < u, mid, low), np.where(p < u, high, mid)
-    return np.asarray(np.maximum.accumulate(high) + np.arange(len(u)) * 1e-12)
+        jump = np.where(leave[:, None] > 0, away / leave[:, None], 0.0)
+    visits = np.linalg.lstsq(np.vstack([jump.T - np.eye(k), np.ones(k)]), np.append(np.zeros(k), 1.0), rcond=None)[0]  # fmt: skip
+    visits = np.maximum(visits, 0.0)
+    moves = float(share @ leave)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        leave = np.where(leave > 0, np.minimum(visits / visits.sum() * moves / share, 1.0), 0.0)
+    return np.asarray(leave), np.asarray(np.cumsum(jump, axis=1))
 
 
 def _lowest_before(x: Array, cells: int) -> Array:

@@ -1,7 +1,7 @@
 """Makes ``power_samples``: devices whose sum goes as a profile says, read at the source's period.
 
 The sum of the devices of one kind of reading is one process (``aspects.power_series``): levels that are stayed at for geometric
-times, a correlated rest beside them, put on the load-duration curve, and no rise steeper than any of the source's. Each
+times, a correlated rest beside them, both on the load-duration curve, and no rise steeper than any of the source's. Each
 device has its share of the sum, by its mean, and swings of its own that cancel out between the devices; they are as wide
 as it takes for the devices' peaks to add up to the recorded multiple of the sum's peak (diversity).
 
@@ -226,13 +226,14 @@ def _together(law: Power, name: str, where: dict[str, str]) -> list[_Together]:
             else math.inf
         )
         series = PowerSeries.of(g, steepest)
+        share = means / means.sum()
         names = [d.device for d in mine]
         names += [f"{mine[0].domain if mine else 'device'}{len(mine) + k}" for k in range(rest)]
         most = [d.max_w for d in mine] + [math.inf] * rest
         out.append(
             _Together(
-                name, series, max(1, round(g.step_s * NS_PER_S)), mine, tuple(names), means / means.sum(),
-                _own_w(g, series, len(means)), np.array(most), where, _phase_names(law, series),
+                name, series, max(1, round(g.step_s * NS_PER_S)), mine, tuple(names), share,
+                _own_w(g, series, share), np.array(most), where, _phase_names(law, series),
             )
         )  # fmt: skip
     return out
@@ -242,21 +243,27 @@ def _mean_w(d: Device) -> float:
     return d.sample_mean_w if d.mean_w is None else d.mean_w
 
 
-def _own_w(g: Group, series: PowerSeries, devices: int) -> float:
-    """Spread of a device's own swings: over as many independent readings as the source has near its peak, the highest
-    of them adds up with the others' to what the diversity factor says beyond 1."""
-    if devices < 2 or g.diversity <= 1:
+def _own_w(g: Group, series: PowerSeries, share: Array) -> float:
+    """Spread of a device's own swings, by which the devices' peaks add up to what the diversity factor says.
+
+    At the uppermost level, of mean μ and spread s, the sum peaks at μ + q·s. A device that has the share a of it and swings
+    of its own of the spread σ peaks q·(√(a²s² + σ²) − a·s) above its share of that peak; σ by bisection."""
+    if len(share) < 2 or g.diversity <= 1:
         return 0.0
-    phi = float(series.phis[int(np.argmax(series.weights))])
-    readings = g.energy_j / max(g.mean_w, 1e-9) / g.step_s * float(series.share[-1])
-    independent = max(readings * (1 - phi) / (1 + phi), 2.0)
-    highest = float(special.ndtri(1 - 1 / (independent + 1)))
-    return (g.diversity - 1) * g.peak_w / (devices * highest)
+    mean, spread = series.uppermost()
+    q = min(max((g.peak_w - mean) / max(spread, 1e-9), 2.0), 5.0)
+    wanted = (g.diversity - 1) * g.peak_w
+    low, high = 0.0, g.peak_w
+    for _ in range(60):
+        own = (low + high) / 2
+        more = q * float((np.hypot(share * spread, own) - share * spread).sum())
+        low, high = (own, high) if more < wanted else (low, own)
+    return high
 
 
 def _phase_names(law: Power, series: PowerSeries) -> tuple[str, ...]:
     """The recorded phase next to each level's share of the load: levels and phases in order of their watts."""
-    if not law.phase_levels or len(series.means) == 1:
+    if not law.phase_levels or len(series.share) == 1:
         return ()
     named = sorted(law.phase_levels, key=lambda k: law.phase_levels[k][0])
     edges = np.cumsum([law.phase_levels[k][2] for k in named])
