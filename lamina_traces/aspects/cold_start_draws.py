@@ -15,6 +15,7 @@ more of its cold starts lie at that share of all.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -90,14 +91,13 @@ class Groups:
 @dataclass(frozen=True, eq=False)
 class Draws:
     """What ``cold_starts`` are drawn from. ``whole`` is the component that stands for the cold start, ``column`` where it
-    is told; ``mixing`` [steps, steps] makes correlated normal numbers; ``sums``: quantiles of the sum of steps;
-    ``known``: how much of the whole the steps account for; ``others``: components of other scopes, by column."""
+    is told; ``recorded``: rank correlations of steps; ``known``: how much of the whole the steps account for; ``others``:
+    components of other scopes, by column."""
 
     whole: Law
     column: str
     steps: Mapping[str, Law]
-    mixing: Array
-    sums: Array
+    recorded: Mapping[str, float]
     known: float
     others: Mapping[str, Law]
     groups: Mapping[str, Groups]
@@ -124,17 +124,23 @@ class Draws:
             for p in names
             if (s := Law.of(law.components[p], skipped * (p == DEPENDENCIES))) is not None
         }
-        known, mixing, sums = 0.0, np.zeros((0, 0)), np.zeros(0)
+        known = 0.0
         if steps:
             # four steps are all there are: what their means lack is rounding
             known = 1.0 if len(steps) == len(PARTS) else min(1.0, part / mean if mean > 0 else 1.0)
-            mixing, sums = _copula(steps, law.rank_correlations, whole, known)
         others = {
             COLUMNS[w]: o
             for w in SCOPES
             if w != main and w in law.components and (o := Law.of(law.components[w])) is not None
         }
-        return cls(whole, COLUMNS[main], steps, mixing, sums, known, others, _groups(law, whole))
+        return cls(
+            whole, COLUMNS[main], steps, law.rank_correlations, known, others, _groups(law, whole)
+        )
+
+    @functools.cached_property
+    def copula(self) -> tuple[Array, Array]:
+        """([steps, steps] what makes normal numbers correlated, quantiles of the sum of the steps)."""
+        return _copula(self.steps, self.recorded, self.whole, self.known)
 
     @property
     def numbers(self) -> int:
@@ -146,11 +152,14 @@ class Draws:
         k = 1 + len(self.steps)
         out: dict[str, Array] = {}
         p = u[0]
-        parts = _parts(self.steps, self.mixing, u[1:k]) if self.steps else np.zeros((0, u.shape[1]))
+        parts = np.zeros((0, u.shape[1]))
+        if self.steps:
+            mixing, sums = self.copula
+            parts = _parts(self.steps, mixing, u[1:k])
         total = parts.sum(axis=0)
         made = len(self.steps) > 0 and self.known >= MOST_OF_IT
         if made:
-            p = np.interp(total, self.sums, (np.arange(len(self.sums)) + 0.5) / len(self.sums))
+            p = np.interp(total, sums, (np.arange(len(sums)) + 0.5) / len(sums))
         whole = self.whole.seconds(p)
         out[self.column] = whole
         if self.steps:
@@ -168,8 +177,15 @@ class Draws:
 
 def _parts(steps: Mapping[str, Law], mixing: Array, u: Array) -> Array:
     """[steps, n] seconds of the steps from uniform numbers."""
-    together = special.ndtr(mixing @ special.ndtri(u))
-    return np.stack([law.seconds(p) for law, p in zip(steps.values(), together, strict=True)])
+    normal = special.ndtri(u)
+    out = []
+    for law, row in zip(steps.values(), mixing, strict=True):
+        # by hand: a matrix product's last digit depends on how many columns it has
+        z = np.zeros(u.shape[1])
+        for weight, x in zip(row, normal, strict=True):
+            z += weight * x
+        out.append(law.seconds(special.ndtr(z)))
+    return np.stack(out)
 
 
 def _copula(
@@ -220,8 +236,13 @@ def _groups(law: ColdStarts, whole: Law) -> dict[str, Groups]:
         for g in mine:
             told = [(q, g.quantiles_s[k]) for k, q in LEVELS.items() if k in g.quantiles_s]
             at = np.searchsorted(seconds, [x for _, x in told]) / len(seconds)
-            levels.append(np.concatenate([[0.0], [q for q, _ in told], [1.0]]))
-            shares.append(np.maximum.accumulate(np.concatenate([[0.0], at, [1.0]])))
+            q = np.array([q for q, _ in told])
+            low, high = 0.0, 1.0
+            if len(q) > 1:  # beyond the last quantiles told it is as dense as before them
+                low = max(0.0, at[0] - (at[1] - at[0]) * q[0] / (q[1] - q[0]))
+                high = min(1.0, at[-1] + (at[-1] - at[-2]) * (1 - q[-1]) / (q[-1] - q[-2]))
+            levels.append(np.concatenate([[0.0], q, [1.0]]))
+            shares.append(np.maximum.accumulate(np.concatenate([[low], at, [high]])))
         edges = np.unique(np.concatenate([np.linspace(0, 1, 65), *shares]))
         edges = edges[np.concatenate([[True], np.diff(edges) > 1e-9])]
         mass = np.stack([_mass(edges, s, q) for s, q in zip(shares, levels, strict=True)], axis=1)
@@ -236,7 +257,6 @@ def _groups(law: ColdStarts, whole: Law) -> dict[str, Groups]:
 
 def _mass(edges: Array, shares: Array, levels: Array) -> Array:
     """How much of a group lies between neighbouring ``edges``, from its quantiles ``shares`` at ``levels``; quantiles that
-    share a value are spread over a two-thousandth."""
+    share a value are spread over a millionth."""
     spread = shares + np.arange(len(shares)) * 1e-6
-    spread = spread / spread[-1]
-    return np.diff(np.interp(edges, spread, levels))
+    return np.diff(np.interp(edges, spread, levels, left=0.0, right=1.0))
