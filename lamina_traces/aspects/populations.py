@@ -40,6 +40,8 @@ KNOTS = 65
 KEEPS = 0.8
 """share of the gaps near a multiple of the period."""
 FEWEST_GAPS = 4
+KEEPS_PHASE = 0.5
+"""length of the mean direction of a function's calls from which it keeps a phase of its period."""
 STEADY = 0.2
 """index of dispersion over sixteen bins below which counts keep a period."""
 MOST_WINDOWS = 96
@@ -189,7 +191,8 @@ def of_rows(trace: Trace, timeline: Timeline) -> Population | None:
         return None
     n, near = _column(t, "n"), _column(t, "near")
     keeps = (n > FEWEST_GAPS) & (near >= KEEPS) & (_column(t, "period_s") > 0)
-    off = np.sqrt(np.nan_to_num(_column(t, "off")) / 2)  # a gap has the jitter of both its ends
+    # a normal law's median is 0.6745 of its spread; a gap has the jitter of both its ends
+    off = np.nan_to_num(_column(t, "off")) / 0.6745 / math.sqrt(2)
     seen = _Seen(
         t["func_id"].to_pylist(), n, t["trigger"].to_pylist(),
         np.where(keeps, _column(t, "period_s"), np.nan), np.where(keeps, off, 0.0), *_turns(t),
@@ -319,9 +322,9 @@ def _class(
     if not timer:
         return FunctionClass(len(n), share, told, sizes, gaps=gaps, dispersion=dispersion, durations=durations)  # fmt: skip
     turn, spread = seen.turn[list(of)], seen.spread[list(of)]
-    # a function's own mean direction: exp(−(2πσ)²/2) of one that scatters normally
+    # the mean direction of a function that scatters normally is exp(−(2πσ)²/2) long; one that keeps no phase has none
     length = np.exp(-((2 * np.pi * spread) ** 2) / 2)
-    mean = complex((length * np.exp(2j * np.pi * turn)).mean())
+    mean = complex(np.where(length > KEEPS_PHASE, np.exp(2j * np.pi * turn), 0.0).mean())
     return FunctionClass(
         len(n), share, told, None, short(seen.period[of[0]], 6), short(float(np.median(seen.jitter[list(of)])), 4),
         short(math.atan2(mean.imag, mean.real) / (2 * math.pi) % 1.0, 5), short(min(abs(mean), 1.0), 5), durations=durations,

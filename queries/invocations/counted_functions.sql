@@ -52,9 +52,9 @@ SELECT
   MIN(w.wide) AS wide,
   MIN(t.period_s) AS period_s,
   AVG(CASE WHEN ABS(t.gap - FLOOR(t.gap + 0.5)) <= 0.1 THEN 1.0 WHEN t.gap IS NOT NULL THEN 0.0 END) AS near,
-  AVG(t.turn - FLOOR(t.turn)) AS phase,
+  MEDIAN(t.turn - FLOOR(t.turn)) AS phase,
   VAR_POP(t.turn - FLOOR(t.turn)) AS phase_var,
-  AVG(t.turn + 0.5 - FLOOR(t.turn + 0.5)) AS turned,
+  MEDIAN(t.turn + 0.5 - FLOOR(t.turn + 0.5)) AS turned,
   VAR_POP(t.turn + 0.5 - FLOOR(t.turn + 0.5)) AS turned_var
 FROM turns AS t
 JOIN wide AS w ON t.func_id = w.func_id

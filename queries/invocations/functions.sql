@@ -1,5 +1,5 @@
 -- Every function: how often it was invoked, by what, whether it keeps a period (its median gap, taken as whole seconds when next
--- to them): the share of its gaps within a tenth of a multiple of it, how far off those are (mean square, s²), and where in the
+-- to them): the share of its gaps within a tenth of a multiple of it, how far off those are (median, s), and where in the
 -- period it runs, counted from its start and from its middle; and the logarithms of its durations.
 -- parameters: none
 -- columns: func_id VARCHAR, n BIGINT, trigger VARCHAR, period_s DOUBLE, near DOUBLE, off DOUBLE, phase DOUBLE, phase_var DOUBLE, turned DOUBLE, turned_var DOUBLE, timed BIGINT, log_mean DOUBLE, log_var DOUBLE
@@ -43,10 +43,10 @@ SELECT
   MIN(trigger) AS trigger,
   MIN(period_s) AS period_s,
   AVG(CASE WHEN gap >= 0.5 AND ABS(beside) <= 0.1 THEN 1.0 WHEN gap IS NOT NULL THEN 0.0 END) AS near,
-  AVG(CASE WHEN gap >= 0.5 AND ABS(beside) <= 0.1 THEN beside * beside * period_s * period_s END) AS off,
-  AVG(turn - FLOOR(turn)) AS phase,
+  MEDIAN(CASE WHEN gap >= 0.5 AND ABS(beside) <= 0.1 THEN ABS(beside) * period_s END) AS off,
+  MEDIAN(turn - FLOOR(turn)) AS phase,
   VAR_POP(turn - FLOOR(turn)) AS phase_var,
-  AVG(turn + 0.5 - FLOOR(turn + 0.5)) AS turned,
+  MEDIAN(turn + 0.5 - FLOOR(turn + 0.5)) AS turned,
   VAR_POP(turn + 0.5 - FLOOR(turn + 0.5)) AS turned_var,
   COUNT(log_s) AS timed,
   AVG(log_s) AS log_mean,
