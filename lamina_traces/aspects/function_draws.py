@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..distributions import Grid, QuantileCurve
+from ..errors import ModelError
 from .populations import FunctionClass, Population
 
 Array = npt.NDArray[np.float64]
@@ -21,6 +22,7 @@ Ints = npt.NDArray[np.int64]
 
 SMALL = 5.0
 """expected calls in the source's span below which a function's gaps are taken for exponential: nothing tells them."""
+MOST_FUNCTIONS = 10_000_000
 MOST_UNSEEN = 10.0
 """most functions that one seen stands for."""
 
@@ -48,7 +50,13 @@ class Functions:
 
 
 def functions(population: Population, invocations: float, span_s: float) -> Functions:
-    """The functions of a population that makes ``invocations`` within ``span_s``."""
+    """The functions of a population that makes ``invocations`` within ``span_s``. Raises ModelError above ten million."""
+    many = sum(c.functions for c in population.classes)
+    if many > MOST_FUNCTIONS:
+        raise ModelError(
+            f"{many:,} functions are too many to generate",
+            f"profiles of up to {MOST_FUNCTIONS:,} functions can be",
+        )
     exponential = QuantileCurve.exponential()
     curves = [exponential]
     pooled = _add(curves, _law(population.gaps, population.dispersion), 0)

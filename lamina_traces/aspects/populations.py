@@ -158,7 +158,15 @@ def _dict(grid: Grid | None) -> dict[str, Any] | None:
 
 
 def _grid(d: Mapping[str, Any] | None) -> Grid | None:
-    return None if d is None else Grid.from_dict(dict(d))
+    if d is None:
+        return None
+    found = Grid.from_dict(dict(d))
+    if not (found.values[0] >= 0 and 0 <= found.mean < math.inf):
+        raise ModelError(
+            "a size, gap or duration of the functions of the profile is negative",
+            "fit the profile again",
+        )
+    return found
 
 
 # --- measuring -------------------------------------------------------------------------------------

@@ -136,7 +136,8 @@ def _source(stream: Stream, of: int, factor: float) -> _Source | None:
         )
     rate = arrivals.rate_per_s * factor
     gaps = QuantileCurve.of(arrivals.unit_gaps)
-    starts = Renewals((gaps,), np.zeros(1, dtype=np.int64), np.array([NS_PER_S / rate]), of)
+    gap_ns = np.array([NS_PER_S / rate if rate > 0 else math.inf])
+    starts = Renewals((gaps,), np.zeros(1, dtype=np.int64), gap_ns, of)
     clock = OperationalTime.of(arrivals.generating_curve, arrivals.window_s)
     quantum = max(1, round(arrivals.quantum_s * NS_PER_S))
     return _Source(Draws.of(law), clock, starts, quantum, rate, of, dict(stream.where), stream.name)

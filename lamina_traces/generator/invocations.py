@@ -256,6 +256,8 @@ def _source(stream: Stream, of: int, factor: float, first: int) -> _Source | Non
     law = stream.aspects.get(invocations_aspect.NAME)
     if not isinstance(law, Invocations) or law.population is None or law.span_s <= 0:
         return None
+    if not (math.isfinite(factor) and factor > 0):
+        raise ModelError(f"rates cannot be multiplied by {factor:g}", "scale with --rate x2")
     p = law.population
     f = functions(p, law.invocations, law.span_s)
     gap_ns = NS_PER_S / (f.rate_per_s[: f.free] * factor)

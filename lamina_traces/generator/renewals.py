@@ -7,12 +7,14 @@ events are the same.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from ..distributions import QuantileCurve
+from ..errors import ModelError
 from ..units import NS_PER_S
 from .randomness import uniforms
 
@@ -21,6 +23,8 @@ Ints = npt.NDArray[np.int64]
 
 NUMBER_BITS = 36
 """events of one process, of which there can be 2²⁸."""
+SHORTEST_NS = 1.0
+"""shortest mean gap of one process."""
 LONGEST_NS = 2**56
 """no gap is longer than two years: sums of them stay whole numbers of 64 bits."""
 
@@ -33,12 +37,24 @@ def named(process: Ints, number: Ints) -> npt.NDArray[np.uint64]:
 @dataclass(frozen=True, eq=False)
 class Renewals:
     """``curves``: laws of gaps; ``law`` [processes]: which of them each has; ``gap_ns`` [processes]: mean gap in
-    operational ns; ``of``: a ``key``."""
+    operational ns; ``of``: a ``key``. Raises ModelError where a law has no mean or a rate is none."""
 
     curves: tuple[QuantileCurve, ...]
     law: Ints
     gap_ns: Array
     of: int
+
+    def __post_init__(self) -> None:
+        for curve in self.curves:
+            if not (math.isfinite(curve.mean) and curve.mean > 0 and curve.values[0] >= 0):
+                raise ModelError(
+                    "a law of gaps in the profile has no positive mean", "fit the profile again"
+                )
+        if not (np.isfinite(self.gap_ns).all() and (self.gap_ns >= SHORTEST_NS).all()):
+            raise ModelError(
+                "a rate of the profile, or what it is multiplied by, cannot be generated",
+                f"rates are positive and go up to {NS_PER_S / SHORTEST_NS:g}/s",
+            )
 
     def start(self) -> tuple[Ints, Ints]:
         """([processes] operational ns of the next event, its number)."""

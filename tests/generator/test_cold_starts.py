@@ -193,6 +193,9 @@ def test_what_cold_starts_cannot_be_made_from(fitted: Profile) -> None:
         ColdStartMaker(Profile.library("lambda-perf").part("cold_starts"), 1)
     with pytest.raises(ModelError, match="no cold starts"):
         ColdStartMaker(Part("cold_starts", (Stream("all", 1.0, {}, {}),)), 1)
+    for x in (0.0, -1.0, math.nan, math.inf, 1e12):
+        with pytest.raises(ModelError, match="cannot be generated"):
+            ColdStartMaker(fitted.part("cold_starts"), 1, factor=x)
     stream = fitted.part("cold_starts").streams[0]
     law = stream.aspects["cold_starts"]
     assert isinstance(law, ColdStarts)

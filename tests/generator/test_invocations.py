@@ -181,6 +181,18 @@ def test_a_population_is_recognised(tmp_path: Path) -> None:
     assert np.corrcoef(means, POPULATION.course)[0, 1] > 0.9
 
 
+def test_library_profiles_are_made() -> None:
+    """The profiles that ship make their traces: as many calls and functions, the busiest function's share."""
+    for name, table in (("azure-functions-2019", "invocation_counts"), ("azure-functions-2021", "invocations")):  # fmt: skip
+        profile = Profile.library(name)
+        law = profile.aspect("invocations", table)
+        made = walked(InvocationMaker(profile.part(table), 1), round(law.span_s * S))
+        assert made.height == pytest.approx(law.invocations, rel=0.1)
+        sizes = made.group_by("func_id").len()["len"].to_numpy()
+        assert len(sizes) == pytest.approx(law.functions, rel=0.1)
+        assert sizes.max() / made.height == pytest.approx(law.top_share, abs=0.03)
+
+
 # --- real traces -----------------------------------------------------------------------------------
 
 
@@ -265,6 +277,18 @@ def test_what_invocations_cannot_be_made_from() -> None:
     for damage in ({"share": 2.0}, {"period_s": 0.0}, {"functions": 0}, {"together": math.nan}):
         with pytest.raises(ModelError):
             FunctionClass.from_dict(FunctionClass(1, 1.0).to_dict() | damage)
+    for x in (0.0, -1.0, math.nan, math.inf, 1e12):
+        with pytest.raises(ModelError):
+            InvocationMaker(old, 1, factor=x)
+    for grids in ({"gaps": grid([0.0, 0.0])}, {"dispersion": 0.0, "gaps": grid([0.0, 0.0])}):
+        with pytest.raises(ModelError, match="no positive mean"):
+            InvocationMaker(calls(replace(POPULATION, **grids)), 1)
+    with pytest.raises(ModelError, match="too many"):
+        InvocationMaker(calls(Population((FunctionClass(10**9, 1.0),))), 1)
+    below = POPULATION.to_dict()
+    below["durations"] = below["durations"] | {"values": [-1.0, 2.0]}
+    with pytest.raises(ModelError, match="negative"):
+        Population.from_dict(below)
     half = POPULATION.to_dict() | {"classes": POPULATION.to_dict()["classes"][:1]}
     with pytest.raises(ModelError, match="do not add up"):
         Population.from_dict(half)

@@ -154,6 +154,18 @@ def test_devices_add_up_and_their_peaks_do_not(tmp_path: Path) -> None:
     assert {d.reading for d in again.devices} == {"instant"}
 
 
+def test_library_profiles_are_made() -> None:
+    """Twenty spans of a server that answers BERT queries: the load-duration curve of the profile. The mean is known to 10 %
+    (three standard errors of the idle share, which forty stays make)."""
+    for name in ("mlperf-a100-bert99-server", "mlperf-a100-bert99-offline"):
+        profile = Profile.library(name)
+        law = profile.aspect("power", "power_samples").whole
+        x = walked(PowerMaker(profile.part("power_samples"), 1), 14_000 * S)["power_w"].to_numpy()
+        assert x.mean() == pytest.approx(law.mean_w, rel=0.1)
+        assert np.median(x) == pytest.approx(law.course.quantiles_w["p50"], rel=0.01)
+        assert 0.98 * law.peak_w < x.max() <= law.peak_w + 0.01
+
+
 RUNS = "power/mlperf-inference-v1.0"
 
 
