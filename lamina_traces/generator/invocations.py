@@ -225,10 +225,11 @@ def _cold(s: _Source, function: Ints, number: Ints, at: Ints, end_ns: Ints) -> t
 
 def _rows(s: _Source, function: Ints, number: Ints, at: Ints, cold: Flags) -> pl.DataFrame:
     seconds = s.durations.seconds(s.of, function, number)
-    names = pl.Series("", np.arange(s.first + 1, s.first + s.size + 1)).cast(pl.String).str.zfill(6)
+    called, place = np.unique(function, return_inverse=True)
+    names = "f" + pl.Series("", called + s.first + 1).cast(pl.String).str.zfill(6)
     columns: dict[str, pl.Series | Array | Ints | Flags] = {
         "arrival_ns": at,
-        "func_id": ("f" + names).gather(function),
+        "func_id": names.gather(place),
     }
     if any(t is not None for t in s.triggers):
         told = pl.Series("", list(s.triggers), dtype=pl.String)
