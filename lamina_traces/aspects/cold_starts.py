@@ -186,6 +186,8 @@ class ColdStarts:
     groups: tuple[Group, ...] = ()
     utility: PodUtility | None = None
     evidence: str = "rows"
+    rank_correlations: Mapping[str, float] = field(default_factory=dict)
+    """Spearman's, of two steps: ``pod_alloc~scheduling``."""
 
     @property
     def main(self) -> str:
@@ -217,6 +219,7 @@ class ColdStarts:
             "components": {k: {"scope": scope_of(k), **c.to_dict()} for k, c in self.components.items()},
             "groups": [g.to_dict() for g in self.groups],
             "utility": self.utility.to_dict() if self.utility else None,
+            "rank_correlations": dict(self.rank_correlations),
         }  # fmt: skip
 
     def findings(self) -> list[Finding]:
@@ -293,7 +296,12 @@ def from_dict(d: dict[str, Any]) -> ColdStarts:
         tuple(Group.from_dict(g) for g in d.get("groups", ())),
         PodUtility.from_dict(d["utility"]) if d.get("utility") else None,
         str(d.get("evidence", "rows")),
+        {str(k): float(r) for k, r in d.get("rank_correlations", {}).items()},
     )
+    if not all(abs(r) <= 1 for r in found.rank_correlations.values()):
+        raise ModelError(
+            "cold starts of the profile: a correlation is beyond ±1", "fit the profile again"
+        )
     if not any(name in found.components for name in WHOLES):
         raise ModelError("cold starts of the profile have no duration", "fit the profile again")
     return found
@@ -354,7 +362,19 @@ def fit(trace: Trace, notices: list[Notice]) -> ColdStarts | None:
         _with_shares(trace, timeline, found),
         groups_of(trace),
         pod_utility.fit(trace, notices, NAME),
+        rank_correlations=_correlations(trace, found),
     )
+
+
+def _correlations(trace: Trace, components: Mapping[str, Component]) -> dict[str, float]:
+    """Spearman's correlation of the steps that both vary, over at least twenty cold starts."""
+    if sum(p in components for p in PARTS) < 2:
+        return {}
+    return {
+        f"{row['a']}~{row['b']}": short(row["r"], 4)
+        for row in trace.query("cold_starts/rank_correlations").to_pylist()
+        if row["n"] >= FEWEST_ROWS and row["r"] is not None and math.isfinite(row["r"])
+    }
 
 
 def component_of(

@@ -29,6 +29,7 @@ from .durations import (
 )
 from .idle_times import bin_gap_counts, curves, function_cold, function_gaps, idle_counts
 from .keep_alive import KeepAlive, beyond
+from .populations import Population, of_counts, of_rows
 from .shares import per_window, share_interval
 from .timeline import Timeline
 
@@ -100,6 +101,8 @@ class Invocations:
     cold_known: int = 0
     cold_share: float | None = None
     cold_interval: Interval | None = None
+    population: Population | None = None
+    """the functions as a generator makes them; None in profiles of older tools and of a trace without times."""
 
     def p_cold(self, k_s: float, per: str = "function") -> tuple[float, float] | None:
         """``KeepAlive.p_cold`` of functions or applications; None where that was not fitted."""
@@ -137,6 +140,7 @@ class Invocations:
             "cold_known": self.cold_known,
             "cold_share": self.cold_share,
             "cold_interval": one(self.cold_interval),
+            "population": one(self.population),
         }
 
     def findings(self) -> list[Finding]:
@@ -247,6 +251,7 @@ def from_dict(d: dict[str, Any]) -> Invocations:
         cold_known=int(d["cold_known"]),
         cold_share=maybe(d["cold_share"], float),
         cold_interval=Interval.from_dict(d["cold_interval"]),
+        population=Population.from_dict(d.get("population")),
     )
     shares = [found.top_share, found.gini]
     shares += [found.cold_share] if found.cold_share is not None else []
@@ -283,7 +288,7 @@ def fit(trace: Trace, notices: list[Notice]) -> Invocations | None:
     basic = _concentration(size, functions)
     span_s = timeline.span_ns / NS_PER_S if timeline else 0.0
     if counted:
-        return _of_counts(trace, basic, span_s, notices)
+        return _of_counts(trace, timeline, basic, span_s, notices)
     return _of_rows(trace, timeline, basic, span_s, notices)
 
 
@@ -308,8 +313,8 @@ def _concentration(size: Array, functions: Array) -> dict[str, Any]:
 
 
 def _of_counts(
-    trace: Trace, basic: dict[str, Any], span_s: float, notices: list[Notice]
-) -> Invocations:
+    trace: Trace, timeline: Timeline | None, basic: dict[str, Any], span_s: float, notices: list[Notice]
+) -> Invocations:  # fmt: skip
     widths = trace.query("invocations/bin_widths").to_pylist()
     width = float(widths[0]["bin_s"])
     if len(widths) > 1:
@@ -334,7 +339,10 @@ def _of_counts(
         found = KeepAlive.of(idle, entities, basic["invocations"], per=per, grain_s=width)
         if found is not None:
             kept.append(found)
-    return Invocations(span_s=span_s + width, bins=bins, keep_alive=tuple(kept), **basic)
+    population = of_counts(trace, timeline, width) if timeline and len(widths) == 1 else None
+    return Invocations(
+        span_s=span_s + width, bins=bins, keep_alive=tuple(kept), population=population, **basic
+    )
 
 
 def _bins(trace: Trace, width_s: float) -> Bins | None:
@@ -404,6 +412,7 @@ def _of_rows(
         function_cold=function_cold(trace, kept),
         times=times,
         concurrency_peak=running.get("peak"),
+        population=of_rows(trace, timeline),
         concurrency_mean=short(running['busy_s'] / timeline.observed_s, 5) if running.get("busy_s") is not None else None,
         **basic,
         **cold,

@@ -226,7 +226,7 @@ def _files() -> list[str]:
     ]
 
 
-SAMPLES = {"widths_ns": [1_000_000_000, 60_000_000_000]}
+SAMPLES = {"named": ["a"], "widths_ns": [1_000_000_000, 60_000_000_000]}
 """a value for the parameters that are not whole numbers."""
 
 
