@@ -170,6 +170,8 @@ def generate(
     if not made.rows:
         say("warning: no request falls into this time; raise --duration or --rate [empty]")
         return
+    if plan.table != "llm_requests":
+        return
     target = reference(name) if name is not None else shlex.quote(str(output))
     say(
         f"next: lamina-traces export {target} --to mooncake -o {shlex.quote(Path(name or str(output)).stem)}.jsonl"
@@ -186,7 +188,9 @@ def _tell(
     # with -n the trace ends with its last request, with --duration when the time is over
     duration_s = (max(made.last_ns, 0) if plan.duration_ns is None else plan.duration_ns) / 1e9
     own = _burstiness_of(plan)
-    found = {"gap_cv": made.cv, "idc_1s": made.idc(1), "idc_60s": made.idc(60)}
+    found: dict[str, float | None] = {}
+    if plan.table != "power_samples":  # a meter is read, it does not arrive
+        found = {"gap_cv": made.cv, "idc_1s": made.idc(1), "idc_60s": made.idc(60)}
     if fmt in ("json", "jsonl"):
         facts = {
             "name": name,
@@ -206,7 +210,10 @@ def _tell(
         }
         emit_object(facts, fmt)
         return
-    what = f"{made.rows:,} request{'' if made.rows == 1 else 's'} over {format_seconds(duration_s)} from {plan.profile.name}"
+    plural = "" if made.rows == 1 else "s"
+    of = "" if plan.table == "llm_requests" else f" of {plan.table}"
+    counted = f"{made.rows:,} {'row' if of else 'request'}{plural}{of}"
+    what = f"{counted} over {format_seconds(duration_s)} from {plan.profile.name}"
     cut = f", shard {shard}" if shard else ""
     options = "".join(f", {k.replace('_', ' ')} {v}" for k, v in plan.options)
     head = f"{name or output}: {what}{cut}, seed {plan.seed}{options}, row hash {made.row_hash}"
@@ -214,7 +221,7 @@ def _tell(
     labels = {"gap_cv": "gaps CV", "idc_1s": "IDC(1 s)", "idc_60s": "IDC(60 s)"}
     told = []
     for key, label in labels.items():
-        if found[key] is not None:
+        if found.get(key) is not None:
             before = own.get(key)
             told.append(f"{label} {format_number(found[key])}" + (f" (profile {format_number(before)})" if before is not None else ""))  # fmt: skip
     if told:
@@ -225,6 +232,8 @@ def _burstiness_of(plan: Plan) -> dict[str, Any]:
     """As fitted; of profiles with one stream, since those of several do not add up."""
     from lamina_traces.aspects.arrivals import Arrivals
 
+    if plan.table != "llm_requests":
+        return {}
     streams = plan.profile.part(plan.table).streams
     law = streams[0].aspects.get("arrivals") if len(streams) == 1 else None
     if not isinstance(law, Arrivals) or not law.events:

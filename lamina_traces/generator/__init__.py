@@ -9,7 +9,7 @@ streams that are keyed by their purpose and block, in any thread, or not at all 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import polars as pl
@@ -19,8 +19,12 @@ from ..errors import ModelError, UnknownName, UsageError
 from ..profile import Profile
 from ..units import NS_PER_S, Rate
 from . import knobs
+from .cold_starts import ColdStartMaker
 from .hashing import frame_hash, row_hash
+from .invocations import InvocationMaker
+from .maker import Maker
 from .plan import Place, Plan, Shard, count, frames, profile_sha256, start, walk
+from .power import PowerMaker
 from .process import Process
 from .randomness import GENERATOR_VERSION
 from .request_stream import law_of
@@ -66,8 +70,14 @@ class Options:
         }
         return tuple((k, v) for k, v in out.items() if v)
 
-    def apply(self, profile: Profile, rate_per_s: float | None) -> Profile:
-        """The profile as it generates. Raises UsageError, ModelError."""
+    def apply(self, profile: Profile, rate_per_s: float | None, table: str) -> Profile:
+        """The profile as it generates ``table``. Raises UsageError, ModelError."""
+        odd = [k for k, _ in self.told() if k not in ("arrivals", "without")]
+        if table != "llm_requests" and odd:
+            raise UsageError(
+                f"{odd[0].replace('_', ' ')} is of requests, and profile {profile.name!r} makes {table}",
+                "leave it out",
+            )
         if self.scale_by not in SCALE_BY:
             raise UnknownName("meaning of a higher rate", self.scale_by, SCALE_BY)
         if self.arrivals is not None:
@@ -76,7 +86,9 @@ class Options:
                     "--arrivals states a law, --idc-scale changes the fitted one",
                     "give one of them",
                 )
-            profile = knobs.with_arrivals(profile, knobs.arrivals_law(self.arrivals), rate_per_s)
+            profile = knobs.with_arrivals(
+                profile, knobs.arrivals_law(self.arrivals), rate_per_s, table
+            )
         if self.idc_scale is not None:
             if self.replay:
                 raise UsageError(
@@ -89,13 +101,36 @@ class Options:
                 f"blocks of {self.block_tokens} tokens cannot be", "give 16, 64, 512 or the like"
             )
         if self.without:
-            profile = knobs.without(profile, self.without)
+            profile = knobs.without(profile, self.without, table)
         for text in self.knobs:
             profile = knobs.turned(profile, text)
         return profile
 
 
 SCALE_BY = ("rate", "time", "clients")
+DEFAULTS = Options()
+
+
+_OTHERS: Mapping[str, Callable[..., Maker]] = {
+    "invocations": InvocationMaker,
+    "invocation_counts": InvocationMaker,
+    "cold_starts": ColdStartMaker,
+    "power_samples": PowerMaker,
+}
+"""makers of other tables, by the part that they are made from."""
+ASSUMED_SPAN_S = 3600.0
+"""where neither the profile nor the user says how long."""
+
+
+def table_of(profile: Profile) -> str:
+    """The part that generates. Raises ModelError where none does."""
+    for table in ("llm_requests", *_OTHERS):
+        if table in profile.parts:
+            return table
+    raise ModelError(
+        f"profile {profile.name!r} describes {', '.join(profile.parts) or 'nothing'}: no rows can be made from that",
+        f"what generates: llm_requests, {', '.join(_OTHERS)}",
+    )
 
 
 def plan(
@@ -105,13 +140,15 @@ def plan(
     rows: int | None = None,
     rate: Rate | None = None,
     seed: int = 0,
-    options: Options = Options(),
+    options: Options = DEFAULTS,
 ) -> Plan:
     """What to generate. Give ``duration_ns`` or ``rows`` (default: the source's own span).
 
     ``rate``: ``x2``, or ``12/s`` as the expected mean of all streams together over ``duration_ns`` (without it, over the
-    long run). Raises ModelError where the profile has no arrivals or lengths, UsageError where what is asked for cannot be.
+    long run). Raises ModelError where the profile has not what the rows need, UsageError where what is asked for
+    cannot be.
     """
+    table = table_of(profile)
     if profile.source.get("relative") and (rate is None or rate.per_s is None):
         raise UsageError(
             f"profile {profile.name!r} tells rates as multiples of a mean that it does not tell",
@@ -119,9 +156,34 @@ def plan(
         )
     if rows is not None and rows <= 0:
         raise UsageError(f"-n {rows} asks for no rows", "give a positive number of rows")
-    law = options.apply(profile, rate.per_s if rate else None)
-    part = law.part("llm_requests")
-    laws = [law_of(law, s, Arrivals, "arrivals", "arrival times") for s in part.streams]
+    law = options.apply(profile, rate.per_s if rate else None, table)
+    span_s = float(profile.source.get("span_s") or ASSUMED_SPAN_S)
+    maker: Maker
+    if table == "llm_requests":
+        factor = _factor(law, rate, duration_ns, seed, options)
+        made = RequestMaker(
+            law, law.part(table), seed, factor=factor, scale_by=options.scale_by, replay=options.replay,
+            block_tokens=options.block_tokens,
+        )  # fmt: skip
+        maker, span_s = made, made.span_s
+    else:
+        maker = _OTHERS[table](law.part(table), seed)
+        over_ns = duration_ns or round(span_s * NS_PER_S)
+        own = maker.expected_rows(over_ns) / (over_ns / NS_PER_S)
+        factor = _checked(rate.resolve(own) if rate and options.arrivals is None else own) / own
+        if factor != 1.0:
+            maker = _OTHERS[table](law.part(table), seed, factor=factor)
+    if duration_ns is None and rows is None:
+        duration_ns = round(span_s * NS_PER_S)
+    return Plan(profile, maker, seed, duration_ns, rows, factor, options.told())
+
+
+def _factor(
+    law: Profile, rate: Rate | None, duration_ns: int | None, seed: int, options: Options
+) -> float:
+    """What the rates of all streams are multiplied by."""
+    streams = law.part("llm_requests").streams
+    laws = [law_of(law, s, Arrivals, "arrivals", "arrival times") for s in streams]
     mean = math.fsum(a.rate_per_s for a in laws)
     if rate and rate.per_s is not None and duration_ns is not None:
         # a rate asked for holds over the time asked for
@@ -129,23 +191,19 @@ def plan(
         mean = math.fsum(p.expected(duration_ns) for p in own) / (duration_ns / NS_PER_S)
         if mean <= 0:
             raise ModelError(
-                f"the first {duration_ns / NS_PER_S:g} s of profile {profile.name!r} are silent",
+                f"the first {duration_ns / NS_PER_S:g} s of profile {law.name!r} are silent",
                 "raise --duration, or scale with --rate x2",
             )
-    target = rate.resolve(mean) if rate else mean
-    if not (math.isfinite(target) and 0 < target <= MAX_RATE_PER_S):
+    return _checked(rate.resolve(mean) if rate else mean) / mean
+
+
+def _checked(rate_per_s: float) -> float:
+    if not (math.isfinite(rate_per_s) and 0 < rate_per_s <= MAX_RATE_PER_S):
         raise ModelError(
-            f"a rate of {target:g} per second cannot be generated",
+            f"a rate of {rate_per_s:g} per second cannot be generated",
             f"rates go up to {MAX_RATE_PER_S:g}/s",
         )
-    factor = target / mean
-    maker = RequestMaker(
-        law, part, seed, factor=factor, scale_by=options.scale_by, replay=options.replay,
-        block_tokens=options.block_tokens,
-    )  # fmt: skip
-    if duration_ns is None and rows is None:
-        duration_ns = round(maker.span_s * NS_PER_S)
-    return Plan(profile, maker, seed, duration_ns, rows, factor, options.told())
+    return rate_per_s
 
 
 def generate(
@@ -155,7 +213,7 @@ def generate(
     rows: int | None = None,
     rate: Rate | None = None,
     seed: int = 0,
-    options: Options = Options(),
+    options: Options = DEFAULTS,
     shard: Shard | None = None,
     threads: int = 1,
 ) -> Iterator[pl.DataFrame]:

@@ -70,10 +70,12 @@ def arrivals_law(text: str) -> renewal.UnitLaw:
     return renewal.UnitLaw(family, value)
 
 
-def with_arrivals(profile: Profile, law: renewal.UnitLaw, rate_per_s: float | None) -> Profile:
+def with_arrivals(
+    profile: Profile, law: renewal.UnitLaw, rate_per_s: float | None, table: str = "llm_requests"
+) -> Profile:
     """Renewal arrivals at a steady rate in place of the profile's own: for controlled studies, and for profiles that have
     none. ``rate_per_s``: of all streams together, shared by their weights; None: their own."""
-    part = profile.part("llm_requests")
+    part = profile.part(table)
     whole = math.fsum(s.weight for s in part.streams)
 
     def change(s: Stream) -> Stream:
@@ -88,7 +90,7 @@ def with_arrivals(profile: Profile, law: renewal.UnitLaw, rate_per_s: float | No
             s, "arrivals", replace(poisson(rate), span_s=span_s, cv=law.cv, modulation=steady(law))
         )
 
-    return changed(profile, change)
+    return changed(profile, change, table)
 
 
 def with_idc(profile: Profile, factor: float) -> Profile:
