@@ -159,9 +159,10 @@ def serving_spec(spec: Path | None, *flags: Any) -> Any:
 @contextmanager
 def compiling() -> Iterator[None]:
     """Says so when the serving clock must be compiled first, and when the result cannot be kept."""
-    from lamina_traces.simulator import compiled
+    from lamina_traces import compiled
+    from lamina_traces.simulator import serving
 
-    if not compiled.is_kept():
+    if not compiled.is_kept(serving.__file__):
         say("compiling the serving clock, once: about ten seconds")
     yield
     if compiled.outcome()["unsaved"]:

@@ -30,7 +30,7 @@ from ..distributions import (
 )
 from ..errors import Notice
 from ..intervals import Blocks, Interval
-from ..units import NS_PER_S, format_number, format_seconds, short
+from ..units import DAY_NS, NS_PER_S, format_number, format_seconds, short
 from . import renewal
 from .arrival_distances import distances as distances
 from .arrival_process import NAME as NAME
@@ -41,7 +41,8 @@ from .arrival_process import poisson as poisson
 from .dispersion import FEW_WINDOWS as FEW_WINDOWS
 from .dispersion import MIN_WINDOWS, Scale, hurst
 from .gaps import Pass as Pass
-from .rates import change_points, seasons, silences
+from .modulation import CLASSES, Modulation, UnitGaps, levels_of
+from .rates import Seasons, change_points, origin_of_day_ns, seasons, silences
 from .timeline import Timeline, scan
 
 if TYPE_CHECKING:
@@ -58,6 +59,9 @@ COARSE_TICK = 0.1
 """a tick above this share of the mean gap: the clock, not the workload, shapes the gaps."""
 MAX_PER_TICK = 10.0
 """requests a tick above which gap fits are refused."""
+WEEK_NS = 7 * DAY_NS
+LEAST_EXPLAINED = 0.2
+"""share of the variance of hourly rates from which a daily course is taken to come back."""
 FITS_DRAWN = 100
 """draws that a family is fitted to again for the intervals of its parameters."""
 
@@ -136,6 +140,12 @@ def of_pass(trace: Trace, seen: Pass, notices: list[Notice]) -> Arrivals | None:
         unit_gaps = Grid.of(table)
         steady = seen.cv() < 1e-6 or len(gaps) < 2
         unit_families = [] if steady else fit_families(table, tick=max(tick_s * mean_rate, 1e-9))
+    origin = origin_of_day_ns(trace)
+    per_bin = seen.windows.n.astype(np.float64)
+    daily = seasons(-t.first_ns if origin is None else origin, t, per_bin, seen.windows.base_ns)
+    starts_s = 0.0 if origin is None else (origin + t.first_ns) % WEEK_NS / NS_PER_S
+    steps = (quantum_s, unit_gaps) if quantum_s > 0 or share is not None else None
+    new_days = _modulation(trace, seen, daily, starts_s, steps)
     families: list[Fitted] = []
     rounded: dict[str, tuple[float, float]] = {}
     if fits and share is None:
@@ -152,6 +162,7 @@ def of_pass(trace: Trace, seen: Pass, notices: list[Notice]) -> Arrivals | None:
         rate_per_s=mean_rate / (share or 1.0),
         tick_s=tick_s,
         quantum_s=quantum_s,
+        jitter_s=_jitter_s(gaps, quantum_s, tick_s),
         zero_gap_share=zero_share,
         cv=seen.cv(),
         cv_without_longest=_cv_without_longest(gaps),
@@ -166,7 +177,8 @@ def of_pass(trace: Trace, seen: Pass, notices: list[Notice]) -> Arrivals | None:
         hurst=None if quantum_s else hurst(scales),
         rounded=rounded,
         changes=tuple(change_points(seen.rows / (share or 1.0), covered, t.width_s)),
-        seasons=seasons(trace, t, seen.windows.n.astype(np.float64), seen.windows.base_ns),
+        seasons=None if origin is None else daily,
+        modulation=new_days,
         silences=tuple(silences(seen.longest, gaps.mean, gaps.rows)),
         masked_s=sum(b - a for a, b in t.masks) / NS_PER_S,
         sampled=share,
@@ -181,6 +193,32 @@ def of_pass(trace: Trace, seen: Pass, notices: list[Notice]) -> Arrivals | None:
         text = f"{n} silence{'s' if n > 1 else ''} longer than a Poisson process would bring: idle, or the collector was down; --mask START..END leaves one out"
         notices.append(Notice("silences", text, NAME))
     return _with_intervals(a, seen, known)
+
+
+def _modulation(
+    trace: Trace, seen: Pass, daily: Seasons | None, starts_s: float, steps: tuple[float, Grid] | None
+) -> Modulation:  # fmt: skip
+    """How the rate swings on days to come. ``steps``: (step of the clock, law of gaps) where the gaps are the logger's."""
+    t = seen.timeline
+    mean_rate = t.timed / t.observed_s
+    season = daily if daily and daily.explained >= LEAST_EXPLAINED else None
+    flat = Modulation(3600.0, np.ones(2), (1.0,), (), (), season, starts_s)
+    quantum_s = steps[0] if steps else 0.0
+    found = levels_of(
+        seen.windows, flat.expected, quantum_s=quantum_s, classes=1 if steps else CLASSES
+    )
+    if found is None:
+        law = steps[1] if steps else Grid.of(seen.gaps().scaled(mean_rate))
+        return replace(flat, unit_gaps=(law,))
+    if steps:
+        laws: tuple[Grid, ...] = (renewal.gamma_grid(found.noise, t.timed),)
+    else:
+        unit = UnitGaps(t, found, flat.expected)
+        scan(trace, [unit])
+        laws = unit.grids()
+    return replace(
+        flat, window_s=found.window_ns / NS_PER_S, levels=found.knots, parts=found.parts, cuts=found.cuts, unit_gaps=laws
+    )  # fmt: skip
 
 
 def _clock(
@@ -211,13 +249,26 @@ def _clock(
 
 
 def _quantum_s(gaps: Counts, tick_s: float) -> float:
-    """The step of the log: the median positive gap where positive gaps hardly vary (a batched release whose
-    stamps jitter), else the tick."""
+    """The step of the log: the mean of the regular gaps where positive gaps hardly vary (a batched release whose stamps
+    jitter), else the tick."""
+    regular = _regular(gaps)
+    return tick_s if regular is None else short(regular.mean, 9)
+
+
+def _regular(gaps: Counts) -> Counts | None:
+    """Positive gaps near their median, where nine tenths of them are."""
     positive = gaps.where(gaps.x > 0)
     median = float(positive.quantile(0.5))
     spread = positive.quantile(np.array([0.05, 0.95]))
-    regular = (spread[1] - spread[0]) < 0.2 * median
-    return median if regular else tick_s
+    if (spread[1] - spread[0]) >= 0.2 * median:
+        return None
+    return positive.where(np.abs(positive.x - median) < 0.2 * median)
+
+
+def _jitter_s(gaps: Counts, quantum_s: float, tick_s: float) -> float:
+    """Standard deviation of stamps about the steps of a clock that is coarser than the tick: a gap has two of them."""
+    regular = _regular(gaps) if quantum_s > tick_s else None
+    return short(math.sqrt(regular.var() / 2), 4) if regular is not None else 0.0
 
 
 def _thinned(s: Scale, share: float | None) -> Scale:

@@ -39,6 +39,9 @@ RATIOS = (
 )
 FEWEST_REQUESTS = 20
 KNOTS = 129
+SIZE_KNOTS = 33
+FEWEST_OF_A_SIZE = 100
+"""requests from which prompts of one size have depths of their own."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,8 @@ class Reuse:
     block of a prompt was looked at, so ratios are lower bounds. ``chained``: an id stands for its whole prefix.
     ``later_half``: prefix_hit_ratio of the second half of the requests, whose cache the first has filled.
     ``lru``: by rising capacity; ``working_sets``: blocks that reach 50, 90, 99 % of the infinite cache's hits.
-    ``depth``: leading blocks seen before, per request. ``reuse``: seconds since a block was last referenced.
+    ``depth``: leading blocks seen before, per request; ``depth_by_size``: (blocks, depths of the prompts of at most so many
+    that are longer than those of the entry before), since what is shared goes with what there is. ``reuse``: seconds since a block was last referenced.
     ``roots``: different first blocks; ``top_root``: share of the requests that begin with the commonest.
     """
 
@@ -110,8 +114,10 @@ class Reuse:
     reuse: Durations | None
     roots: int
     top_root: float | None
+    depth_by_size: tuple[tuple[int, Grid], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
+        by_size = [{"blocks": n, "depth": g.to_dict()} for n, g in self.depth_by_size]
         return {
             "requests": self.requests,
             "prompt_tokens": self.prompt_tokens,
@@ -126,6 +132,7 @@ class Reuse:
             "working_sets": dict(self.working_sets),
             "popularity": self.popularity.to_dict(),
             "depth": self.depth.to_dict(),
+            **({"depth_by_size": by_size} if by_size else {}),
             "reuse": self.reuse.to_dict() if self.reuse else None,
             "roots": self.roots,
             "top_root": self.top_root,
@@ -138,6 +145,7 @@ class Reuse:
         size = None if d["block_tokens"] is None else int(d["block_tokens"])
         lru = tuple(Capacity(int(c["blocks"]), Ratio.from_dict(c)) for c in d["lru"])
         sets = {str(k): int(v) for k, v in d["working_sets"].items()}
+        by_size = tuple((int(e["blocks"]), Grid.from_dict(e["depth"])) for e in d.get("depth_by_size", ()))  # fmt: skip
         positive = [*counts.values(), *sets.values(), 1 if size is None else size]
         if (
             min(positive) < 0
@@ -146,6 +154,7 @@ class Reuse:
             or counts["distinct"] > counts["blocks"]
             or any(a.blocks >= b.blocks for a, b in itertools.pairwise(lru))
             or (lru and lru[0].blocks < 1)
+            or any(a >= b for (a, _), (b, _) in itertools.pairwise(by_size))
         ):
             raise ModelError(
                 "prefixes of the profile: sizes must be positive and capacities must rise",
@@ -163,6 +172,7 @@ class Reuse:
             depth=Grid.from_dict(d["depth"]),
             reuse=Durations.from_dict(d["reuse"]) if d["reuse"] else None,
             top_root=None if d["top_root"] is None else share_of(d["top_root"]),
+            depth_by_size=by_size,
         )
 
 
@@ -228,6 +238,7 @@ def measure(
         reuse=reuse,
         roots=roots,
         top_root=rounded_share(top / len(sizes)) if top >= K_ANONYMITY else None,
+        depth_by_size=_by_size(refs.sizes, hits * refs.every),
     )
 
 
@@ -248,6 +259,21 @@ def _ratios(r: _Requests, refs: References, tokens: bool) -> dict[str, Ratio]:
     out["mean_request_hit_ratio"] = r.units.ratio(hits / np.maximum(blocks, 1), blocks > 0)
     out["request_hit_ratio"] = r.units.ratio(hits > 0, np.ones(len(blocks)))
     return out
+
+
+def _by_size(sizes: Ints, depth: Ints) -> tuple[tuple[int, Grid], ...]:
+    """Depths of prompts by their blocks, in classes half an octave wide; those of few are joined to the next."""
+    edges = np.unique(np.rint(2 ** (np.arange(1, 62) / 2)).astype(np.int64)) - 1
+    kind = np.searchsorted(edges, sizes)
+    out: list[tuple[int, Grid]] = []
+    chosen = np.zeros(len(sizes), dtype=bool)
+    for k in range(int(kind.max(initial=0)) + 1):
+        chosen |= (kind == k) & (sizes > 0)
+        rest = (sizes > edges[k]).sum()
+        if chosen.sum() >= FEWEST_OF_A_SIZE and (rest >= FEWEST_OF_A_SIZE or not rest):
+            out.append((int(edges[k]), Grid.of(_whole_numbers(depth[chosen]), SIZE_KNOTS)))
+            chosen[:] = False
+    return tuple(out)
 
 
 def _any_block(r: _Requests, ids: Ids) -> Ratio:

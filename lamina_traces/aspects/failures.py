@@ -8,6 +8,7 @@ success. Retries are a heuristic, labelled as one: no source says which request 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -379,25 +380,43 @@ def _between(seen: Pass) -> Durations | None:
 
 
 def sample_chain(
-    failures: Failures, rng: np.random.Generator, size: int, state: int
-) -> tuple[npt.NDArray[np.int64], int]:
-    """The chain over ``size`` requests from ``state`` (0 ok, 1 failed): failed flags, and the last state.
+    failures: Failures, uniform: Array, state: int, load: Array | None = None
+) -> tuple[npt.NDArray[np.bool_], int]:
+    """The chain over requests with numbers ``uniform`` in [0, 1), from ``state`` (0 ok, 1 failed): which fail, and the last
+    state. ``load``: the rate at each request (1/s), where failures follow it.
 
-    Runs alternate with geometric lengths, so the cost follows the number of runs and not of requests.
+    Below p, P(fail | ok), a request fails whatever was before it; from 1 − q on, q = P(ok | fail), it does not; in
+    between it does as the one before. So each depends on the last request outside, which needs no loop.
     """
-    out = np.zeros(size, dtype=np.int64)
-    leave = (failures.p_fail_after_ok, failures.p_ok_after_fail)
-    at = 0
-    while at < size:
-        p = leave[state]
-        stay = size - at if p <= 0 else int(min(rng.geometric(p) - 1, size - at))
-        out[at : at + stay] = state
-        at += stay
-        if at < size:
-            state = 1 - state
-            out[at] = state
-            at += 1
-    return out, int(out[-1]) if size else state
+    if not len(uniform):
+        return np.zeros(0, dtype=bool), state
+    q = failures.p_ok_after_fail
+    p: Any = failures.p_fail_after_ok
+    if load is not None:
+        wanted = _rate_at(failures, load)
+        p = wanted * q / np.maximum(1 - wanted, 1e-9)
+    fails = uniform < np.minimum(p, 1 - q)
+    decided = fails | (uniform >= 1 - q)
+    at = np.maximum.accumulate(np.where(decided, np.arange(len(uniform)), -1))
+    out = np.where(at >= 0, fails[at], bool(state))
+    return out, int(out[-1])
+
+
+def follows_load(failures: Failures) -> bool:
+    """Whether the rate clearly differs between the busiest and the quietest times."""
+    ends = failures.load.top_to_bottom_interval if failures.load else None
+    return len(failures.by_load) > 1 and ends is not None and not ends.low <= 1 <= ends.high
+
+
+def _rate_at(failures: Failures, load: Array) -> Array:
+    """The rate of failures at each load, by the fitted cells, their mean kept at the overall rate."""
+    cells = failures.by_load
+    ends = np.array([(a.high + b.low) / 2 for a, b in itertools.pairwise(cells)])
+    rates = np.array([c.rate for c in cells])
+    requests = np.array([c.requests for c in cells])
+    mean = float(rates @ requests / max(requests.sum(), 1))
+    at = np.searchsorted(ends, load, side="right")
+    return np.asarray(np.minimum(rates[at] * (failures.rate / mean if mean > 0 else 1.0), 0.999))
 
 
 # --- scoring ---------------------------------------------------------------------------------------

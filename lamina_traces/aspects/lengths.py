@@ -31,6 +31,7 @@ from ..units import short
 from .dependence import Ranks, correlation_interval, suppressed
 from .length_distances import distances as distances
 from .length_laws import NAME as NAME
+from .length_laws import OTHERS as OTHERS
 from .length_laws import SIDES as SIDES
 from .length_laws import VERSION as VERSION
 from .length_laws import Lengths as Lengths
@@ -51,11 +52,6 @@ COUNT_KEYS = frozenset({"rows", "pairs"})
 Array = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-OTHERS = (
-    "reasoning_tokens", "cached_input_tokens", "text_tokens", "image_tokens", "audio_tokens", "video_tokens",
-    "image_count", "audio_count", "video_count",
-)  # fmt: skip
-"""what is described beside them where it is recorded."""
 SHOWN = {"p10": 0.1, "p25": 0.25, "p50": 0.5, "p75": 0.75, "p90": 0.9, "p95": 0.95, "p99": 0.99}
 TAIL_FROM = 0.95
 
@@ -285,7 +281,7 @@ def _tail(c: Counts, atoms: Atoms) -> Tail | None:
     if atoms.cap is not None or c.rows * (1 - TAIL_FROM) < 100:
         return None
     threshold = math.floor(float(c.quantile(np.array([TAIL_FROM]))[0]))
-    above = c.where(c.x > threshold)
+    above = c.where(c.x >= threshold + 1)
     # whole numbers beyond u, each standing for the half below and above it
     excess = Counts.exact(above.x - threshold - 0.5, above.n, "tokens")
     found = fit_families(excess, ("gpd",))
@@ -341,18 +337,3 @@ def _coarse_quantile(tables: Array, q: float) -> Array:
     )
     inside = np.take_along_axis(tables, at[:, None], axis=1)[:, 0]
     return np.asarray(lo + (want - before) / np.maximum(inside, 1e-300) * (hi + 1 - lo))
-
-
-def sample(lengths: Lengths, rng: np.random.Generator, size: int) -> tuple[Ints, Ints]:
-    """``size`` pairs (input, output): a copula cell, a point in it, and both grids inverted and rounded."""
-    cells = lengths.copula.shape[0]
-    edges = np.cumsum(lengths.copula.ravel())
-    cell = np.minimum(
-        np.searchsorted(edges, rng.random(size) * edges[-1], side="right"), cells * cells - 1
-    )
-    u = (cell // cells + rng.random(size)) / cells
-    v = (cell % cells + rng.random(size)) / cells
-    return (
-        np.rint(lengths.input.grid.quantile(u)).astype(np.int64),
-        np.rint(lengths.output.grid.quantile(v)).astype(np.int64),
-    )

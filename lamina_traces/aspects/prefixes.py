@@ -97,7 +97,13 @@ class Prefixes:
         if b is None:
             return self
         popularity = replace(b.popularity, curve=b.popularity.curve[::2])
-        few = replace(b, popularity=popularity, depth=b.depth.thinned(33), reuse=shortened(b.reuse))
+        few = replace(
+            b,
+            popularity=popularity,
+            depth=b.depth.thinned(33),
+            reuse=shortened(b.reuse),
+            depth_by_size=tuple((n, g.thinned(9)) for n, g in b.depth_by_size),
+        )
         return replace(self, blocks=replace(few, lru=b.lru[::-2][::-1]))
 
     def laws(self) -> list[tuple[str, tuple[Fitted, ...]]]:

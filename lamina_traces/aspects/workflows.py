@@ -23,7 +23,7 @@ from ..counts import Counts
 from ..distributions import K_ANONYMITY, Fitted, Grid
 from ..errors import ModelError, Notice
 from ..units import format_number, format_seconds, short
-from . import Finding, Line, dags
+from . import Finding, Line, dags, templates
 from .call_graphs import KINDS, ORDERS, Graphs, Shape, delays, graphs, law, shapes, stages, timed
 from .calls import Calls, read
 from .conversations import NONE
@@ -31,6 +31,7 @@ from .dags import Flags, Ints
 from .durations import Durations
 from .ratios import Ratio, Units, rounded_share, share_of
 from .tallies import Tally, tally
+from .templates import Template
 from .timeline import Timeline
 from .timings import shortened
 
@@ -52,7 +53,8 @@ class Workflows:
     """``calls`` of the trace belong to ``workflows``, told apart by the column ``by``; ``share`` of them were looked at.
     ``order``: edges | times | none, what the graph rests on; ``ordered``: workflows it is of. ``sequential``: share of
     the workflows whose calls follow one another. ``delays``: by kind. ``stages``: names of calls and their shares,
-    those of fewer than ten calls under ``other``. With fewer than ten workflows all but the counts is None or empty.
+    those of fewer than ten calls under ``other``. ``templates``: what a generator unfolds. With fewer than ten workflows all
+    but the counts is None or empty.
     """
 
     workflows: int
@@ -71,11 +73,15 @@ class Workflows:
     input_tokens: Grid | None
     output_tokens: Grid | None
     shapes: tuple[Shape, ...]
+    templates: tuple[Template, ...] = ()
 
     def nameless(self) -> Workflows:
-        """Stages numbered."""
+        """Stages, templates and their steps numbered."""
+        numbers = {n: f"stage{i}" for i, (n, _) in enumerate(self.stages, 1)}
         return replace(
-            self, stages=tuple((f"stage{i}", s) for i, (_, s) in enumerate(self.stages, 1))
+            self,
+            stages=tuple((numbers[n], s) for n, s in self.stages),
+            templates=tuple(t.renamed(numbers, i) for i, t in enumerate(self.templates, 1)),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -97,6 +103,7 @@ class Workflows:
             "input_tokens": self.input_tokens.to_dict() if self.input_tokens else None,
             "output_tokens": self.output_tokens.to_dict() if self.output_tokens else None,
             "shapes": [s.to_dict() for s in self.shapes],
+            **({"templates": [t.to_dict() for t in self.templates]} if self.templates else {}),
         }
 
     def brief(self) -> Workflows:
@@ -108,6 +115,7 @@ class Workflows:
             makespan=shortened(self.makespan),
             delays={k: d for k, v in self.delays.items() if (d := shortened(v)) is not None},
             shapes=self.shapes[:6],
+            templates=self.templates[:2],
         )
 
     def laws(self) -> list[tuple[str, tuple[Fitted, ...]]]:
@@ -213,6 +221,7 @@ def from_dict(d: dict[str, Any]) -> Workflows:
         shapes=tuple(
             Shape(str(s["label"]), int(s["workflows"]), share_of(s["share"])) for s in d["shapes"]
         ),
+        templates=tuple(map(Template.from_dict, d.get("templates", ()))),
     )
     counts = [out.workflows, out.calls, out.ordered, *(s.workflows for s in out.shapes)]
     if min(counts) < 0 or out.order not in ORDERS or not out.share:
@@ -296,6 +305,7 @@ def measure(c: Calls, timeline: Timeline | None, tick_ns: int | None) -> Workflo
     ran = timed(c)
     if ran.sum() >= K_ANONYMITY:
         tallies["parallel"], makespan, busy, model = _times(c, g, units, starts, ran, tick_ns)
+    names = stages(c.stage)
     return Workflows(
         workflows=c.workflows if c.share == 1 else round(short(c.workflows / c.share, 3)),
         calls=c.rows,
@@ -309,10 +319,11 @@ def measure(c: Calls, timeline: Timeline | None, tick_ns: int | None) -> Workflo
         makespan=makespan,
         busy_share=busy,
         delays=delays(c, timeline, tick_ns),
-        stages=stages(c.stage),
+        stages=names,
         input_tokens=_totals(c, c.input_tokens),
         output_tokens=_totals(c, c.output_tokens),
         shapes=found,
+        templates=templates.fit(c, g, frozenset(n for n, _ in names)),
     )
 
 

@@ -159,4 +159,4 @@ def _generated(profile: Profile, like: Rows, seed: int) -> Trace:
     else:
         plan = generator.plan(profile, rows=max(1, len(like)), seed=seed)
     name = f"{profile.name} seed {seed}"
-    return workloads.store_generated(workloads.temporary_store(), name, plan, replace=True)
+    return workloads.temporary(name, plan)

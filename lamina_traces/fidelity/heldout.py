@@ -198,7 +198,7 @@ def _stored(
     for seed in range(seeds):
         plan = generator.plan(profile, duration_ns=like.span_ns, seed=seed)
         name = f"{profile.name} seed {seed}"
-        yield OURS, workloads.store_generated(workloads.temporary_store(), name, plan, replace=True)
+        yield OURS, workloads.temporary(name, plan)
     for k in baselines.COPYING:
         for rows in made[k]:
             yield k, of_rows(frame, rows)

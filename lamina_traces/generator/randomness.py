@@ -33,15 +33,23 @@ def stream(seed: int, *purpose: int | str) -> np.random.Generator:
 def uniforms(of: int, things: npt.NDArray[Any], field: int = 0) -> Array:
     """One number in (0, 1) for each of the ``things`` (whole numbers); ``of`` is a ``key``, ``field`` tells apart
     what several numbers of one thing are for."""
-    with np.errstate(over="ignore"):
-        salt = mix(np.array([(of + field * 0x9E3779B97F4A7C15) % 2**64], dtype=np.uint64))
-        words = mix(mix(np.asarray(things).astype(np.uint64)) ^ salt)
+    words = mix(mix(np.asarray(things).astype(np.uint64)) ^ salts(of, field + 1)[field])
     return (np.asarray(words >> np.uint64(11), dtype=np.float64) + 0.5) * 2.0**-53
 
 
 def mix(x: Words) -> Words:
     """The finaliser of SplitMix64 (Steele, Lea, Flood 2014)."""
+    out = x >> np.uint64(30)
     with np.errstate(over="ignore"):
-        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return np.asarray(x ^ (x >> np.uint64(31)))
+        out ^= x
+        out *= np.uint64(0xBF58476D1CE4E5B9)
+        out ^= out >> np.uint64(27)
+        out *= np.uint64(0x94D049BB133111EB)
+        out ^= out >> np.uint64(31)
+    return out
+
+
+def salts(of: int, fields: int) -> Words:
+    """[fields] words by which ``uniforms`` tells fields apart, for loops that draw the same numbers themselves."""
+    words = [(of + f * 0x9E3779B97F4A7C15) % 2**64 for f in range(fields)]
+    return mix(np.array(words, dtype=np.uint64))

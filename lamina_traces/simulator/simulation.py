@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..compiled import compile_cached
 from ..costs import Rows
 from ..errors import ModelError, UnknownName
 from ..schema import Requests
 from . import serving as k
-from .compiled import compile_cached
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]

@@ -10,6 +10,7 @@ import pytest
 from scipy import stats
 
 from lamina_traces.aspects import lengths
+from lamina_traces.counts import Counts
 from lamina_traces.store import Trace
 
 from .tables import stored
@@ -206,3 +207,15 @@ def test_dictionary_round_trip_and_size(tmp_path: Path) -> None:
 
     assert len(json.dumps(f.to_dict())) < 45_000
     assert f.input.atoms.cap == 8192
+
+
+def test_a_tail_may_begin_inside_a_bin() -> None:
+    """From 2¹⁴ tokens on values are kept in bins: one whose mean lies half a token above the threshold is none of the
+    tail, as 20,000 is not."""
+    lo = np.concatenate([np.arange(900.0), [20_000.0], np.arange(20_002.0, 20_282.0, 2)])
+    hi = np.concatenate([np.arange(900.0), lo[900:] + 1])
+    n = np.concatenate([np.full(900, 3.0), [40.0], np.full(140, 1.0)])
+    m = lengths.margin_of(Counts(lo, hi, n, n * (lo + hi) / 2, "tokens"))
+    assert m.tail is not None
+    assert m.tail.threshold == 20_000
+    assert m.tail.share == pytest.approx(140 / n[1:].sum(), rel=1e-3)

@@ -497,3 +497,19 @@ def played(made: Prompts, capacity: int) -> int:
 
 def test_the_limits_are_what_the_memory_of_a_server_allows() -> None:
     assert block_references.MOST * 8 <= 512 * 2**20
+
+
+def test_depths_by_size_are_of_the_prompts_of_that_size(tmp_path: Path) -> None:
+    """Two sizes: prompts of 4 blocks share 3, prompts of 40 blocks share 10."""
+    rng = np.random.default_rng(3)
+    made = []
+    for i in range(600):
+        size, known = (4, 3) if i % 2 else (40, 10)
+        made.append([size * 1000 + k for k in range(known)] + rng.integers(10**6, 1 << 60, size - known).tolist())  # fmt: skip
+    refs = References()
+    sizes = np.array([len(p) for p in made])
+    refs.add(np.concatenate(made).astype(np.uint64), sizes, 16 * sizes, np.arange(600))
+    found = measure(refs, 16, None)
+    assert [n for n, _ in found.depth_by_size] == [5, 44]
+    assert [set(g.values) for _, g in found.depth_by_size] == [{3.0}, {10.0}]
+    assert Reuse.from_dict(found.to_dict()).to_dict() == found.to_dict()

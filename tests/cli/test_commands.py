@@ -489,6 +489,7 @@ def test_a_rate_holds_over_the_time_asked_for(lamina: Lamina) -> None:
                 "12/s",
                 "--duration",
                 "1m",
+                "--replay-rate",
                 "--seed",
                 str(s),
                 "--name",

@@ -44,11 +44,9 @@ def cache_folder() -> Path:
     return base / "lamina-traces"
 
 
-def is_kept() -> bool:
-    """Whether compiled code of the present clock lies in the cache."""
-    from . import serving
-
-    folder = cache_folder() / "compiled" / source_stamp(serving.__file__)[:32]
+def is_kept(source: str) -> bool:
+    """Whether compiled code of a source file, as it is now, lies in the cache."""
+    folder = cache_folder() / "compiled" / source_stamp(source)[:32]
     try:
         return any(folder.glob("*.nbi"))
     except OSError:

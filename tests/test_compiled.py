@@ -13,7 +13,7 @@ import pytest
 CLOCK = """
 import json, sys
 from lamina_traces.simulator import warm_up
-from lamina_traces.simulator.compiled import outcome
+from lamina_traces.compiled import outcome
 warm_up()
 print(json.dumps(outcome()))
 """
@@ -23,7 +23,7 @@ import json, sys
 sys.path.insert(0, sys.argv[1])
 import small
 from numba import types
-from lamina_traces.simulator.compiled import compile_cached, outcome
+from lamina_traces.compiled import compile_cached, outcome
 f = compile_cached(small.f, types.int64(types.int64))
 print(json.dumps({**outcome(), "f": f(1)}))
 """

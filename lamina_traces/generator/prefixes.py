@@ -1,0 +1,259 @@
+"""Prefix blocks of generated requests: a tree of prompts whose cache hits are those of the source.
+
+A request's prompt shares its first blocks with an earlier one and has new ids behind them. How many it shares is
+drawn from the law of depths (by the size of the prompt); with whom, from the law of LRU stack distances: the prompt that stands at the drawn
+distance, or of its neighbours the one that the depth fits best, since most prompts go on where one ended.
+A later turn of a session shares what it has in common with the turn before. A partial last block is never shared. Where ids
+are of single blocks, those of new blocks may have stood elsewhere before, as often as in the source.
+
+Depths and distances are drawn from laws that are *rehearsed*: a profile knows the outcome (hit ratios, an LRU curve) and
+not its causes, so a stream of the source's size is generated, its outcome is compared with the profile, and the
+causes are moved by the difference, a few times over. What a cold cache at the beginning costs is thus part of it.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..aspects.block_reuse import Reuse
+from ..compiled import compile_cached
+from ..errors import ModelError
+from . import trees
+from .maker import State
+from .randomness import key, salts, uniforms
+
+Array = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+ASSUMED_BLOCK_TOKENS = 16
+"""where the source does not record the size of a block."""
+REHEARSED_ROWS = 1 << 15
+ROUNDS = 10
+STEP = 0.5
+"""of the difference by which the distances are moved in a round."""
+KNOTS = 129
+MOST_PATHS = 1 << 20
+"""prompts that are remembered."""
+OF_DEPTH, OF_DISTANCE, OF_PART, OF_ROOT, OF_NEW = range(5)
+
+
+@functools.cache
+def _loop(name: str) -> Any:
+    return compile_cached(getattr(trees, name), getattr(trees, name.upper()))
+
+
+class PrefixStage:
+    """Prefix blocks for the rows of one stream.
+
+    ``rehearsal``: columns of typical rows in order: ``input_tokens`` and, where there are sessions, ``parent`` and
+    ``shared_tokens``, as ``SessionStage`` gives them. ``block_tokens``: of the generated blocks; other blocks than the
+    source's cut the same shared lengths anew (where they are smaller, a uniform part of the next block of the
+    source is shared too). ``hits``: multiplies the lengths that first turns share.
+    """
+
+    def __init__(
+        self,
+        law: Reuse,
+        rehearsal: Mapping[str, Ints],
+        seed: int,
+        stream: int = 0,
+        *,
+        block_tokens: int | None = None,
+        hits: float = 1.0,
+    ) -> None:
+        recorded = law.block_tokens or ASSUMED_BLOCK_TOKENS
+        self.block_tokens = block_tokens or recorded
+        if self.block_tokens < 1 or not 0 <= hits < np.inf:
+            raise ModelError("a block of no tokens, or hits below 0", "give positive numbers")
+        self.of = key(seed, "prefixes", stream)
+        self.salt = salts(key(seed, "blocks", stream), 1)[0]
+        self.sessions = "parent" in rehearsal
+        alone = float((rehearsal["parent"] < 0).mean()) if self.sessions else 1.0
+        self.variety = _variety(law.roots, law.requests, alone)
+        self.top = law.top_root if law.roots > 1 else None
+        self.unit = recorded
+        block, anywhere = (law.ratios[k].value if k in law.ratios else 0.0 for k in ("block_hit_ratio", "any_block_hit_ratio"))  # fmt: skip
+        self.again = (
+            0.0 if law.chained or block >= 1 else max(0.0, (anywhere - block) / (1 - block))
+        )
+        self.laws = _Laws.of(law, recorded * law.every)
+        self._rehearse(law, rehearsal)
+        self.laws.stretch *= hits
+
+    def start(self) -> State:
+        """No prompt is known: the cache is cold, as the source's was."""
+        return {
+            "nodes": np.zeros((0, trees.NODE_COLUMNS), dtype=np.int64),
+            "paths": np.zeros((0, trees.PATH_COLUMNS), dtype=np.int64),
+            "numbers": np.zeros(trees.NUMBERS, dtype=np.int64),
+        }
+
+    def rows(self, columns: Mapping[str, Any], state: State) -> tuple[dict[str, Any], State]:
+        """Blocks of the rows of a block, in order. ``columns`` as ``rehearsal``; ``parent`` counts the stream's rows
+        from 0 over all blocks, as this stage does.
+
+        ``prefix_hashes``: uint64 ids, request after request, of which the i-th has those from ``begins[i]`` to ``begins[i
+        + 1]``, ⌈input/block⌉ of them; ``shared_blocks``: [n] full blocks that it shares with earlier ones.
+        """
+        return self._weave(columns, state, self.block_tokens, np.zeros(0, np.int64), np.zeros(0, np.int64))  # fmt: skip
+
+    def _weave(
+        self, columns: Mapping[str, Any], state: State, block: int, capacities: Ints, curve: Ints
+    ) -> tuple[dict[str, Any], State]:
+        tokens = np.require(columns["input_tokens"], np.int64, ["C", "W"])
+        n = len(tokens)
+        first = int(state["numbers"][trees.ROWS])
+        rows = np.arange(first, first + n)
+        want, distance, top = self._drawn(tokens, rows, block)
+        none = np.full(n, -1, dtype=np.int64)
+        parent = np.require(columns["parent"], np.int64, ["C", "W"]) if self.sessions else none
+        own = np.require(columns["shared_tokens"], np.int64, ["C", "W"]) if self.sessions else none
+        begins = np.zeros(n + 1, dtype=np.int64)
+        np.cumsum((tokens + block - 1) // block, out=begins[1:])
+        ids = np.empty(begins[-1], dtype=np.uint64)
+        hits = np.empty(n, dtype=np.int64)
+        known, held = len(state["paths"]), len(state["nodes"])
+        nodes = np.empty((held + 2 * n, trees.NODE_COLUMNS), dtype=np.int64)
+        paths = np.empty((known + n, trees.PATH_COLUMNS), dtype=np.int64)
+        nodes[:held], paths[:known] = state["nodes"], state["paths"]
+        numbers = state["numbers"].copy()
+        owned = _sums(nodes[:held], known + n)
+        _loop("weave")(
+            tokens, parent, own, want, distance, top, block, int(self.sessions), self.again, self.salt, nodes, paths, owned, numbers, begins, ids,
+            hits, capacities, curve,
+        )  # fmt: skip
+        made = {"prefix_hashes": ids, "begins": begins, "shared_blocks": hits}
+        return made, self._kept(nodes, paths, numbers, block)
+
+    def _drawn(self, tokens: Ints, rows: Ints, block: int) -> tuple[Ints, Ints, Ints]:
+        """Blocks that each row would share, at which distance, and whether with the commonest beginning (−1: any)."""
+        blocks = (tokens + self.unit - 1) // self.unit
+        want = np.maximum(self.laws.depths(blocks, uniforms(self.of, rows, OF_DEPTH)), 1)
+        # Ewens: the i-th prompt begins like none before with probability θ/(θ + i)
+        want[uniforms(self.of, rows, OF_NEW) * (self.variety + rows) < self.variety] = 0
+        if block != self.unit:
+            part = uniforms(self.of, rows, OF_PART) * self.unit if block < self.unit else 0.0
+            want = np.where(want > 0, (want * self.unit + part) // block, 0).astype(np.int64)
+        distance = self.laws.distances(uniforms(self.of, rows, OF_DISTANCE)) / block
+        top = np.full(len(rows), -1)
+        if self.top is not None:
+            top = (uniforms(self.of, rows, OF_ROOT) < self.top).astype(np.int64)
+        return want, np.maximum(distance, 1.0).astype(np.int64), top
+
+    def _kept(self, nodes: Ints, paths: Ints, numbers: Ints, block: int) -> State:
+        """Without the prompts that are colder than any distance drawn."""
+        count = int(numbers[trees.PATHS])
+        owned = np.bincount(nodes[: numbers[trees.NODES], trees.OWNER], nodes[: numbers[trees.NODES], trees.COUNT], minlength=count)  # fmt: skip
+        above = np.cumsum(owned[::-1])[::-1] - owned
+        cold = np.flatnonzero(above > 2.0 ** self.laws.at[-1] / block)
+        coldest = int(cold[-1]) + 1 if len(cold) else 0
+        coldest = max(coldest, count - MOST_PATHS)
+        renamed = np.empty(int(numbers[trees.NODES]), dtype=np.int64)
+        places = np.empty(count, dtype=np.int64)
+        _loop("gather")(nodes, paths, numbers, renamed, places, coldest, int(self.sessions))
+        return {
+            "nodes": nodes[: numbers[trees.NODES]].copy(),
+            "paths": paths[: numbers[trees.PATHS]].copy(),
+            "numbers": numbers,
+        }
+
+    def _rehearse(self, law: Reuse, rehearsal: Mapping[str, Ints]) -> None:
+        """Move the laws until what comes out is what the profile states, in blocks of its own."""
+        size = min(len(rehearsal["input_tokens"]), max(law.requests, 1), REHEARSED_ROWS)
+        some = {k: np.asarray(v)[:size] for k, v in rehearsal.items()}
+        tokens = some["input_tokens"]
+        capacities = np.array([c.blocks * law.every for c in law.lru], dtype=np.int64)
+        target = np.array([c.hit_ratio.value for c in law.lru])
+        ratio = law.ratios.get("prefix_hit_ratio") or law.ratios["block_hit_ratio"]
+        each = (tokens + self.unit - 1) // self.unit
+        whole = float(tokens.sum()) / self.unit if law.block_tokens else float(each.sum())
+        if not whole:
+            return
+        best, least = (self.laws.stretch, self.laws.upto), math.inf
+        for _ in range(ROUNDS):
+            curve = np.zeros(len(capacities), dtype=np.int64)
+            made, _ = self._weave(some, self.start(), self.unit, capacities, curve)
+            got = float(made["shared_blocks"].sum()) / whole
+            missing = target - curve / whole
+            off = max(float(np.abs(missing).max(initial=0.0)), abs(ratio.value - got))
+            if off < least:
+                best, least = (self.laws.stretch, self.laws.upto), off
+            if got > 0:
+                factor = ratio.value / got
+                if len(target):
+                    self.laws.move(target - curve / whole * factor, ratio.value)
+                self.laws.stretch *= float(np.clip(factor, 0.5, 2.0))
+        self.laws.stretch, self.laws.upto = best
+
+
+def _variety(roots: int, requests: int, alone: float) -> float:
+    """θ of Ewens's law, under which ``requests`` have so many ``roots`` in the mean, if a share of them can begin one:
+    alone·θ·ln(1 + n/θ) = roots (Ewens 1972)."""
+    low, high = 1e-9, 1e12
+    for _ in range(100):
+        middle = math.sqrt(low * high)
+        if alone * middle * math.log1p(requests / middle) < roots:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def _sums(nodes: Ints, places: int) -> Ints:
+    """[places + 1] the Fenwick tree of the blocks that each place owns."""
+    upto = np.zeros(places + 1, dtype=np.int64)
+    owned = np.bincount(nodes[:, trees.OWNER], nodes[:, trees.COUNT], minlength=places)
+    np.cumsum(owned.astype(np.int64), out=upto[1:])
+    i = np.arange(places + 1)
+    return upto - upto[i - (i & -i)]
+
+
+class _Laws:
+    """What a request's depth and distance are drawn from. ``depth``: [sizes, knots] quantiles of the blocks shared, for
+    prompts of at most ``sizes`` blocks; ``stretch`` multiplies what is shared beyond the first. ``at``: log₂ of distances in
+    tokens, ``upto``: share of the distances up to each, 0 up to the place ``least``."""
+
+    def __init__(self, sizes: Ints, depth: Array, at: Array, upto: Array, least: int = 0) -> None:
+        self.sizes, self.depth, self.at, self.upto, self.least = sizes, depth, at, upto, least
+        self.stretch = 1.0
+
+    @classmethod
+    def of(cls, law: Reuse, unit: int) -> _Laws:
+        """Distances as the LRU curve has them; without a curve all are short."""
+        by_size = law.depth_by_size or ((1, law.depth),)
+        knots = np.linspace(0, 1, KNOTS)
+        depth = np.stack([g.quantile(knots) for _, g in by_size])
+        sizes = np.array([n for n, _ in by_size[:-1]], dtype=np.int64)
+        if not law.lru:
+            return cls(sizes, depth, np.array([0.0, np.log2(unit)]), np.array([0.0, 1.0]))
+        at = np.log2([c.blocks * unit for c in law.lru])
+        hits = np.array([c.hit_ratio.value for c in law.lru])
+        rising = (
+            np.maximum.accumulate(hits) - hits[0]
+        )  # the least cache hits what all prompts begin with
+        return cls(sizes, depth, at, rising / max(rising[-1], 1e-300))
+
+    def depths(self, blocks: Ints, u: Array) -> Ints:
+        """Blocks that prompts of so many ``blocks`` would share."""
+        row = np.searchsorted(self.sizes, blocks)
+        h = u * (self.depth.shape[1] - 1)
+        i = h.astype(np.int64)
+        low = self.depth[row, i]
+        q = low + (h - i) * (self.depth[row, i + 1] - low)
+        return np.asarray(np.rint(np.where(q > 1, 1 + (q - 1) * self.stretch, q))).astype(np.int64)
+
+    def distances(self, u: Array) -> Array:
+        """In tokens."""
+        return np.asarray(2.0 ** np.interp(u, self.upto, self.at))
+
+    def move(self, missing: Array, whole: float) -> None:
+        """By half of what is ``missing`` of the ``whole`` hits at each capacity."""
+        upto = self.upto + STEP * (missing - missing[self.least]) / whole
+        upto[: self.least + 1], upto[-1] = 0.0, 1.0
+        self.upto = np.maximum.accumulate(np.clip(upto, 0.0, 1.0))

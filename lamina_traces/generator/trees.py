@@ -1,0 +1,355 @@
+"""The compiled loop of prefix trees: whom a prompt shares its first blocks with, and the ids of its blocks.
+
+What is kept is a radix tree of the prompts that are not colder than a cache can hold, and a list of them by recency:
+
+- ``nodes``: [nodes, 4] runs of blocks that the same requests hold (columns ``PARENT`` … ``OWNER``); the ids of a run are
+  hashes of successive numbers from ``BASE`` on;
+- ``paths``: [places, 4] the prompts, the latest last (columns ``TIP`` … ``TOP``). A block is *owned* by the latest prompt
+  that holds it, so that the blocks that later prompts own are those above it in an LRU stack;
+- ``owned``: [places + 1] a Fenwick tree (1994) of the blocks that each prompt owns, so that sums and the place at
+  a given stack distance take log n steps.
+
+A prompt owns its deepest blocks longest. So whoever owns any block at all owns its own tip, and what it shares with
+a newcomer stood at a distance that is known before anything is drawn.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit, types
+
+# Columns of a node.
+PARENT = 0  # −1: the node begins a prompt
+COUNT = 1
+BASE = 2
+OWNER = 3  # place of the latest prompt that holds it
+NODE_COLUMNS = 4
+
+# Columns of a path.
+TIP = 0  # deepest node; −1: no full block
+LENGTH = 1  # full blocks
+ROW = 2  # of the stream
+TOP = 3  # 1: begins with the commonest first block
+PATH_COLUMNS = 4
+
+# numbers
+NODES = 0
+PATHS = 1
+COUNTER = 2  # blocks that were given a number so far
+ROWS = 3  # rows of the stream so far
+TOTAL = 4  # blocks owned
+NUMBERS = 5
+
+NEAR = 24
+"""prompts looked at around a place before the best fit is good enough."""
+MOST = 8 * NEAR
+"""the same, before any fit will do."""
+FAR = 512
+"""places looked at, at most."""
+_TAKEN, _SHORT, _OTHER = 1 << 28, 1 << 30, 1 << 40
+"""how much worse a prompt is for each, beside blocks that it has beyond those shared."""
+
+_I1 = types.Array(types.int64, 1, "C")
+_I2 = types.Array(types.int64, 2, "C")
+_U1 = types.Array(types.uint64, 1, "C")
+WEAVE = types.void(
+    *(_I1,) * 6,
+    types.int64,
+    types.int64,
+    types.float64,
+    types.uint64,
+    _I2,
+    _I2,
+    _I1,
+    _I1,
+    _I1,
+    _U1,
+    _I1,
+    _I1,
+    _I1,
+)
+GATHER = types.void(_I2, _I2, *(_I1,) * 3, types.int64, types.int64)
+
+_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "_nrt": False}
+_called = njit(**_OPTIONS)
+_hot = njit(**_OPTIONS, forceinline=True)
+
+_SHIFT_A = np.uint64(30)
+_SHIFT_B = np.uint64(27)
+_SHIFT_C = np.uint64(31)
+_SHIFT_D = np.uint64(11)
+_FACTOR_A = np.uint64(0xBF58476D1CE4E5B9)
+_FACTOR_B = np.uint64(0x94D049BB133111EB)
+
+
+@_hot
+def _id(salt, number):  # type: ignore[no-untyped-def]
+    """The finaliser of SplitMix64, a bijection: no two numbers of a stream share an id."""
+    x = np.uint64(number) + salt
+    x = (x ^ (x >> _SHIFT_A)) * _FACTOR_A
+    x = (x ^ (x >> _SHIFT_B)) * _FACTOR_B
+    return x ^ (x >> _SHIFT_C)
+
+
+@_hot
+def _block(salt, again, number):  # type: ignore[no-untyped-def]
+    """The id of block ``number``. With chance ``again`` its content stood somewhere before, in another prompt: it has the id of
+    a block that was numbered earlier, any of them alike."""
+    while again > 0.0 and number > 0:
+        x = _id(salt ^ _FACTOR_A, number)
+        if float(x >> _SHIFT_D) * 2.0**-53 >= again:
+            break
+        number = int(float(_id(salt ^ _FACTOR_B, number) >> _SHIFT_D) * 2.0**-53 * number)
+    return _id(salt, number)
+
+
+@_hot
+def _add(owned, place, blocks):  # type: ignore[no-untyped-def]
+    i = place + 1
+    while i < len(owned):
+        owned[i] += blocks
+        i += i & -i
+
+
+@_hot
+def _upto(owned, place):  # type: ignore[no-untyped-def]
+    """Blocks owned at ``place`` and before."""
+    total = 0
+    i = place + 1
+    while i > 0:
+        total += owned[i]
+        i -= i & -i
+    return total
+
+
+@_called
+def _at(owned, blocks):  # type: ignore[no-untyped-def]
+    """The first place up to which more than ``blocks`` are owned."""
+    i, step = 0, 1
+    while 2 * step < len(owned):
+        step *= 2
+    while step > 0:
+        if i + step < len(owned) and owned[i + step] <= blocks:
+            i += step
+            blocks -= owned[i]
+        step >>= 1
+    return i
+
+
+@_called
+def _of_row(paths, count, row):  # type: ignore[no-untyped-def]
+    """The place of a row's prompt, −1 where it is forgotten."""
+    low, high = 0, count
+    while low < high:
+        middle = (low + high) >> 1
+        if paths[middle, ROW] < row:
+            low = middle + 1
+        else:
+            high = middle
+    return low if low < count and paths[low, ROW] == row else -1
+
+
+@_called
+def _fitting(paths, nodes, count, place, want, top, heads):  # type: ignore[no-untyped-def]
+    """Near ``place``, the prompt that owns its block number ``want`` and is longer by the least; else one whose block
+    there is owned by a later prompt, else the longest. Where ``heads`` alone are shared, any that is long enough. ``top``: 1 for prompts that begin with the commonest block, 0 for
+    others, −1 for any; prompts of the other kind come last."""
+    best, best_score = -1, 1 << 62
+    looked = 0
+    for step in range(FAR):
+        q = place + ((step + 1) >> 1) * (1 - 2 * (step & 1))
+        if q < 0 or q >= count:
+            continue
+        tip = paths[q, TIP]
+        if tip < 0 or nodes[tip, OWNER] != q:
+            continue
+        surplus = paths[q, LENGTH] - want
+        score = surplus if surplus >= 0 else _SHORT - surplus
+        if top >= 0 and paths[q, TOP] != top:
+            score += _OTHER
+        if score < best_score:
+            if surplus >= 0 and want > 1 and not heads:
+                node, end = tip, paths[q, LENGTH]
+                while end >= want and node >= 0 and nodes[node, OWNER] == q:
+                    end -= nodes[node, COUNT]
+                    node = nodes[node, PARENT]
+                if end >= want:
+                    score += _TAKEN
+            if score < best_score:
+                best, best_score = q, score
+                if score == 0 or ((want == 1 or heads) and score < _SHORT):
+                    break
+        looked += 1
+        if looked >= NEAR and best_score <= max(1, want >> 3):
+            break
+        if looked >= MOST and best_score < _SHORT:
+            break
+    return best
+
+
+@_called
+def _branching(paths, nodes, q, want):  # type: ignore[no-untyped-def]
+    """Of the places where others have branched off prompt ``q``, the one nearest to ``want`` blocks; ``want`` itself where
+    none is within a factor of two."""
+    node, end, best = paths[q, TIP], paths[q, LENGTH], 0
+    while node >= 0:
+        end -= nodes[node, COUNT]
+        node = nodes[node, PARENT]
+        if abs(end - want) < abs(best - want):
+            best = end
+    return best if want <= 2 * best and best <= 2 * want else want
+
+
+@_called
+def _split(nodes, paths, numbers, q, h):  # type: ignore[no-untyped-def]
+    """The node that ends the first ``h`` blocks of prompt ``q``, cut there if it is longer."""
+    node, end = paths[q, TIP], paths[q, LENGTH]
+    while end - nodes[node, COUNT] >= h:
+        end -= nodes[node, COUNT]
+        node = nodes[node, PARENT]
+    if end == h:
+        return node
+    upper = numbers[NODES]
+    numbers[NODES] += 1
+    above = h - (end - nodes[node, COUNT])
+    nodes[upper, PARENT] = nodes[node, PARENT]
+    nodes[upper, COUNT] = above
+    nodes[upper, BASE] = nodes[node, BASE]
+    nodes[upper, OWNER] = nodes[node, OWNER]
+    nodes[node, PARENT] = upper
+    nodes[node, COUNT] -= above
+    nodes[node, BASE] += above
+    return upper
+
+
+@_called
+def _measure(nodes, owned, tip, total, capacities, curve):  # type: ignore[no-untyped-def]
+    """Add to ``curve`` the blocks down to ``tip`` that LRU caches of the ``capacities`` hit."""
+    node = tip
+    while node >= 0:
+        owner, run = nodes[node, OWNER], 0
+        while node >= 0 and nodes[node, OWNER] == owner:
+            run += nodes[node, COUNT]
+            node = nodes[node, PARENT]
+        above = total - _upto(owned, owner)
+        for k in range(len(capacities)):
+            curve[k] += min(max(capacities[k] - above, 0), run)
+
+
+@_called
+def _touch(nodes, owned, tip, place):  # type: ignore[no-untyped-def]
+    """The blocks down to ``tip`` go over to the prompt at ``place``."""
+    node = tip
+    while node >= 0:
+        owner, run = nodes[node, OWNER], 0
+        while node >= 0 and nodes[node, OWNER] == owner:
+            run += nodes[node, COUNT]
+            nodes[node, OWNER] = place
+            node = nodes[node, PARENT]
+        _add(owned, owner, -run)
+
+
+def weave(tokens, parent, own, want, distance, top, block, heads, again, salt, nodes, paths, owned, numbers, begins, ids, hits, capacities, curve):  # type: ignore[no-untyped-def]  # fmt: skip
+    """Give every prompt its blocks.
+
+    ``tokens``: of the prompts. Those with a ``parent`` (a row of the stream that is still known) share ``own`` tokens
+    with it, the others ``want`` blocks with a prompt at the stack ``distance`` (in blocks). Where not so much is known yet, the
+    cache is cold and only the first block is shared. Partial blocks never are.
+    ``heads``: 1 where turns of a session are told apart, so that all others share what prompts begin with, down to where
+    others have branched off, and not what a session holds. ``again``: chance that the content of a new block is an old one.
+    ``begins``: [n + 1] where each prompt's ids begin in ``ids``; ``hits``: full blocks that it shares.
+    """
+    for i in range(len(tokens)):
+        full = tokens[i] // block
+        place = numbers[PATHS]
+        count = place
+        q, h = -1, 0
+        if parent[i] >= 0 and own[i] >= block:
+            q = _of_row(paths, count, parent[i])
+            if q >= 0:
+                h = min(own[i] // block, full, paths[q, LENGTH])
+        if q < 0 and min(want[i], full) > 0 and numbers[TOTAL] > 0:
+            h = min(want[i], full)
+            if distance[i] > numbers[TOTAL] and not heads:
+                h = 1  # whom it would follow came before the trace
+            near = _at(owned, max(numbers[TOTAL] - distance[i], 0))
+            q = _fitting(paths, nodes, count, min(near, count - 1), h, top[i], heads)
+            if q >= 0 and heads:
+                h = min(_branching(paths, nodes, q, h), full)
+            if q >= 0:
+                h = min(h, paths[q, LENGTH])
+        tip = -1
+        if h > 0 and q >= 0:
+            tip = _split(nodes, paths, numbers, q, h)
+            if len(capacities):
+                _measure(nodes, owned, tip, numbers[TOTAL], capacities, curve)
+            _touch(nodes, owned, tip, place)
+            paths[place, TOP] = paths[q, TOP]
+        else:
+            h = 0
+            paths[place, TOP] = 1 if full > 0 and numbers[TOTAL] == 0 else 0
+        hits[i] = h
+        if full > h:
+            fresh = numbers[NODES]
+            numbers[NODES] += 1
+            nodes[fresh, PARENT] = tip
+            nodes[fresh, COUNT] = full - h
+            nodes[fresh, BASE] = numbers[COUNTER]
+            nodes[fresh, OWNER] = place
+            numbers[COUNTER] += full - h
+            numbers[TOTAL] += full - h
+            tip = fresh
+        _add(owned, place, full)
+        paths[place, TIP], paths[place, LENGTH] = tip, full
+        paths[place, ROW] = numbers[ROWS]
+        numbers[PATHS] += 1
+        numbers[ROWS] += 1
+        at = begins[i] + full
+        if begins[i + 1] > at:  # a partial last block, which nobody shares
+            ids[at] = _block(salt, again, numbers[COUNTER])
+            numbers[COUNTER] += 1
+        while tip >= 0:
+            run = nodes[tip, COUNT]
+            at -= run
+            for k in range(run):
+                ids[at + k] = _block(salt, again, nodes[tip, BASE] + k)
+            tip = nodes[tip, PARENT]
+
+
+def gather(nodes, paths, numbers, renamed, places, coldest, idle):  # type: ignore[no-untyped-def]
+    """Forget the prompts before the place ``coldest``, those that own nothing too unless ``idle`` ones are kept, and the
+    nodes that none of the others holds. ``renamed``, ``places``: room for a number for each node and path."""
+    kept = 0
+    for node in range(numbers[NODES]):
+        renamed[node] = -1
+    for q in range(coldest, numbers[PATHS]):
+        tip = paths[q, TIP]
+        if tip < 0 or not (idle or nodes[tip, OWNER] == q):
+            continue
+        node = tip
+        while node >= 0 and renamed[node] < 0:
+            renamed[node] = 0
+            node = nodes[node, PARENT]
+        places[q] = kept
+        for c in range(PATH_COLUMNS):
+            paths[kept, c] = paths[q, c]
+        kept += 1
+    left = 0
+    for node in range(numbers[NODES]):
+        if renamed[node] == 0:
+            renamed[node] = left
+            left += 1
+    total = 0
+    for node in range(numbers[NODES]):
+        to = renamed[node]
+        if to >= 0:
+            above = nodes[node, PARENT]
+            total += nodes[node, COUNT]
+            nodes[to, COUNT], nodes[to, BASE] = nodes[node, COUNT], nodes[node, BASE]
+            nodes[to, PARENT] = renamed[above] if above >= 0 else -1
+            nodes[to, OWNER] = places[nodes[node, OWNER]]
+    for q in range(kept):
+        paths[q, TIP] = renamed[paths[q, TIP]]
+    numbers[PATHS], numbers[NODES], numbers[TOTAL] = kept, left, total

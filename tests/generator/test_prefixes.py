@@ -1,0 +1,266 @@
+"""Prefix trees: caches played through block by block, the project's own fit of what was generated, a real trace."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lamina_traces.aspects import lengths as lengths_aspect
+from lamina_traces.aspects import prefixes as prefixes_aspect
+from lamina_traces.aspects import sessions as sessions_aspect
+from lamina_traces.aspects.block_references import References
+from lamina_traces.aspects.block_reuse import Reuse, measure
+from lamina_traces.aspects.lengths import Lengths
+from lamina_traces.aspects.ratios import Ratio
+from lamina_traces.aspects.sessions import Sessions
+from lamina_traces.errors import ModelError
+from lamina_traces.generator import trees
+from lamina_traces.generator.prefixes import PrefixStage, _variety
+from lamina_traces.generator.randomness import stream
+from lamina_traces.generator.sessions import SessionStage
+from lamina_traces.store import Store
+from tests.aspects.tables import stored
+from tests.aspects.test_prefixes import lru
+from tests.recovery.conversations import World
+
+from .prompts import BLOCK, with_blocks
+
+NO_CAPACITIES = np.zeros(0, dtype=np.int64)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> tuple[Reuse, Lengths, Sessions]:
+    made = with_blocks(World(rate_per_s=2.0, span_s=2400.0, past_s=600.0), 1)
+    trace = stored(tmp_path_factory.mktemp("prompts"), "llm_requests", made)
+    found, lengths = prefixes_aspect.fit(trace, []), lengths_aspect.fit(trace, [])
+    sessions = sessions_aspect.fit(trace, [])
+    assert found is not None
+    assert found.blocks is not None
+    assert lengths is not None
+    assert sessions is not None
+    return found.blocks, lengths, sessions
+
+
+def tokens_of(lengths: Lengths, n: int, *purpose: int | str) -> np.ndarray[Any, Any]:
+    return lengths_aspect.sample(lengths, stream(5, *purpose), n)[0]
+
+
+def lists(made: Mapping[str, Any]) -> Iterator[list[int]]:
+    ids, begins = made["prefix_hashes"].tolist(), made["begins"].tolist()
+    for a, b in itertools.pairwise(begins):
+        yield ids[a:b]
+
+
+def remeasured(made: Mapping[str, Any], tokens: Any, block: int) -> Reuse:
+    """The project's own fit of generated blocks."""
+    refs = References()
+    refs.add(made["prefix_hashes"], np.diff(made["begins"]), tokens, np.arange(len(tokens)) * 10**9)
+    return measure(refs, block, None)
+
+
+def distance(a: Reuse, b: Reuse) -> float:
+    """The most by which the LRU curve of ``b`` differs from that of ``a`` at a capacity of ``a``."""
+    at = np.log2([c.blocks for c in a.lru])
+    curve = np.interp(at, np.log2([c.blocks for c in b.lru]), [c.hit_ratio.value for c in b.lru])
+    return float(np.abs(curve - [c.hit_ratio.value for c in a.lru]).max())
+
+
+def test_every_prompt_has_its_blocks_and_an_id_its_prefix(
+    source: tuple[Reuse, Lengths, Sessions],
+) -> None:
+    law, lengths, _ = source
+    tokens = tokens_of(lengths, 3000)
+    stage = PrefixStage(law, {"input_tokens": tokens}, 7)
+    made, _ = stage.rows({"input_tokens": tokens}, stage.start())
+    before: dict[int, tuple[int, ...]] = {}
+    seen: set[int] = set()
+    for ids, n, shared in zip(lists(made), tokens.tolist(), made["shared_blocks"].tolist(), strict=True):  # fmt: skip
+        assert (len(ids) - 1) * BLOCK < n <= len(ids) * BLOCK
+        known = next((i for i, x in enumerate(ids) if x not in seen), len(ids))
+        assert known == shared
+        assert shared <= n // BLOCK  # a partial block is never shared
+        for i, x in enumerate(ids):
+            assert before.setdefault(x, tuple(ids[:i])) == tuple(ids[:i])
+        seen.update(ids)
+
+
+def test_stack_distances_are_those_of_a_cache_that_is_played_through(
+    source: tuple[Reuse, Lengths, Sessions],
+) -> None:
+    law, lengths, _ = source
+    tokens = tokens_of(lengths, 400)
+    stage = PrefixStage(law, {"input_tokens": tokens}, 7)
+    capacities = np.array([4, 60, 300, 1500, 10**6])
+    curve = np.zeros(len(capacities), dtype=np.int64)
+    made, _ = stage._weave({"input_tokens": tokens}, stage.start(), BLOCK, capacities, curve)
+    prompts = [ids[: n // BLOCK] for ids, n in zip(lists(made), tokens.tolist(), strict=True)]
+    assert curve.tolist() == [sum(lru(prompts, c)) for c in capacities.tolist()]
+    assert curve[-1] == made["shared_blocks"].sum() > 0
+
+
+def test_a_block_is_a_pure_function_of_the_state_before_it(
+    source: tuple[Reuse, Lengths, Sessions],
+) -> None:
+    law, lengths, _ = source
+    tokens = tokens_of(lengths, 2000)
+    stage = PrefixStage(law, {"input_tokens": tokens}, 7)
+    state, ids = stage.start(), []
+    for part in np.array_split(tokens, 4):
+        before = {k: v.copy() for k, v in state.items()}
+        made, after = stage.rows({"input_tokens": part}, state)
+        assert all((state[k] == before[k]).all() for k in state)
+        again, _ = stage.rows({"input_tokens": part}, before)
+        assert (again["prefix_hashes"] == made["prefix_hashes"]).all()
+        ids.append(made["prefix_hashes"])
+        state = after
+    other = PrefixStage(law, {"input_tokens": tokens}, 7, stream=1)
+    apart, _ = other.rows({"input_tokens": tokens}, other.start())
+    assert not np.isin(apart["prefix_hashes"], np.concatenate(ids)).any()
+
+
+def test_hits_come_back(source: tuple[Reuse, Lengths, Sessions]) -> None:
+    law, lengths, _ = source
+    tokens = tokens_of(lengths, law.requests)
+    stage = PrefixStage(law, {"input_tokens": tokens_of(lengths, law.requests, "rehearsal")}, 7)
+    made, _ = stage.rows({"input_tokens": tokens}, stage.start())
+    found = remeasured(made, tokens, BLOCK)
+    for name in ("prefix_hit_ratio", "mean_request_hit_ratio", "request_hit_ratio"):
+        assert found.ratios[name].value == pytest.approx(law.ratios[name].value, abs=0.02)
+    # a mixture of two kinds of reuse, of which nothing but the sum is known here
+    assert distance(law, found) < 0.06
+    assert law.roots == 8
+    assert 3 <= found.roots <= 16  # 8 ± √8 of Ewens's law
+    # before a second one has come, all begin with the first
+    assert found.top_root == pytest.approx(law.top_root, abs=0.06)
+
+
+def test_turns_share_what_their_session_has(source: tuple[Reuse, Lengths, Sessions]) -> None:
+    law, lengths, sessions = source
+    stage = SessionStage(sessions, lengths, 7, rate_per_s=6.7)
+    rehearsal = stage.rehearsal(law.requests, lambda n: tokens_pair(lengths, n, "rehearsal"))
+    prefixes = PrefixStage(law, rehearsal, 7)
+    arrival = np.cumsum(np.random.default_rng(2).exponential(1 / 6.7, law.requests) * 1e9)
+    columns, _ = stage.rows(
+        0, arrival.astype(np.int64), lambda n: tokens_pair(lengths, n), stage.start()
+    )
+    made, _ = prefixes.rows(columns, prefixes.start())
+    tokens = columns["input_tokens"]
+    ids = list(lists(made))
+    later = np.flatnonzero(columns["parent"] >= 0)
+    grown = later[columns["shared_tokens"][later] > 0]
+    assert len(grown) > 0.5 * len(tokens)
+    for i in grown.tolist():
+        full = int(columns["shared_tokens"][i]) // BLOCK
+        assert ids[i][:full] == ids[columns["parent"][i]][:full]
+        assert made["shared_blocks"][i] == full
+    found = remeasured(made, tokens, BLOCK)
+    for name in ("prefix_hit_ratio", "mean_request_hit_ratio"):
+        assert found.ratios[name].value == pytest.approx(law.ratios[name].value, abs=0.02)
+    assert found.popularity.once == pytest.approx(law.popularity.once, abs=0.05)
+    assert (
+        distance(law, found) < 0.06
+    )  # what sessions rest is theirs, not drawn for the curve's sake
+
+
+def tokens_pair(lengths: Lengths, n: int, *purpose: int | str) -> Any:
+    return lengths_aspect.sample(lengths, stream(5, n, *purpose), n)
+
+
+@pytest.mark.parametrize("block", [4, 64, 512])
+def test_other_blocks_cut_the_same_lengths(
+    source: tuple[Reuse, Lengths, Sessions], block: int
+) -> None:
+    law, lengths, _ = source
+    tokens = tokens_of(lengths, 3000)
+    own = PrefixStage(law, {"input_tokens": tokens}, 7)
+    cut = PrefixStage(law, {"input_tokens": tokens}, 7, block_tokens=block)
+    one, _ = own.rows({"input_tokens": tokens}, own.start())
+    two, _ = cut.rows({"input_tokens": tokens}, cut.start())
+    assert (np.diff(two["begins"]) == -(-tokens // block)).all()
+    ratios = [m["shared_blocks"].sum() * b / tokens.sum() for m, b in ((one, BLOCK), (two, block))]
+    if block < BLOCK:
+        assert 0 < ratios[1] - ratios[0] < BLOCK / tokens.mean()
+    else:  # half a block is lost of each prompt that shares
+        lost = (block - BLOCK) / 2 / tokens.mean()
+        assert ratios[0] - ratios[1] == pytest.approx(lost, rel=0.5)
+
+
+def test_hits_can_be_scaled(source: tuple[Reuse, Lengths, Sessions]) -> None:
+    law, lengths, _ = source
+    tokens = tokens_of(lengths, 3000)
+    shared = []
+    for hits in (0.0, 0.5, 1.0):
+        stage = PrefixStage(law, {"input_tokens": tokens}, 7, hits=hits)
+        shared.append(stage.rows({"input_tokens": tokens}, stage.start())[0]["shared_blocks"].mean())  # fmt: skip
+    assert shared[0] <= 1
+    assert shared[1] / shared[2] == pytest.approx(0.5, abs=0.1)
+    with pytest.raises(ModelError, match="hits"):
+        PrefixStage(law, {"input_tokens": tokens}, 7, hits=-1.0)
+
+
+def test_memory_is_bounded_by_the_largest_cache(source: tuple[Reuse, Lengths, Sessions]) -> None:
+    law, lengths, _ = source
+    small = replace(law, lru=law.lru[:-12])
+    tokens = tokens_of(lengths, 12_000)
+    stage = PrefixStage(small, {"input_tokens": tokens}, 7)
+    state, held = stage.start(), []
+    for part in np.array_split(tokens, 12):
+        _, state = stage.rows({"input_tokens": part}, state)
+        held.append(int(state["numbers"][trees.TOTAL]))
+    assert max(held) <= small.lru[-1].blocks + tokens.max() // BLOCK
+    assert len(state["paths"]) <= small.lru[-1].blocks
+    assert (state["nodes"][:, trees.PARENT] < len(state["nodes"])).all()
+    assert state["nodes"][:, trees.COUNT].min() > 0
+
+
+@pytest.mark.parametrize(("roots", "alone"), [(1, 1.0), (8, 0.3), (400, 1.0), (900, 1.0)])
+def test_variety_is_of_ewens(roots: int, alone: float) -> None:
+    """Against the exact mean Σ θ/(θ + i)."""
+    theta = _variety(roots, 1000, alone)
+    mean = alone * float((theta / (theta + np.arange(1000))).sum())
+    assert mean == pytest.approx(roots, abs=1, rel=0.02)
+
+
+@pytest.mark.real_data
+def test_mooncake_comes_back(real_data: Path, tmp_path: Path) -> None:
+    """Within two points of a real trace: the ratios, and the LRU curve at every capacity. Over four times as many requests the
+    cache is warm, as it was in the source's later half."""
+    trace = Store(tmp_path).ingest([real_data / "llm" / "mooncake_conversation_trace.jsonl"], "m")
+    found, lengths = prefixes_aspect.fit(trace, []), lengths_aspect.fit(trace, [])
+    assert found is not None
+    assert lengths is not None
+    law = found.blocks
+    assert law is not None
+    stage = PrefixStage(law, {"input_tokens": tokens_of(lengths, law.requests, "rehearsal")}, 7)
+    tokens = tokens_of(lengths, 4 * law.requests)
+    made, state = stage.rows({"input_tokens": tokens[: law.requests]}, stage.start())
+    again = remeasured(made, tokens[: law.requests], 512)
+    for name in ("prefix_hit_ratio", "block_hit_ratio", "mean_request_hit_ratio"):
+        assert again.ratios[name].value == pytest.approx(law.ratios[name].value, abs=0.02)
+    assert again.later_half == pytest.approx(law.later_half, abs=0.02)
+    assert distance(law, again) < 0.02
+    assert again.roots <= 3
+    assert again.popularity.once == pytest.approx(law.popularity.once, abs=0.08)
+    more, _ = stage.rows({"input_tokens": tokens[law.requests :]}, state)
+    warm = 512 * more["shared_blocks"].sum() / tokens[law.requests :].sum()
+    assert warm == pytest.approx(law.later_half, abs=0.02)
+
+
+def test_single_blocks_come_back_elsewhere(source: tuple[Reuse, Lengths, Sessions]) -> None:
+    """Ids of single blocks: what stood anywhere before is more than what prompts begin with."""
+    law, lengths, _ = source
+    ratios = {**law.ratios, "any_block_hit_ratio": Ratio(0.9)}
+    single = replace(law, chained=False, ratios=ratios)
+    tokens = tokens_of(lengths, 6000)
+    stage = PrefixStage(single, {"input_tokens": tokens}, 7)
+    made, _ = stage.rows({"input_tokens": tokens}, stage.start())
+    found = remeasured(made, tokens, BLOCK)
+    assert not found.chained
+    assert found.ratios["any_block_hit_ratio"].value == pytest.approx(0.9, abs=0.02)
+    assert found.ratios["block_hit_ratio"].value == pytest.approx(law.ratios["block_hit_ratio"].value, abs=0.02)  # fmt: skip
