@@ -9,7 +9,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from ..simulator.compiled import compile_cached
+from ..compiled import compile_cached
 
 Array = npt.NDArray[np.float64]
 
