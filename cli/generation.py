@@ -85,6 +85,12 @@ def generate(
             help="Turn one thing (repeatable), as in lengths.output=x2 (see: catalog knobs).",
         ),
     ] = None,
+    block_tokens: Annotated[
+        int | None,
+        typer.Option(
+            "--block-tokens", help="Tokens of a prefix block, as 16, 64, 512 [default: as fitted]."
+        ),
+    ] = None,
     seed: Seed = 0,
     shard: Annotated[
         str | None,
@@ -150,6 +156,7 @@ def generate(
             idc_scale=idc_scale,
             without=frozenset(x for x in (without or "").split(",") if x),
             knobs=tuple(set_ or ()),
+            block_tokens=block_tokens,
         ),
     )
     expected = round(plan.expected_rows / (part.count if part else 1))

@@ -41,13 +41,15 @@ class Sampler:
         return (u + drawn[1]) / self.cells, (v + drawn[2]) / self.cells
 
     def others(
-        self, rng: np.random.Generator, v: Array, inputs: Ints, outputs: Ints
+        self, rng: np.random.Generator, inputs: Ints, outputs: Ints
     ) -> dict[str, npt.NDArray[Any]]:
         """Further counts. Reasoning tokens have the rank of the output and are no more than it; images, audio and video are
         drawn alone, a medium's number and its tokens at one rank, and cut to what the input holds; text is the rest."""
+        grid = self.lengths.output.grid.values
+        v = np.interp(outputs + rng.random(len(outputs)) - 0.5, grid, np.linspace(0, 1, len(grid)))
         out: dict[str, npt.NDArray[Any]] = {}
         rest = inputs.copy()
-        rank = {m: rng.random(len(v)) for m in ("image", "audio", "video") if any(k.startswith(m) for k in self.kinds)}  # fmt: skip
+        rank = {m: rng.random(len(inputs)) for m in ("image", "audio", "video") if any(k.startswith(m) for k in self.kinds)}  # fmt: skip
         for name in self.kinds:
             if name == "text_tokens":
                 continue

@@ -51,6 +51,8 @@ CLASSES = 4
 ROWS_PER_CLASS = 200
 FACTOR = 4
 """ratio of the lengths of successive parts of z."""
+FEWEST_PARTS = 8
+"""the longest part is seen so many times in the source: what changes more slowly cannot be told from one course of it."""
 TERMS = 60
 """of Mehler's series."""
 
@@ -352,7 +354,7 @@ def _knots(x: Array, groups: int) -> Array:
 
 
 def _lags(n: int) -> list[int]:
-    return sorted({round(2.0**j) for j in np.arange(0, 24.5, 0.5) if 2.0**j <= n / 4})
+    return sorted({round(2.0**j) for j in np.arange(0, 24.5, 0.5) if 2.0**j <= n / FEWEST_PARTS})
 
 
 def _copula(x: Array, seen: npt.NDArray[np.bool_], knots: Array) -> Array:
@@ -365,7 +367,7 @@ def _copula(x: Array, seen: npt.NDArray[np.bool_], knots: Array) -> Array:
     r: Array = np.concatenate([np.linspace(0, 0.9, 46), 1 - np.geomspace(0.09, 1e-4, 40)])
     f = np.power(r[:, None], np.arange(1, TERMS + 1)) @ powers
     wanted = np.interp(np.maximum(covariance, 0.0), f, r)
-    lengths = [FACTOR**k for k in range(20) if FACTOR**k <= max(len(d) / 2, 1)]
+    lengths = [FACTOR**k for k in range(20) if FACTOR**k <= max(len(d) / FEWEST_PARTS, 1)]
     shape = np.maximum(0.0, 1 - np.array(lags)[:, None] / np.array(lengths))
     return _simplex(shape, wanted)
 

@@ -14,13 +14,16 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from ..aspects.arrivals import Arrivals
 from ..errors import ModelError, UnknownName, UsageError
 from ..profile import Profile
 from ..units import NS_PER_S, Rate
 from . import knobs
 from .hashing import frame_hash, row_hash
 from .plan import Place, Plan, Shard, count, frames, profile_sha256, start, walk
+from .process import Process
 from .randomness import GENERATOR_VERSION
+from .request_stream import law_of
 from .requests import RequestMaker
 
 __all__ = [
@@ -39,6 +42,7 @@ class Options:
     mean: "rate" makes each stream busier, "time" plays everything faster, "clients" superposes copies of each stream.
     ``arrivals``: a law of gaps at a steady rate (see ``knobs.arrivals_law``). ``idc_scale``: multiplies IDC(w) − 1 at
     every window. ``without``: aspects that are not generated. ``knobs``: as ``lengths.input=x2``.
+    ``block_tokens``: of prefix blocks, as 16, 64, 512.
     """
 
     replay: bool = False
@@ -47,6 +51,7 @@ class Options:
     idc_scale: float | None = None
     without: frozenset[str] = frozenset()
     knobs: tuple[str, ...] = ()
+    block_tokens: int | None = None
 
     def told(self) -> tuple[tuple[str, str], ...]:
         """What differs from the defaults, in words."""
@@ -57,6 +62,7 @@ class Options:
             "idc_scale": "" if self.idc_scale is None else f"{self.idc_scale:g}",
             "without": ",".join(sorted(self.without)),
             "knobs": ",".join(self.knobs),
+            "block_tokens": "" if self.block_tokens is None else str(self.block_tokens),
         }
         return tuple((k, v) for k, v in out.items() if v)
 
@@ -78,6 +84,10 @@ class Options:
                     "leave --idc-scale out",
                 )
             profile = knobs.with_idc(profile, self.idc_scale)
+        if self.block_tokens is not None and not 1 <= self.block_tokens <= 1 << 20:
+            raise UsageError(
+                f"blocks of {self.block_tokens} tokens cannot be", "give 16, 64, 512 or the like"
+            )
         if self.without:
             profile = knobs.without(profile, self.without)
         for text in self.knobs:
@@ -111,11 +121,12 @@ def plan(
         raise UsageError(f"-n {rows} asks for no rows", "give a positive number of rows")
     law = options.apply(profile, rate.per_s if rate else None)
     part = law.part("llm_requests")
-    own = RequestMaker(law, part, seed, replay=options.replay)
-    mean = own.rate_per_s
+    laws = [law_of(law, s, Arrivals, "arrivals", "arrival times") for s in part.streams]
+    mean = math.fsum(a.rate_per_s for a in laws)
     if rate and rate.per_s is not None and duration_ns is not None:
         # a rate asked for holds over the time asked for
-        mean = own.expected_rows(duration_ns) / (duration_ns / NS_PER_S)
+        own = [Process(a, seed, i, replay=options.replay) for i, a in enumerate(laws)]
+        mean = math.fsum(p.expected(duration_ns) for p in own) / (duration_ns / NS_PER_S)
         if mean <= 0:
             raise ModelError(
                 f"the first {duration_ns / NS_PER_S:g} s of profile {profile.name!r} are silent",
@@ -128,9 +139,10 @@ def plan(
             f"rates go up to {MAX_RATE_PER_S:g}/s",
         )
     factor = target / mean
-    maker = own
-    if factor != 1.0:
-        maker = RequestMaker(law, part, seed, factor=factor, scale_by=options.scale_by, replay=options.replay)  # fmt: skip
+    maker = RequestMaker(
+        law, part, seed, factor=factor, scale_by=options.scale_by, replay=options.replay,
+        block_tokens=options.block_tokens,
+    )  # fmt: skip
     if duration_ns is None and rows is None:
         duration_ns = round(maker.span_s * NS_PER_S)
     return Plan(profile, maker, seed, duration_ns, rows, factor, options.told())

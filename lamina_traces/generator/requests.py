@@ -1,49 +1,38 @@
-"""Makes ``llm_requests``: arrivals of every stream, then what each request is."""
+"""Makes ``llm_requests``: the rows of every stream, merged in time order."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+import pyarrow as pa
 
-from ..aspects import arrivals as arrivals_aspect
-from ..aspects import failures as failures_aspect
-from ..aspects import lengths as lengths_aspect
-from ..aspects.arrivals import Arrivals
 from ..aspects.failure_retries import Retries
 from ..aspects.failures import Failures
-from ..aspects.length_draws import GENERATED, Sampler, alias
-from ..aspects.lengths import Lengths
-from ..aspects.mix import warp
+from ..aspects.length_draws import GENERATED
+from ..aspects.templates import DELAY_KINDS
 from ..errors import ModelError
-from ..profile import Part, Profile, Stream
-from ..streams import Tail
+from ..profile import Part, Profile
 from ..units import NS_PER_S
-from .maker import Made, State
+from . import maker
+from .maker import State
 from .plan import block_length
-from .process import Process
 from .randomness import stream
+from .request_stream import Columns, Flags, Ints, Made, RequestStream
 
 BLOCK_ROWS = 131_072
 MOST_COPIES = 256
-KINDS = GENERATED
-"""columns of token and media counts beside input and output."""
-Columns = dict[str, npt.NDArray[Any]]
-Flags = npt.NDArray[np.bool_]
-Law = TypeVar("Law")
-Ints = npt.NDArray[np.int64]
-Array = npt.NDArray[np.float64]
 
 
 class RequestMaker:
     """``factor`` multiplies all rates, in the meaning of ``scale_by``: "rate" makes each stream busier, its course in
     time as it is; "time" plays everything faster; "clients" superposes independent copies of each stream. ``replay``:
-    the source's own course of the rate instead of new days."""
+    the source's own course of the rate instead of new days. ``block_tokens``: of prefix blocks, None: as fitted."""
 
     table = "llm_requests"
 
@@ -56,75 +45,118 @@ class RequestMaker:
         factor: float = 1.0,
         scale_by: str = "rate",
         replay: bool = False,
+        block_tokens: int | None = None,
     ) -> None:
-        self.part, self.seed, self.replay = part, seed, replay
+        self.part, self.seed = part, seed
         copies = copies_of(factor) if scale_by == "clients" else 1
-        self.speed = factor if scale_by == "time" else 1.0
+        speed = factor if scale_by == "time" else 1.0
         self.streams = [
-            _Stream(profile, s, part, i + c * len(part.streams), seed, factor / copies, self.speed, replay)
+            RequestStream(
+                profile, part, i, i + c * len(part.streams), seed, rate=factor / copies, speed=speed, replay=replay,
+                block_tokens=block_tokens,
+            )
             for c in range(copies)
-            for i, s in enumerate(part.streams)
+            for i in range(len(part.streams))
         ]  # fmt: skip
         known = {k for s in self.streams if s.failures for k in s.failures.kinds}
         self.kinds = ["unknown", "ok", *sorted(known)]
-        self.rate_per_s = math.fsum(s.process.per_s for s in self.streams)
-        self.span_s = max(s.law.span_s for s in self.streams) / self.speed
+        self.rate_per_s = math.fsum(s.rate_per_s for s in self.streams)
+        self.span_s = max(s.law.span_s for s in self.streams) / speed
         self.block_ns = block_length(self.rate_per_s, BLOCK_ROWS)
 
     def expected_rows(self, duration_ns: int) -> float:
-        return math.fsum(s.process.expected(duration_ns) for s in self.streams)
+        return math.fsum(s.expected(duration_ns) for s in self.streams)
 
     def start(self) -> State:
-        out: State = {}
+        out: State = {"rows": np.array(0)}
         for s in self.streams:
-            out[f"{s.index}.left"] = s.process.start()
-            if s.failures:
-                out[f"{s.index}.failed"] = np.array(0)
+            out |= s.start()
+            if s.refers:
+                out |= _places(s.index, np.zeros(0, np.int64), np.zeros(0, np.int64), 0)
         return out
 
-    def make(self, block: int, end_ns: int, state: State) -> Made:
-        after = dict(state)
+    def make(self, block: int, end_ns: int, state: State) -> maker.Made:
         begin_ns = block * self.block_ns
-        drawn: list[Callable[[], Columns]] = []
-        total = 0
+        parts: list[Made] = []
+        after: State = {}
         for s in self.streams:
-            left = f"{s.index}.left"
-            t, _, after[left] = s.process.arrivals(block, begin_ns, end_ns, state[left])
-            failed = None
-            if s.failures is not None:
-                load = s.load(t, begin_ns, end_ns) * s.law.rate_per_s if s.failing_under_load else None  # fmt: skip
-                uniform = stream(self.seed, "failures", s.index, block).random(len(t))
-                name = f"{s.index}.failed"
-                failed, last = failures_aspect.sample_chain(s.failures, uniform, int(state[name]), load)  # fmt: skip
-                after[name] = np.array(last)
-            drawn.append(partial(self._rows, s, block, begin_ns, end_ns, t, failed))
-            total += len(t)
-        return Made(total, partial(self._frame, drawn), after)
+            made, kept = s.make(block, begin_ns, end_ns, state)
+            parts.append(made)
+            after |= kept
+        first = int(state["rows"])
+        total = sum(len(p.t) for p in parts)
+        after["rows"] = np.array(first + total)
+        order = None
+        if len(parts) > 1:
+            order = np.argsort(np.concatenate([p.t for p in parts]), kind="stable")
+        waits = [np.zeros(0, np.int64)] * len(parts)
+        if any(s.refers for s in self.streams):
+            place = np.arange(total)
+            if order is not None:
+                place[order] = np.arange(total)
+            at = 0
+            for i, (s, p) in enumerate(zip(self.streams, parts, strict=True)):
+                if s.refers:
+                    rows = place[at : at + len(p.t)] + first
+                    waits[i], places = self._waits(s, p, rows, state, after)
+                    after |= places
+                at += len(p.t)
+        frame = partial(self._frame, block, begin_ns, end_ns, parts, waits, order)
+        return maker.Made(total, frame, after)
 
-    def _rows(
-        self, s: _Stream, block: int, begin_ns: int, end_ns: int, t: Ints, failed: Flags | None
-    ) -> Columns:
-        u, v = s.lengths.ranks(stream(self.seed, "lengths", s.index, block), len(t))
-        if s.warp is not None:
-            if self.replay:
-                at = s.warp.by_time(t / NS_PER_S * self.speed)
-            else:
-                at = s.warp.by_load(s.load(t, begin_ns, end_ns))
-            u, v = s.warp.ranks("input", at, u), s.warp.ranks("output", at, v)
-        inputs, outputs = s.lengths.tokens(u, v)
-        out: Columns = {"arrival_ns": t, "stream": np.full(len(t), s.place, dtype=np.int32)}
-        out |= s.lengths.others(stream(self.seed, "kinds of tokens", s.index, block), v, inputs, outputs)  # fmt: skip
-        out["status"] = np.zeros(len(t), dtype=np.int64)
-        if failed is not None and s.failures is not None:
+    def _waits(
+        self, s: RequestStream, p: Made, rows: Ints, state: State, after: State
+    ) -> tuple[Ints, State]:
+        """(row_ids that the rows of a stream wait for, where those stand that later rows may wait for)."""
+        head = f"{s.index}.places."
+        known, at, before = state[head + "known"], state[head + "at"], int(state[head + "rows"])
+
+        def row_ids(numbers: Ints) -> Ints:
+            out = np.empty(len(numbers), dtype=np.int64)
+            new = numbers >= before
+            out[new] = rows[numbers[new] - before]
+            out[~new] = at[np.searchsorted(known, numbers[~new])]
+            return out
+
+        later = s.referred(after)
+        waits = row_ids(p.parents) if p.parents is not None else np.zeros(0, np.int64)
+        return waits, _places(s.index, later, row_ids(later), before + len(rows))
+
+    def _rows(self, s: RequestStream, block: int, begin_ns: int, end_ns: int, p: Made) -> Columns:
+        """Columns of numbers of one stream."""
+        inputs, outputs = p.lengths or s.drawn(block, begin_ns, end_ns, p.t)
+        n = len(p.t)
+        out: Columns = {"arrival_ns": p.t, "stream": np.full(n, s.index, dtype=np.int32)}
+        if s.lengths.kinds:
+            rng = stream(self.seed, "kinds of tokens", s.index, block)
+            out |= s.lengths.others(rng, inputs, outputs)
+        out["status"] = np.zeros(n, dtype=np.int64)
+        if p.failed is not None and s.failures is not None:
             rng = stream(self.seed, "kinds", s.index, block)
-            out["status"], lost = self._statuses(s.failures, failed, rng)
-            if s.failures.retries is not None:
-                inputs = retried(s.failures.retries, t, failed & ~lost, inputs, rng)
-            for column in (inputs, outputs, *(out[c] for c in s.lengths.kinds)):
-                column[lost] = -1
+            out["status"], lost = self._statuses(s.failures, p.failed, rng)
+            if s.failures.retries is not None and not p.columns:
+                inputs = retried(s.failures.retries, p.t, p.failed & ~lost, inputs, rng)
+            inputs, outputs = (np.where(lost, -1, c) for c in (inputs, outputs))
+            for name in s.lengths.kinds:
+                out[name] = np.where(lost, -1, out[name])
         if s.small is not None:
-            out["small"] = s.small.draw(stream(self.seed, "small streams", s.index, block), len(t))
+            out["small"] = s.small.draw(stream(self.seed, "small streams", s.index, block), n)
+        for name in ("session", "turn", "workflow", "step_index", "delay_after_parent_ns"):
+            if name in p.columns:
+                out[name] = p.columns[name].astype(np.int64)
+        if "session" in p.columns:
+            out["session"] = np.where(p.columns["turn"] > 0, out["session"], -1)
+            out["delay_kind"] = np.where(p.columns["delay_after_parent_ns"] >= 0, THINK, -1)
+        if s.workflows is not None:
+            out["delay_kind"] = p.columns["delay_kind"]
+            names = np.array([self.stages.index(x) for x in s.workflows.stages])
+            out["stage"] = names[p.columns["stage"]]
         return out | {"input_tokens": inputs, "output_tokens": outputs}
+
+    @property
+    def stages(self) -> list[str]:
+        """Names of the steps of workflows."""
+        return sorted({x for s in self.streams if s.workflows for x in s.workflows.stages})
 
     def _statuses(
         self, failures: Failures, failed: Flags, rng: np.random.Generator
@@ -135,91 +167,90 @@ class RequestMaker:
         code = np.ones(len(failed), dtype=np.int64)
         lost = np.zeros(len(failed), dtype=bool)
         bad = np.flatnonzero(failed)
-        kind = np.minimum(
-            np.searchsorted(shares, rng.random(len(bad)) * shares[-1], side="right"),
-            len(shares) - 1,
-        )
+        at = np.searchsorted(shares, rng.random(len(bad)) * shares[-1], side="right")
+        kind = np.minimum(at, len(shares) - 1)
         code[bad] = np.array([self.kinds.index(k) for k in names] or [0])[kind]
         without = np.array([failures.kinds[k][1] for k in names] or [0.0])
         lost[bad] = rng.random(len(bad)) < without[kind]
         return code, lost
 
-    def _frame(self, drawn: Sequence[Callable[[], Columns]]) -> pl.DataFrame:
-        parts = [d() for d in drawn]
-        columns = parts[0]
-        if len(parts) > 1:
-            every = dict.fromkeys(k for p in parts for k in p)
-            columns = {k: np.concatenate([_whole(p, k) for p in parts]) for k in every}
-            order = np.argsort(columns["arrival_ns"], kind="stable")
+    def _frame(
+        self, block: int, begin_ns: int, end_ns: int, parts: Sequence[Made], waits: Sequence[Ints], order: Ints | None
+    ) -> pl.DataFrame:  # fmt: skip
+        found = [
+            self._rows(s, block, begin_ns, end_ns, p)
+            for s, p in zip(self.streams, parts, strict=True)
+        ]
+        every = dict.fromkeys(k for f in found for k in f)
+        columns = {k: _joined([_whole(f, k) for f in found]) for k in every}
+        lists = self._lists(parts, waits)
+        if order is not None:
             columns = {k: v[order] for k, v in columns.items()}
-        tokens = {k: _tokens(columns[k]) for k in ("input_tokens", "output_tokens", *KINDS) if k in columns}  # fmt: skip
-        frame = pl.DataFrame(
-            {"arrival_ns": columns["arrival_ns"]}
-            | tokens
-            | {"status": _named(columns["status"], self.kinds)}
-        )
-        of = columns["stream"]
+            lists = {k: v.gather(order) for k, v in lists.items()}
+        frame = pl.DataFrame({"arrival_ns": columns["arrival_ns"]})
+        tokens = [k for k in ("input_tokens", "output_tokens", *GENERATED) if k in columns]
+        small = ("turn", "step_index")
+        frame = frame.with_columns(
+            *(_numbers(columns[k], np.int32).alias(k) for k in (*tokens, *(k for k in small if k in columns))),
+            _named(columns["status"], self.kinds).alias("status"),
+        )  # fmt: skip
+        if "delay_after_parent_ns" in columns:
+            delay = _numbers(columns["delay_after_parent_ns"], np.int64)
+            kind = _named(columns["delay_kind"], DELAY_KINDS)
+            frame = frame.with_columns(delay.alias("delay_after_parent_ns"), kind.alias("delay_kind"))  # fmt: skip
+        for name, letter in (("session", "s"), ("workflow", "w")):
+            if name in columns:
+                frame = frame.with_columns(self._ids(letter, columns[name], columns["stream"]).alias(f"{name}_id"))  # fmt: skip
+        if "stage" in columns:
+            frame = frame.with_columns(_named(columns["stage"], self.stages).alias("stage"))
+        return self._with_streams(frame, columns).with_columns(**lists)
+
+    def _ids(self, letter: str, number: Ints, of: npt.NDArray[Any]) -> pl.Series:
+        """``s12``; with several streams ``0-s12``."""
+        both = pl.DataFrame({"n": number, "of": of})
+        text = pl.format(f"{letter}{{}}", "n") if len(self.streams) == 1 else pl.format(f"{{}}-{letter}{{}}", "of", "n")  # fmt: skip
+        return both.select(pl.when(pl.col("n") >= 0).then(text)).to_series()
+
+    def _with_streams(self, frame: pl.DataFrame, columns: Columns) -> pl.DataFrame:
         streams = self.part.streams
+        of = columns["stream"] % len(streams)
         for column in dict.fromkeys(k for s in streams for k in s.where):
             own = [s.where.get(column) for s in streams]
             names = sorted({v for v in own if v is not None})
             place = np.array([-1 if v is None else names.index(v) for v in own])
             values = _named(place[of], names)
             if "small" in columns:
-                values = _with_small(values.cast(pl.String), columns["small"])
+                both = pl.DataFrame({"name": values.cast(pl.String), "n": columns["small"]})
+                number = pl.when(pl.col("n") > 0).then(pl.format("small-{}", "n"))
+                values = both.select(pl.coalesce("name", number)).to_series()
             frame = frame.with_columns(values.alias(column))
         return frame
 
-
-class _Stream:
-    """One stream of a profile, or a copy of it (``index`` from 0 over all; ``place`` of its own in the part)."""
-
-    def __init__(
-        self, profile: Profile, s: Stream, part: Part, index: int, seed: int, rate: float, speed: float, replay: bool
-    ) -> None:  # fmt: skip
-        self.index, self.place = index, index % len(part.streams)
-        self.law = law_of(profile, s, Arrivals, arrivals_aspect.NAME, "arrival times")
-        self.process = Process(self.law, seed, index, rate=rate, speed=speed, replay=replay)
-        lengths = law_of(profile, s, Lengths, lengths_aspect.NAME, "token counts")
-        self.lengths = Sampler(lengths)
-        grids = {"input": lengths.input.grid, "output": lengths.output.grid}
-        self.warp = warp(lengths.mix, grids, replay=replay)
-        found = s.aspects.get(failures_aspect.NAME)
-        self.failures = found if isinstance(found, Failures) else None
-        self.failing_under_load = self.failures is not None and failures_aspect.follows_load(self.failures)  # fmt: skip
-        self.small = SmallStreams(part.tail) if part.tail is not None and not s.where else None
-        self.window_ns = self.law.window_s / speed * NS_PER_S
-
-    def load(self, t: Ints, begin_ns: int, end_ns: int) -> Array:
-        """The rate in the window of each arrival as a multiple of the mean rate, as ``fit`` counts it. Windows begin with
-        the block; a last one of less than half the width takes the load of the one before."""
-        at = ((t - begin_ns) / self.window_ns).astype(np.int64)
-        np.clip(at, 0, max(round((end_ns - begin_ns) / self.window_ns) - 1, 0), out=at)
-        n = np.bincount(at)
-        if not len(n):
-            return np.zeros(0)
-        width = np.full(len(n), self.window_ns)
-        last = max(round((end_ns - begin_ns) / self.window_ns) - 1, 0)
-        if len(n) > last:
-            width[last] = end_ns - begin_ns - last * self.window_ns
-        return np.asarray((n / (width / NS_PER_S * self.process.per_s))[at])
+    def _lists(self, parts: Sequence[Made], waits: Sequence[Ints]) -> dict[str, pl.Series]:
+        """``depends_on`` and ``prefix_hashes``, in the order of the streams."""
+        out: dict[str, pl.Series] = {}
+        if any(p.parents_from is not None for p in parts):
+            none = [np.zeros(len(p.t) + 1, np.int64) for p in parts]
+            begins = [n if p.parents_from is None else p.parents_from for n, p in zip(none, parts, strict=True)]  # fmt: skip
+            found = [_list(b, w) for b, w in zip(begins, waits, strict=True)]
+            out["depends_on"] = pl.concat(found) if len(found) > 1 else found[0]
+        if any("prefix_hashes" in p.columns for p in parts):
+            made = [
+                _list(p.columns["begins"], p.columns["prefix_hashes"])
+                if "prefix_hashes" in p.columns
+                else pl.Series([None] * len(p.t), dtype=pl.List(pl.UInt64))
+                for p in parts
+            ]
+            sizes = [
+                np.full(len(p.t), s.prefixes.block_tokens if s.prefixes else -1)
+                for s, p in zip(self.streams, parts, strict=True)
+            ]
+            out["prefix_block_size"] = _numbers(_joined(sizes), np.int32)
+            out["prefix_hashes"] = pl.concat(made) if len(made) > 1 else made[0]
+        return out
 
 
-class SmallStreams:
-    """Which of the small streams a request is of: their sizes follow the fitted law, equally spaced in rank."""
-
-    def __init__(self, tail: Tail) -> None:
-        at = (np.arange(tail.streams) + 0.5) / tail.streams
-        sizes = np.maximum(tail.rows.quantile(at)[::-1], 1e-9)
-        self.keep, self.alias = alias(sizes)
-
-    def draw(self, rng: np.random.Generator, size: int) -> Ints:
-        """Numbers from 1, the largest first."""
-        u = rng.random(size) * len(self.keep)
-        at = u.astype(np.int64)
-        other = u - at >= self.keep[at]
-        at[other] = self.alias[at[other]]
-        return at + 1
+THINK = DELAY_KINDS.index("think")
 
 
 def copies_of(factor: float) -> int:
@@ -244,24 +275,34 @@ def retried(
     known = sorted((float(k[1:]) / 100, v) for k, v in retries.delays_s.items() if k[1:].isdigit())
     if not len(bad) or not known:
         return inputs
-    q = rng.random(len(bad))
-    delay = np.interp(q, [0.0, *(k for k, _ in known), 1.0], [0.0, *(v for _, v in known), max(known[-1][1], retries.within_s)])  # fmt: skip
-    again = np.searchsorted(t, t[bad] + (delay * NS_PER_S).astype(np.int64), side="right")
+    q = [0.0, *(k for k, _ in known), 1.0]
+    last = max(known[-1][1], retries.within_s)
+    delay_s = np.interp(rng.random(len(bad)), q, [0.0, *(v for _, v in known), last])
+    again = np.searchsorted(t, t[bad] + (delay_s * NS_PER_S).astype(np.int64), side="right")
     inside = (again < len(t)) & (again > bad)
     out = inputs.copy()
     out[again[inside]] = inputs[bad[inside]]
     return out
 
 
+def _places(index: int, known: Ints, at: Ints, rows: int) -> State:
+    """Where rows stand that later ones may wait for: numbers in the stream → row_ids; and how many rows there were."""
+    head = f"{index}.places."
+    return {head + "known": known, head + "at": at, head + "rows": np.array(rows)}
+
+
+def _joined(arrays: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+
+
 def _whole(part: Columns, name: str) -> npt.NDArray[Any]:
     return part[name] if name in part else np.full(len(part["arrival_ns"]), -1, dtype=np.int64)
 
 
-def _with_small(values: pl.Series, small: npt.NDArray[Any]) -> pl.Series:
-    """Names, and numbers of small streams where there is none."""
-    both = pl.DataFrame({"name": values, "n": small})
-    number = pl.when(pl.col("n") > 0).then(pl.format("small-{}", "n"))
-    return both.select(pl.coalesce("name", number)).to_series()
+def _list(begins: Ints, values: npt.NDArray[Any]) -> pl.Series:
+    """Lists from their ends and members."""
+    made = pa.LargeListArray.from_arrays(pa.array(begins, pa.int64()), pa.array(values))
+    return pl.Series(pl.from_arrow(made))
 
 
 def _named(place: npt.NDArray[Any], names: Sequence[str]) -> pl.Series:
@@ -272,18 +313,7 @@ def _named(place: npt.NDArray[Any], names: Sequence[str]) -> pl.Series:
     return s.cat.to(pl.Enum(names))
 
 
-def _tokens(x: Ints) -> pl.Series:
-    """Counts, −1 for none."""
-    s = pl.Series(x.astype(np.int32))
+def _numbers(x: npt.NDArray[Any], kind: Any) -> pl.Series:
+    """Numbers, −1 for none."""
+    s = pl.Series(x.astype(kind))
     return s.set(s < 0, None) if len(x) and x.min() < 0 else s
-
-
-def law_of(profile: Profile, s: Stream, kind: type[Law], what: str, needs: str) -> Law:
-    """An aspect that rows cannot be made without."""
-    found = s.aspects.get(what)
-    if not isinstance(found, kind):
-        raise ModelError(
-            f"profile {profile.name!r} has no {what} for stream {s.name!r}",
-            f"fit a trace whose rows carry {needs}",
-        )
-    return found

@@ -16,6 +16,7 @@ from lamina_traces.aspects import prefixes as prefixes_aspect
 from lamina_traces.aspects import sessions as sessions_aspect
 from lamina_traces.aspects.block_references import References
 from lamina_traces.aspects.block_reuse import Reuse, measure
+from lamina_traces.aspects.length_draws import Sampler
 from lamina_traces.aspects.lengths import Lengths
 from lamina_traces.aspects.ratios import Ratio
 from lamina_traces.aspects.sessions import Sessions
@@ -48,7 +49,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> tuple[Reuse, Lengths, Se
 
 
 def tokens_of(lengths: Lengths, n: int, *purpose: int | str) -> np.ndarray[Any, Any]:
-    return lengths_aspect.sample(lengths, stream(5, *purpose), n)[0]
+    return Sampler(lengths).pairs(stream(5, *purpose), n)[0]
 
 
 def lists(made: Mapping[str, Any]) -> Iterator[list[int]]:
@@ -169,7 +170,7 @@ def test_turns_share_what_their_session_has(source: tuple[Reuse, Lengths, Sessio
 
 
 def tokens_pair(lengths: Lengths, n: int, *purpose: int | str) -> Any:
-    return lengths_aspect.sample(lengths, stream(5, n, *purpose), n)
+    return Sampler(lengths).pairs(stream(5, n, *purpose), n)
 
 
 @pytest.mark.parametrize("block", [4, 64, 512])

@@ -1,0 +1,265 @@
+"""One stream of requests: when they arrive, whose turn or which call of a workflow they are, what they ask for."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from ..aspects import failures as failures_aspect
+from ..aspects.arrivals import Arrivals
+from ..aspects.failures import Failures
+from ..aspects.length_draws import Sampler, alias
+from ..aspects.lengths import Lengths
+from ..aspects.mix import warp
+from ..aspects.prefixes import Prefixes
+from ..aspects.sessions import Sessions
+from ..aspects.workflows import Workflows
+from ..errors import ModelError
+from ..profile import Part, Profile, Stream
+from ..streams import Tail
+from ..units import NS_PER_S
+from .maker import State
+from .prefixes import REHEARSED_ROWS, PrefixStage
+from .process import Process
+from .randomness import stream
+from .sessions import SessionStage
+from .workflows import WorkflowStage
+
+Law = TypeVar("Law")
+Ints = npt.NDArray[np.int64]
+Array = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
+Columns = dict[str, npt.NDArray[Any]]
+
+STAGES = ("sessions", "workflows", "prefixes")
+
+
+@dataclass(frozen=True)
+class Made:
+    """A stream's rows of one block, sorted: ``t`` [n], ``failed`` [n] or None where it is not known. ``columns``: what its
+    stages made, empty where each row is drawn alone. ``lengths``: [2, n] where they have been drawn. Row i waits for the
+    stream's rows ``parents[parents_from[i] : parents_from[i + 1]]``."""
+
+    t: Ints
+    failed: Flags | None
+    columns: Columns
+    lengths: tuple[Ints, Ints] | None = None
+    parents_from: Ints | None = None
+    parents: Ints | None = None
+
+
+class RequestStream:
+    """``index``: from 0 over all streams and their copies; ``place``: of its own in the part. ``rate``, ``speed``,
+    ``replay`` as of ``Process``. ``block_tokens``: of prefix blocks, None: as fitted."""
+
+    def __init__(
+        self,
+        profile: Profile,
+        part: Part,
+        place: int,
+        index: int,
+        seed: int,
+        *,
+        rate: float,
+        speed: float,
+        replay: bool,
+        block_tokens: int | None = None,
+    ) -> None:
+        self.index, self.place, self.seed = index, place, seed
+        self.speed, self.replay = speed, replay
+        own = part.streams[place]
+        self.law = law_of(profile, own, Arrivals, "arrivals", "arrival times")
+        lengths = law_of(profile, own, Lengths, "lengths", "token counts")
+        self.lengths = Sampler(lengths)
+        grids = {"input": lengths.input.grid, "output": lengths.output.grid}
+        self.warp = warp(lengths.mix, grids, replay=replay)
+        self.failures = _maybe(own, "failures", Failures)
+        self.failing_under_load = self.failures is not None and failures_aspect.follows_load(self.failures)  # fmt: skip
+        self.small = SmallStreams(part.tail) if part.tail is not None and not own.where else None
+        self.window_ns = self.law.window_s / speed * NS_PER_S
+
+        self.workflows: WorkflowStage | None = None
+        self.sessions: SessionStage | None = None
+        per_s = self.law.rate_per_s * rate
+        workflows, sessions = _maybe(own, "workflows", Workflows), _maybe(own, "sessions", Sessions)
+        per_row = 1.0
+        if workflows is not None and (workflows.templates or workflows.tallies):
+            guess = WorkflowStage(workflows, seed, index, rate_per_s=1.0)
+            per_row = 1 / guess.mean_calls
+            self.workflows = WorkflowStage(workflows, seed, index, rate_per_s=per_s * per_row)
+        elif sessions is not None and sessions.between is not None:
+            between_s = sessions.between[1].quantiles_s["p50"]
+            near = [s for s in self.law.scales if s.idc is not None]
+            idc = min(near, key=lambda s: abs(math.log(s.window_s / between_s))).idc if near and between_s > 0 else 1.0  # fmt: skip
+            self.sessions = SessionStage(
+                sessions, lengths, seed, index, rate_per_s=per_s, dispersion=max(idc or 1.0, 0.1)
+            )
+            per_row = self.sessions.arrivals_per_row
+        self.per_row = per_row
+        self.process = Process(self.law, seed, index, rate=rate * per_row, speed=speed, replay=replay)  # fmt: skip
+        prefixes = _maybe(own, "prefixes", Prefixes)
+        self.prefixes: PrefixStage | None = None
+        if prefixes is not None and prefixes.blocks is not None:
+            self.prefixes = PrefixStage(prefixes.blocks, self._rehearsal(), seed, index, block_tokens=block_tokens)  # fmt: skip
+
+    @property
+    def rate_per_s(self) -> float:
+        """Mean rate of requests."""
+        return self.process.per_s / self.per_row
+
+    @property
+    def refers(self) -> bool:
+        """Whether rows wait for others."""
+        return self.sessions is not None or self.workflows is not None
+
+    def expected(self, duration_ns: int) -> float:
+        """Expected requests."""
+        return self.process.expected(duration_ns) / self.per_row
+
+    def _rehearsal(self) -> dict[str, Any]:
+        """Typical rows, by which the laws of prefixes are found."""
+        rng = stream(self.seed, "lengths", self.index, "rehearsal")
+
+        def draw(n: int) -> tuple[Ints, Ints]:
+            return self.lengths.pairs(rng, n)
+
+        if self.sessions is not None:
+            return self.sessions.rehearsal(REHEARSED_ROWS, draw)
+        return {"input_tokens": draw(REHEARSED_ROWS)[0]}
+
+    def start(self) -> State:
+        """Before block 0, under names of its own."""
+        out: State = {"left": self.process.start()}
+        if self.failures is not None:
+            out["failed"] = np.array(0)
+        for name in STAGES:
+            stage = getattr(self, name)
+            if stage is not None:
+                out |= {f"{name}.{k}": v for k, v in stage.start().items()}
+        return {f"{self.index}.{k}": v for k, v in out.items()}
+
+    def make(self, block: int, begin_ns: int, end_ns: int, state: State) -> tuple[Made, State]:
+        """Rows in [begin_ns, end_ns), and the state after them."""
+        head = f"{self.index}."
+        own = {k[len(head) :]: v for k, v in state.items() if k.startswith(head)}
+        t, _, left = self.process.arrivals(block, begin_ns, end_ns, own["left"])
+        after: State = {"left": left}
+        rng = stream(self.seed, "lengths", self.index, block)
+
+        def draw(n: int) -> tuple[Ints, Ints]:
+            return self.lengths.pairs(rng, n)
+
+        columns: Columns = {}
+        lengths: tuple[Ints, Ints] | None = None
+        parents_from = parents = None
+        if self.workflows is not None:
+            columns, kept = self.workflows.rows(t, end_ns, draw, _part_of(own, "workflows"))
+            after |= {f"workflows.{k}": v for k, v in kept.items()}
+            t = columns.pop("arrival_ns")
+            parents_from, parents = columns.pop("parents_from"), columns.pop("parents")
+        elif self.sessions is not None:
+            before = _part_of(own, "sessions")
+            if self.sessions.leads == "requests":
+                columns, kept = self.sessions.rows(block, t, draw, before)
+            else:
+                columns, kept = self.sessions.led(block, t, end_ns, draw, before)
+                t = columns.pop("arrival_ns")
+            after |= {f"sessions.{k}": v for k, v in kept.items()}
+            known = columns["parent"] >= 0
+            parents_from = np.concatenate([[0], np.cumsum(known)])
+            parents = columns["parent"][known]
+        if columns:
+            lengths = columns.pop("input_tokens"), columns.pop("output_tokens")
+        if self.prefixes is not None:
+            if lengths is None:
+                lengths = self.drawn(block, begin_ns, end_ns, t)
+            given = {"input_tokens": lengths[0]}
+            if self.sessions is not None:
+                given |= {k: columns[k] for k in ("parent", "shared_tokens")}
+            found, kept = self.prefixes.rows(given, _part_of(own, "prefixes"))
+            columns |= {k: found[k] for k in ("prefix_hashes", "begins")}
+            after |= {f"prefixes.{k}": v for k, v in kept.items()}
+        failed = None
+        if self.failures is not None:
+            load = self.load(t, begin_ns, end_ns) * self.law.rate_per_s if self.failing_under_load else None  # fmt: skip
+            uniform = stream(self.seed, "failures", self.index, block).random(len(t))
+            failed, last = failures_aspect.sample_chain(
+                self.failures, uniform, int(own["failed"]), load
+            )
+            after["failed"] = np.array(last)
+        made = Made(t, failed, columns, lengths, parents_from, parents)
+        return made, {head + k: v for k, v in after.items()}
+
+    def drawn(self, block: int, begin_ns: int, end_ns: int, t: Ints) -> tuple[Ints, Ints]:
+        """(input, output) of rows that are drawn alone: dependent on each other, and on time or load."""
+        u, v = self.lengths.ranks(stream(self.seed, "lengths", self.index, block), len(t))
+        if self.warp is not None:
+            if self.replay:
+                at = self.warp.by_time(t / NS_PER_S * self.speed)
+            else:
+                at = self.warp.by_load(self.load(t, begin_ns, end_ns))
+            u, v = self.warp.ranks("input", at, u), self.warp.ranks("output", at, v)
+        return self.lengths.tokens(u, v)
+
+    def load(self, t: Ints, begin_ns: int, end_ns: int) -> Array:
+        """The rate in the window of each arrival as a multiple of the mean rate, as ``fit`` counts it. Windows begin with
+        the block; what is left after the last full one belongs to it."""
+        last = max(int((end_ns - begin_ns) // self.window_ns) - 1, 0)
+        at = np.minimum(((t - begin_ns) / self.window_ns).astype(np.int64), last)
+        n = np.bincount(at, minlength=last + 1)
+        width = np.full(last + 1, self.window_ns)
+        width[last] = max(end_ns - begin_ns - last * self.window_ns, 1.0)
+        return np.asarray((n / (width / NS_PER_S * self.rate_per_s))[at])
+
+    def referred(self, state: State) -> Ints:
+        """The stream's rows so far that rows to come may wait for, rising."""
+        head = f"{self.index}."
+        if self.sessions is not None:
+            from .loops import ROW
+
+            rows = state[f"{head}sessions.open"][:, ROW]
+            return np.unique(rows[rows >= 0])
+        parents = state[f"{head}workflows.parents"]
+        return np.unique(-1 - parents[parents < 0])
+
+
+class SmallStreams:
+    """Which of the small streams a request is of: their sizes follow the fitted law, equally spaced in rank."""
+
+    def __init__(self, tail: Tail) -> None:
+        at = (np.arange(tail.streams) + 0.5) / tail.streams
+        sizes = np.maximum(tail.rows.quantile(at)[::-1], 1e-9)
+        self.keep, self.alias = alias(sizes)
+
+    def draw(self, rng: np.random.Generator, size: int) -> Ints:
+        """Numbers from 1, the largest first."""
+        u = rng.random(size) * len(self.keep)
+        at = u.astype(np.int64)
+        other = u - at >= self.keep[at]
+        at[other] = self.alias[at[other]]
+        return at + 1
+
+
+def law_of(profile: Profile, s: Stream, kind: type[Law], what: str, needs: str) -> Law:
+    """An aspect that rows cannot be made without."""
+    found = s.aspects.get(what)
+    if not isinstance(found, kind):
+        raise ModelError(
+            f"profile {profile.name!r} has no {what} for stream {s.name!r}",
+            f"fit a trace whose rows carry {needs}",
+        )
+    return found
+
+
+def _maybe(s: Stream, name: str, kind: type[Law]) -> Law | None:
+    found = s.aspects.get(name)
+    return found if isinstance(found, kind) else None
+
+
+def _part_of(state: State, stage: str) -> State:
+    head = f"{stage}."
+    return {k[len(head) :]: v for k, v in state.items() if k.startswith(head)}
