@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Array = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-MOST_ROWS = 5_000_000
+MOST_ROWS = 2_000_000
 """rows of a trace that are read, from its beginning."""
 NAMES = ("model", "client_id", "tenant_id")
 """columns that name the stream a row belongs to."""

@@ -69,7 +69,8 @@ class ScoreCard:
             return f"“{self.b}” could not be judged against “{self.a}”."
         if failed:
             return f"“{self.b}” misses {failed} of {judged} limits when compared with “{self.a}”."
-        return f"“{self.b}” stays within all {judged} limits of “{self.a}”."
+        limits = f"all {judged} limits" if judged > 1 else "the one limit"
+        return f"“{self.b}” stays within {limits} of “{self.a}”."
 
     def to_dict(self) -> dict[str, Any]:
         """Keys are documented in docs/statistics.md and stay."""

@@ -260,7 +260,7 @@ def test_what_informs_is_never_judged(tmp_path: Path) -> None:
 
 def test_verdicts() -> None:
     within, over = Line("x", "m", 0.1, 0.2), Line("x", "n", 0.3, 0.2)
-    assert ScoreCard("a", "b", (within,)).verdict == "“b” stays within all 1 limits of “a”."
+    assert ScoreCard("a", "b", (within,)).verdict == "“b” stays within the one limit of “a”."
     assert "misses 1 of 2" in ScoreCard("a", "b", (within, over)).verdict
     nothing = ScoreCard("a", "b", (Line("x", "m", None, 0.2, note="too short"),))
     assert nothing.passed is None

@@ -16,7 +16,9 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 
+from lamina_traces.aspects import Line
 from lamina_traces.errors import DataError, LaminaError, UsageError
+from lamina_traces.fidelity import ScoreCard
 from lamina_traces.profile import Profile
 from lamina_traces.reports import figures, render, write_report
 from lamina_traces.reports.blocks import Figure
@@ -262,6 +264,20 @@ def test_score_card_says_what_failed() -> None:
         in text
     )
     assert "not computed" in text
+
+
+def test_score_card_shows_floors_seeds_and_what_informs() -> None:
+    lines = (
+        Line("arrivals", "rate", 0.03, 0.045, "relative", floor=0.03, floor_range=(0.01, 0.04), seed_range=(0.025, 0.035)),
+        Line("privacy", "exact rows", 0.25, None, "share", "of b's rows that a has"),
+    )  # fmt: skip
+    card = ScoreCard("real", "profile", lines, 5, ("floors are of the first 10 rows of real",))
+    text = " ".join(" ".join(read(render(samples.profile(), card=card)).text).split())
+    assert "“profile” stays within the one limit of “real”." in text
+    assert "0.03 [0.025, 0.035]" in text
+    assert "floors are of the first 10 rows of real" in text
+    assert "of b's rows that a has" in text
+    assert "no differential privacy is claimed" in text
 
 
 def _numbers(x: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
