@@ -1,6 +1,6 @@
 """The generator against the bare numpy kernel of the same laws: CPU seconds and memory of whole processes.
 
-- ``kernel``: gaps and a pair of lengths from the profile's own grids and copula, in chunks of a million, no file;
+- ``kernel``: levels, gaps and a pair of lengths from the profile's own tables with numpy alone, a million at a time, no file;
 - ``generate``: ``generate azure-code -n N -o FILE.parquet``: skeleton, rows, row hash, Parquet.
 
     python -m benchmarks.generate [rows] [rounds]
@@ -17,17 +17,45 @@ from pathlib import Path
 
 
 def kernel(rows: int) -> None:
+    """The same laws with numpy alone, a million at a time: levels of windows, gaps on the clock of each class, wall times,
+    a pair of lengths."""
     import numpy as np
+    from scipy.special import ndtr
 
-    from lamina_traces.aspects import arrivals, lengths
     from lamina_traces.profile import Profile
 
     profile = Profile.library("azure-code")
-    rng = np.random.Generator(np.random.Philox(1))
+    arrivals, lengths = profile.aspect("arrivals"), profile.aspect("lengths")
+    m = arrivals.modulation
+    per_window = arrivals.rate_per_s * m.window_s
+    copula = np.cumsum(lengths.copula.ravel())
+    copula /= copula[-1]
+    cells = len(lengths.copula)
+    rng = np.random.Generator(np.random.SFC64(1))
     for start in range(0, rows, 1_000_000):
         n = min(1_000_000, rows - start)
-        np.cumsum(arrivals.sample(profile.aspect("arrivals"), rng, n))
-        lengths.sample(profile.aspect("lengths"), rng, n)
+        windows = int(n / per_window)
+        z = np.zeros(windows)
+        for k, share in enumerate(m.parts):
+            part = rng.standard_normal(windows // 4**k + 1) * np.sqrt(share)
+            z += np.repeat(part, 4**k)[:windows]
+        level = np.interp(ndtr(z), np.linspace(0, 1, len(m.levels)), m.levels)
+        kind = np.searchsorted(m.cuts, level, side="right")
+        edges = np.arange(windows + 1) * m.window_s
+        times = []
+        for c, gaps in enumerate(m.unit_gaps):
+            clock = np.concatenate([[0.0], np.cumsum(np.where(kind == c, level, 0.0))]) * per_window
+            size = int(clock[-1] * 1.01) + 100
+            u = rng.random(size) * (len(gaps.values) - 1)
+            i = u.astype(np.int64)
+            at = np.cumsum(gaps.values[i] + (u - i) * (gaps.values[i + 1] - gaps.values[i]))
+            times.append(np.interp(at[at < clock[-1]], clock, edges))
+        t = np.sort(np.concatenate(times))
+        cell = np.searchsorted(copula, rng.random(len(t)))
+        for grid, at in ((lengths.input.grid, cell // cells), (lengths.output.grid, cell % cells)):
+            u = (at + rng.random(len(t))) / cells * (len(grid.values) - 1)
+            i = u.astype(np.int64)
+            np.rint(grid.values[i] + (u - i) * (grid.values[i + 1] - grid.values[i]))
 
 
 def whole(rows: int) -> None:

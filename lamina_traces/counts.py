@@ -90,6 +90,10 @@ class Counts:
     def where(self, mask: npt.NDArray[np.bool_]) -> Counts:
         return Counts(self.lo[mask], self.hi[mask], self.n[mask], self.total[mask], self.unit)
 
+    def scaled(self, factor: float) -> Counts:
+        """The same counts of values times a positive ``factor``."""
+        return Counts(self.lo * factor, self.hi * factor, self.n, self.total * factor)
+
     def coarse(self, per_octave: int = 32) -> Counts:
         """The same values in at most ``per_octave`` bins an octave, sums kept; values above 0 alone are binned."""
         if len(self) <= 8 * per_octave:

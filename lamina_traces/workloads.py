@@ -10,7 +10,8 @@ from __future__ import annotations
 import atexit
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -18,13 +19,17 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow.parquet as pq
 
 from . import formats, generator
 from .aspects.arrivals import Arrivals
 from .characterization import characterize
 from .errors import DataError, UnknownName, UsageError
-from .formats.parquet import ParquetSink
+from .formats.parquet import ROW_GROUP_ROWS, ParquetSink
+from .generator.journal import Journal
+from .generator.observed import Observed
 from .profile import Profile, library_names
+from .schema import TABLES
 from .store import Store, Trace
 from .units import NS_PER_S, format_count, format_seconds, parse_duration_ns
 
@@ -134,17 +139,18 @@ def generated(profile: Profile, *, say: Say = _silent) -> Trace:
     laws = [a for s in streams if isinstance(a := s.aspects.get("arrivals"), Arrivals)]
     expected = sum(a.rate_per_s * a.span_s for a in laws)
     rows = MOST_GENERATED if expected > MOST_GENERATED else None
-    made = store_generated(
-        temporary_store(),
-        f"{profile.name} seed 0",
-        generator.plan(profile, rows=rows),
-        replace=True,
-    )
+    made = temporary(f"{profile.name} seed 0", generator.plan(profile, rows=rows))
     cut = f", the first of about {format_count(expected)}" if rows else ""
     say(
         f"generated {format_count(made.manifest.rows)} rows{cut} from profile {profile.name} (seed 0) into a temporary store"
     )
     return made
+
+
+def temporary(name: str, plan: generator.Plan) -> Trace:
+    """A plan's rows as a trace in the temporary store."""
+    store_generated(temporary_store(), name, Job(plan), replace=True)
+    return temporary_store().trace(name)
 
 
 def with_poisson(chosen: Trace, rate_per_s: float, seed: int, *, say: Say = _silent) -> Trace:
@@ -257,91 +263,104 @@ def provenance(p: generator.Plan, shard: generator.Shard | None = None) -> dict[
         "seed": p.seed,
         "generator_version": generator.GENERATOR_VERSION,
         "duration_ns": p.duration_ns,
+        "rows": p.rows,
         "rate_factor": p.factor,
-        "block_ns": p.block_ns,
+        "options": dict(p.options),
+        "block_ns": p.maker.block_ns,
         "shard": f"{shard.index}/{shard.count}" if shard else None,
     }
 
 
+@dataclass(frozen=True)
+class Job:
+    """What to generate, and how: ``threads`` change the speed and nothing else; ``progress`` is told of rows made."""
+
+    plan: generator.Plan
+    shard: generator.Shard | None = None
+    threads: int = 1
+    progress: Callable[[int], None] | None = None
+
+    def facts(self) -> dict[str, Any]:
+        """What files and the journal say of themselves."""
+        facts = {"clock": "relative", "origin_ns": None, "nature": "synthetic"}
+        return facts | provenance(self.plan, self.shard)
+
+    def run(self, journal: Journal) -> None:
+        journal.write(self.plan, shard=self.shard, threads=self.threads, progress=self.progress)
+
+
 def store_generated(
-    store: Store,
-    name: str,
-    p: generator.Plan,
-    *,
-    shard: generator.Shard | None = None,
-    threads: int = 1,
-    replace: bool = False,
-    progress: Callable[[int], None] | None = None,
-) -> Trace:
-    """Generate a plan into the store, streaming; the manifest carries the row hash and the provenance."""
-    made = Generated(0, 0, None)
-    with store.writer(name, kind="llm", nature="synthetic", replace=replace) as writer:
-        for frame in generator.frames(p, shard=shard, threads=threads):
-            writer.write("llm_requests", frame)
-            made = made.and_(frame)
-            if progress:
-                progress(frame.height)
-        return writer.commit(
+    store: Store, name: str, job: Job, *, replace: bool = False, say: Say = _silent
+) -> Observed:
+    """Generate into the store; the manifest carries the row hash and the provenance. Interrupted, the parts that are whole
+    stay in the store's folder ``unfinished``, and the same job goes on from there."""
+    kind = TABLES[job.plan.table].kind
+    with (
+        store.writer(name, kind=kind, nature="synthetic", replace=replace) as writer,
+        _journal(store.unfinished(name), job, say) as journal,
+    ):
+        made = journal.seen
+        given = {c: c in made.filled for c in pl.read_parquet_schema(journal.files[0])}
+        writer.adopt(job.plan.table, journal.files, made.rows, given)
+        writer.commit(
             clock="relative",
             format="lamina",
             row_hash=made.row_hash,
-            provenance=provenance(p, shard),
+            provenance=provenance(job.plan, job.shard),
         )
+        journal.remove()
+    return made
 
 
-def write_parquet(
-    path: Path,
-    p: generator.Plan,
-    *,
-    shard: generator.Shard | None = None,
-    threads: int = 1,
-    progress: Callable[[int], None] | None = None,
-) -> Generated:
-    """Generate a plan into one Parquet file, whole or not at all.
-
-    The file's metadata hold the provenance under ``lamina_traces``.
-    """
-    temporary = path.with_name(f".{path.name}.partial")
-    made = Generated(0, 0, None)
+def write_parquet(path: Path, job: Job, *, say: Say = _silent) -> Observed:
+    """Generate into one Parquet file, whole or not at all. Interrupted, the parts that are whole stay in a hidden folder
+    beside it, and the same job goes on from there. The file's metadata hold the provenance under ``lamina_traces``."""
     try:
-        with ParquetSink(temporary) as sink:
-            for frame in generator.frames(p, shard=shard, threads=threads):
-                sink.add(frame)
-                made = made.and_(frame)
-                if progress:
-                    progress(frame.height)
-            facts = {"clock": "relative", "origin_ns": None, "nature": "synthetic"}
-            sink.finish(facts | provenance(p, shard))
-        temporary.replace(path)
+        with _journal(path.with_name(f".{path.name}.parts"), job, say) as journal:
+            joined(journal.files, path, job.facts())
+            made = journal.seen
+            journal.remove()
     except OSError as e:
         raise DataError(
             f"cannot be written: {e.strerror or e}",
             "name a file in an existing, writable folder with room",
             path=path,
         ) from e
-    finally:
-        temporary.unlink(missing_ok=True)
     return made
 
 
-@dataclass(frozen=True)
-class Generated:
-    """What was generated: rows, the sum of their hashes modulo 2⁶⁴, and the last arrival (ns)."""
+@contextmanager
+def _journal(folder: Path, job: Job, say: Say) -> Iterator[Journal]:
+    """A journal whose parts are all there."""
+    journal = Journal(folder, job.facts())
+    try:
+        if journal.place is not None:
+            say(f"going on after row {journal.place.rows:,} of an interrupted run")
+        job.run(journal)
+        yield journal
+    except BaseException:
+        if journal.parts:
+            say(f"{journal.seen.rows:,} rows are kept in {folder}; the same command goes on there")
+        journal.leave()
+        raise
 
-    rows: int
-    hash_sum: int
-    last_ns: int | None
 
-    def and_(self, frame: pl.DataFrame) -> Generated:
-        """With the rows of one more frame."""
-        last = frame["arrival_ns"][-1] if frame.height else self.last_ns
-        return Generated(
-            self.rows + frame.height, (self.hash_sum + generator.frame_hash(frame)) % 2**64, last
-        )
-
-    @property
-    def row_hash(self) -> str:
-        return f"{self.hash_sum:016x}"
+def joined(parts: Sequence[Path], path: Path, facts: Mapping[str, Any]) -> None:
+    """One Parquet file of several; a single part becomes it."""
+    if len(parts) == 1:
+        parts[0].replace(path)
+        return
+    temporary = path.with_name(f".{path.name}.partial")
+    try:
+        with ParquetSink(temporary) as sink:
+            for part in parts:
+                with pq.ParquetFile(part) as file:
+                    for batch in file.iter_batches(batch_size=ROW_GROUP_ROWS):
+                        sink.add(pl.DataFrame(pl.from_arrow(batch)))
+            sink.finish(facts)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 # --- export ----------------------------------------------------------------------------------------

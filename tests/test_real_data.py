@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lamina_traces.aspects import arrivals, lengths
 from lamina_traces.characterization import characterize
 from lamina_traces.profile import Profile
 from lamina_traces.store import Store, Trace
+
+from .aspects.tables import gap_counts, token_counts
 
 pytestmark = pytest.mark.real_data
 
@@ -102,7 +103,7 @@ def test_lengths(loaded: tuple[Published, Trace, Profile]) -> None:
         x = frame[column].fill_null(0).to_numpy()
         mine = (x.mean(), *np.percentile(x, [50, 90, 99]))
         assert all(printed(float(v), f) for v, f in zip(mine, figures, strict=True)), (column, mine)
-    counts = lengths.token_counts(trace)
+    counts = token_counts(trace)
     recorded = frame["input_tokens"].drop_nulls().to_numpy()
     np.testing.assert_allclose(
         counts["input"].quantile(np.array([0.5, 0.9, 0.99])),
@@ -186,4 +187,4 @@ def test_every_row_is_kept_in_order(real_data: Path, tmp_path: Path) -> None:
     assert (frame["arrival_ns"] + origin).to_list() == unix_ns
     assert frame["input_tokens"].to_list() == [int(r["ContextTokens"]) for r in rows]
     assert frame["output_tokens"].to_list() == [int(r["GeneratedTokens"]) for r in rows]
-    assert arrivals.gap_counts(trace).rows == len(rows) - 1
+    assert gap_counts(trace).rows == len(rows) - 1

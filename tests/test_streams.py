@@ -96,7 +96,15 @@ def test_heavy_streams_and_a_tail(tenants: tuple[Trace, np.ndarray]) -> None:
     assert again.dumps() == profile.dumps()
     assert len(profile.dumps()) < 300_000
     rows = pl.concat(list(generate(profile, rows=4000)))
-    assert rows["tenant_id"].drop_nulls().n_unique() == 12
+    made = rows["tenant_id"].value_counts(sort=True)
+    named = made.filter(pl.col("tenant_id").str.starts_with("tenant-"))
+    assert named.height == 12
+    # the small ones are as many, and as unequal, as they were
+    assert rows["tenant_id"].null_count() == 0
+    small = made.filter(pl.col("tenant_id").str.starts_with("small-"))["count"].to_numpy()
+    assert small.sum() / 4000 == pytest.approx(part.tail.share, abs=0.04)
+    real = np.sort(sizes)[::-1][12:]
+    assert small[:20].sum() / small.sum() == pytest.approx(real[:20].sum() / real.sum(), abs=0.05)
 
 
 def test_what_cannot_be_said_is_said(tenants: tuple[Trace, np.ndarray]) -> None:

@@ -10,7 +10,8 @@ An aspect module offers:
 - a class ``Pass(trace)`` where it reads rows in time order (see ``timeline``): one scan feeds the passes of all
   aspects, and ``fit`` gets its own as ``seen``; without it ``fit`` scans by itself;
 - ``sample(…)`` where the generator can make it: a pure function of the aspect and a random stream;
-- ``score(a, b) -> list[Line]``: how far two traces differ in this aspect.
+- ``score(a, b) -> list[Line]``: how far two traces differ in this aspect; or, where rows in time order say it all,
+  ``distances(a, b) -> list[Line]`` of two ``Rows``, which judges bootstraps and generators just as well.
 
 The order of ``ASPECTS`` is the order in which the generator folds them: what one gives, a later one may need.
 """
@@ -46,7 +47,9 @@ class Finding:
 class Line:
     """One line of a score card: a distance between two traces, 0 when they agree.
 
-    ``limit`` is the largest value that passes a gate; None means informative only.
+    ``limit`` is the largest value that passes a gate; None means informative only. ``floor``: the value that a block
+    bootstrap of the first trace has (median of its draws), ``floor_range`` its lowest and highest; ``seed_range``: lowest
+    and highest value over the seeds of a generated second trace, whose median is then ``value``.
     """
 
     aspect: str
@@ -55,6 +58,9 @@ class Line:
     limit: float | None
     unit: str = ""
     note: str = ""
+    floor: float | None = None
+    floor_range: tuple[float, float] | None = None
+    seed_range: tuple[float, float] | None = None
 
     @property
     def passed(self) -> bool | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,13 +21,11 @@ from . import Finding, renewal
 from .dispersion import FEW_WINDOWS as FEW_WINDOWS
 from .dispersion import Scale
 from .gaps import Pass as Pass
+from .modulation import Modulation
 from .rates import Change, Seasons, Silence
 
-if TYPE_CHECKING:
-    pass
-
 NAME = "arrivals"
-VERSION = 2
+VERSION = 3
 
 Array = npt.NDArray[np.float64]
 
@@ -75,6 +73,10 @@ class Arrivals:
     silences: tuple[Silence, ...] = ()
     masked_s: float = 0.0
     sampled: float | None = None
+    jitter_s: float = 0.0
+    """standard deviation of the stamps about the steps of ``quantum_s``."""
+    modulation: Modulation | None = None
+    """how the rate swings on days to come; None where only the rate curve is known."""
     evidence: str = "rows"
     relative: bool = False
     """rates are multiples of the mean rate, gaps are in mean gaps, counts mean nothing (see ``disclosure``)."""
@@ -91,6 +93,7 @@ class Arrivals:
             "rate_per_s": self.rate_per_s,
             "tick_s": self.tick_s,
             "quantum_s": self.quantum_s,
+            "jitter_s": self.jitter_s,
             "zero_gap_share": self.zero_gap_share,
             "cv": self.cv,
             "cv_without_longest": self.cv_without_longest,
@@ -113,6 +116,7 @@ class Arrivals:
             "seasons": self.seasons.to_dict() if self.seasons else None,
             "silences": [s.to_dict() for s in self.silences],
             "unit_gaps": self.unit_gaps.to_dict(),
+            "modulation": self.modulation.to_dict() if self.modulation else None,
             "families": [f.to_dict() for f in self.families],
             "unit_families": [f.to_dict() for f in self.unit_families],
             "rounded": {k: list(v) for k, v in self.rounded.items()},
@@ -144,6 +148,7 @@ class Arrivals:
             families=self.families[:2],
             unit_families=self.unit_families[:1],
             unit_gaps=self.unit_gaps.thinned(65),
+            modulation=self.modulation.brief() if self.modulation else None,
             window_shapes=(),
             window_cvs=(),
             silences=(),
@@ -307,7 +312,7 @@ def _plain(x: float) -> str:
 
 
 def from_dict(d: Mapping[str, Any]) -> Arrivals:
-    """Inverse of ``Arrivals.to_dict``, and of version 1; nonsense (NaN, negative rates) is a ModelError."""
+    """Inverse of ``Arrivals.to_dict``, and of versions 1 and 2; nonsense (NaN, negative rates) is a ModelError."""
     curve = d["rate_curve"]
     acf = d.get("acf") or {"window_s": 1.0, "lags": {}}
     a = Arrivals(
@@ -341,6 +346,8 @@ def from_dict(d: Mapping[str, Any]) -> Arrivals:
         ),
         masked_s=float(d.get("masked_s", 0.0)),
         sampled=_maybe(d.get("sampled")),
+        jitter_s=float(d.get("jitter_s", 0.0)),
+        modulation=Modulation.from_dict(d.get("modulation")),
         evidence=str(d.get("evidence", "rows")),
         relative=bool(d.get("relative", False)),
     )
@@ -354,6 +361,7 @@ def from_dict(d: Mapping[str, Any]) -> Arrivals:
         and a.events >= 0
         and a.window_s > 0
         and 0 <= a.quantum_s < a.span_s
+        and 0 <= a.jitter_s <= a.quantum_s
         and a.cv >= 0
         and 0 <= a.rate_signal <= 1
         and (a.sampled is None or 0 < a.sampled <= 1)

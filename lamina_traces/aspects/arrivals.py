@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -26,13 +26,13 @@ from ..distributions import (
     fit_families,
     fit_jittered,
     fit_triangular,
-    w1_log10,
     with_intervals,
 )
 from ..errors import Notice
 from ..intervals import Blocks, Interval
-from ..units import NS_PER_S, format_number, format_seconds, short
-from . import Line, renewal
+from ..units import DAY_NS, NS_PER_S, format_number, format_seconds, short
+from . import renewal
+from .arrival_distances import distances as distances
 from .arrival_process import NAME as NAME
 from .arrival_process import VERSION as VERSION
 from .arrival_process import Arrivals as Arrivals
@@ -41,7 +41,8 @@ from .arrival_process import poisson as poisson
 from .dispersion import FEW_WINDOWS as FEW_WINDOWS
 from .dispersion import MIN_WINDOWS, Scale, hurst
 from .gaps import Pass as Pass
-from .rates import change_points, seasons, silences
+from .modulation import CLASSES, Modulation, UnitGaps, levels_of
+from .rates import Seasons, change_points, origin_of_day_ns, seasons, silences
 from .timeline import Timeline, scan
 
 if TYPE_CHECKING:
@@ -58,6 +59,9 @@ COARSE_TICK = 0.1
 """a tick above this share of the mean gap: the clock, not the workload, shapes the gaps."""
 MAX_PER_TICK = 10.0
 """requests a tick above which gap fits are refused."""
+WEEK_NS = 7 * DAY_NS
+LEAST_EXPLAINED = 0.2
+"""share of the variance of hourly rates from which a daily course is taken to come back."""
 FITS_DRAWN = 100
 """draws that a family is fitted to again for the intervals of its parameters."""
 
@@ -136,6 +140,12 @@ def of_pass(trace: Trace, seen: Pass, notices: list[Notice]) -> Arrivals | None:
         unit_gaps = Grid.of(table)
         steady = seen.cv() < 1e-6 or len(gaps) < 2
         unit_families = [] if steady else fit_families(table, tick=max(tick_s * mean_rate, 1e-9))
+    origin = origin_of_day_ns(trace)
+    per_bin = seen.windows.n.astype(np.float64)
+    daily = seasons(-t.first_ns if origin is None else origin, t, per_bin, seen.windows.base_ns)
+    starts_s = 0.0 if origin is None else (origin + t.first_ns) % WEEK_NS / NS_PER_S
+    steps = (quantum_s, unit_gaps) if quantum_s > 0 or share is not None else None
+    new_days = _modulation(trace, seen, daily, starts_s, steps)
     families: list[Fitted] = []
     rounded: dict[str, tuple[float, float]] = {}
     if fits and share is None:
@@ -152,6 +162,7 @@ def of_pass(trace: Trace, seen: Pass, notices: list[Notice]) -> Arrivals | None:
         rate_per_s=mean_rate / (share or 1.0),
         tick_s=tick_s,
         quantum_s=quantum_s,
+        jitter_s=_jitter_s(gaps, quantum_s, tick_s),
         zero_gap_share=zero_share,
         cv=seen.cv(),
         cv_without_longest=_cv_without_longest(gaps),
@@ -166,7 +177,8 @@ def of_pass(trace: Trace, seen: Pass, notices: list[Notice]) -> Arrivals | None:
         hurst=None if quantum_s else hurst(scales),
         rounded=rounded,
         changes=tuple(change_points(seen.rows / (share or 1.0), covered, t.width_s)),
-        seasons=seasons(trace, t, seen.windows.n.astype(np.float64), seen.windows.base_ns),
+        seasons=None if origin is None else daily,
+        modulation=new_days,
         silences=tuple(silences(seen.longest, gaps.mean, gaps.rows)),
         masked_s=sum(b - a for a, b in t.masks) / NS_PER_S,
         sampled=share,
@@ -181,6 +193,32 @@ def of_pass(trace: Trace, seen: Pass, notices: list[Notice]) -> Arrivals | None:
         text = f"{n} silence{'s' if n > 1 else ''} longer than a Poisson process would bring: idle, or the collector was down; --mask START..END leaves one out"
         notices.append(Notice("silences", text, NAME))
     return _with_intervals(a, seen, known)
+
+
+def _modulation(
+    trace: Trace, seen: Pass, daily: Seasons | None, starts_s: float, steps: tuple[float, Grid] | None
+) -> Modulation:  # fmt: skip
+    """How the rate swings on days to come. ``steps``: (step of the clock, law of gaps) where the gaps are the logger's."""
+    t = seen.timeline
+    mean_rate = t.timed / t.observed_s
+    season = daily if daily and daily.explained >= LEAST_EXPLAINED else None
+    flat = Modulation(3600.0, np.ones(2), (1.0,), (), (), season, starts_s)
+    quantum_s = steps[0] if steps else 0.0
+    found = levels_of(
+        seen.windows, flat.expected, quantum_s=quantum_s, classes=1 if steps else CLASSES
+    )
+    if found is None:
+        law = steps[1] if steps else Grid.of(seen.gaps().scaled(mean_rate))
+        return replace(flat, unit_gaps=(law,))
+    if steps:
+        laws: tuple[Grid, ...] = (renewal.gamma_grid(found.noise, t.timed),)
+    else:
+        unit = UnitGaps(t, found, flat.expected)
+        scan(trace, [unit])
+        laws = unit.grids()
+    return replace(
+        flat, window_s=found.window_ns / NS_PER_S, levels=found.knots, parts=found.parts, cuts=found.cuts, unit_gaps=laws
+    )  # fmt: skip
 
 
 def _clock(
@@ -211,13 +249,26 @@ def _clock(
 
 
 def _quantum_s(gaps: Counts, tick_s: float) -> float:
-    """The step of the log: the median positive gap where positive gaps hardly vary (a batched release whose
-    stamps jitter), else the tick."""
+    """The step of the log: the mean of the regular gaps where positive gaps hardly vary (a batched release whose stamps
+    jitter), else the tick."""
+    regular = _regular(gaps)
+    return tick_s if regular is None else short(regular.mean, 9)
+
+
+def _regular(gaps: Counts) -> Counts | None:
+    """Positive gaps near their median, where nine tenths of them are."""
     positive = gaps.where(gaps.x > 0)
     median = float(positive.quantile(0.5))
     spread = positive.quantile(np.array([0.05, 0.95]))
-    regular = (spread[1] - spread[0]) < 0.2 * median
-    return median if regular else tick_s
+    if (spread[1] - spread[0]) >= 0.2 * median:
+        return None
+    return positive.where(np.abs(positive.x - median) < 0.2 * median)
+
+
+def _jitter_s(gaps: Counts, quantum_s: float, tick_s: float) -> float:
+    """Standard deviation of stamps about the steps of a clock that is coarser than the tick: a gap has two of them."""
+    regular = _regular(gaps) if quantum_s > tick_s else None
+    return short(math.sqrt(regular.var() / 2), 4) if regular is not None else 0.0
 
 
 def _thinned(s: Scale, share: float | None) -> Scale:
@@ -294,98 +345,6 @@ def _with_intervals(a: Arrivals, seen: Pass, known: npt.NDArray[np.bool_]) -> Ar
     return replace(
         a, families=families, intervals={k: v for k, v in found.items() if v is not None}
     )
-
-
-# --- scoring ---------------------------------------------------------------------------------------
-
-
-def gap_counts(trace: Trace) -> Counts:
-    """Gaps between successive arrivals, in seconds, as Counts: the route by SQL."""
-    t = trace.query("arrivals/gap_counts")
-    return Counts.exact(t["gap_ns"].to_numpy() / NS_PER_S, t["n"].to_numpy(), "s")
-
-
-CURVE_WINDOWS_S = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 60.0, 100.0, 300.0, 600.0, 1000.0, 3600.0)
-"""widths of the scored IDC curve; a width is used when both spans hold FEW_WINDOWS of it."""
-
-
-def idc_curve(
-    trace: Trace, origin_ns: int, span_ns: int, windows_s: tuple[float, ...]
-) -> dict[float, float | None]:
-    """IDC by width, over full windows from the first arrival: the route by SQL."""
-    widths = [round(w * NS_PER_S) for w in windows_s if span_ns // round(w * NS_PER_S) >= 1]
-    if not widths:
-        return {}
-    t = trace.query("arrivals/window_sums", origin_ns=origin_ns, span_ns=span_ns, widths_ns=widths)
-    out: dict[float, float | None] = {}
-    for row in t.to_pylist():
-        k = span_ns // row["width_ns"]
-        mean = row["arrivals"] / k
-        enough = k >= MIN_WINDOWS and mean > 0
-        out[row["width_ns"] / NS_PER_S] = (
-            (row["squares"] - k * mean * mean) / (k - 1) / mean if enough else None
-        )
-    return out
-
-
-LIMITS = {"gap KS D": 0.05, "gap W1": 0.05, "IDC-curve distance": 0.20, "rate": 0.02}
-"""proposed gates of the fidelity research; not calibrated on held-out data."""
-
-
-def score(a: Trace, b: Trace) -> list[Line]:
-    """Gap law (KS D, W1 in decades), IDC curve (mean |ln ratio|), and mean rate, of b against a."""
-    measured = []
-    for trace in (a, b):
-        extent = trace.query("arrivals/extent").to_pylist()[0]
-        if int(extent["with_arrival"]) < 20 or extent["last_ns"] <= extent["first_ns"]:
-            return [
-                Line(NAME, m, None, limit, note="fewer than 20 arrivals, or no span")
-                for m, limit in LIMITS.items()
-            ]
-        span = int(extent["last_ns"]) - int(extent["first_ns"])
-        measured.append((extent, span, gap_counts(trace)))
-    (ea, span_a, ga), (eb, span_b, gb) = measured
-    widths = tuple(
-        w for w in CURVE_WINDOWS_S if min(span_a, span_b) // round(w * NS_PER_S) >= FEW_WINDOWS
-    )
-    curve_a = idc_curve(a, int(ea["first_ns"]), span_a, widths)
-    curve_b = idc_curve(b, int(eb["first_ns"]), span_b, widths)
-    ratios = [
-        abs(math.log(x / y))
-        for w in widths
-        if (x := curve_a.get(w)) is not None
-        and (y := curve_b.get(w)) is not None
-        and x > 0
-        and y > 0
-    ]
-    rate_a = int(ea["with_arrival"]) / span_a
-    rate_b = int(eb["with_arrival"]) / span_b
-    note = (
-        f"windows {', '.join(format_seconds(w) for w in widths)}" if widths else "spans too short"
-    )
-    return [
-        Line(NAME, "rate", abs(rate_b / rate_a - 1), LIMITS["rate"], "relative"),
-        Line(NAME, "gap KS D", two_sample_ks(ga, gb), LIMITS["gap KS D"]),
-        Line(
-            NAME,
-            "gap W1",
-            w1_log10(_plus(ga, 1e-4), _plus(gb, 1e-4), 1e-4),
-            LIMITS["gap W1"],
-            "decades",
-        ),
-        Line(
-            NAME,
-            "IDC-curve distance",
-            float(np.mean(ratios)) if ratios else None,
-            LIMITS["IDC-curve distance"],
-            "mean |ln ratio|",
-            note,
-        ),
-    ]
-
-
-def _plus(c: Counts, floor: float) -> Any:
-    return lambda q: c.quantile(q) + floor
 
 
 def two_sample_ks(a: Counts, b: Counts) -> float:

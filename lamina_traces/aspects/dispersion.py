@@ -103,10 +103,15 @@ class WindowCounts:
             w *= 2
         return sorted(out)
 
-    def counts(self, window_s: float) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
-        """Counts of the full windows of one width from the first arrival, and which of them no mask touches."""
+    def counts(
+        self, window_s: float, shift: int = 0
+    ) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+        """Counts of the full windows of one width from the first arrival, or ``shift`` bins later, and which of them no
+        mask touches."""
         step = round(window_s / self.base_s)
         width_ns = step * self.base_ns
+        if shift:
+            return self._shifted(step, shift)
         windows = self.timeline.span_ns // width_ns
         # windows of windows: the widest that were summed before and divide this width
         part = max((w for w in self._sums if step % w == 0), default=1)
@@ -126,6 +131,16 @@ class WindowCounts:
         for a, b in self.timeline.masks:
             first = (a - self.timeline.first_ns) // width_ns
             seen[max(first, 0) : (b - 1 - self.timeline.first_ns) // width_ns + 1] = False
+        return out, seen
+
+    def _shifted(self, step: int, shift: int) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+        windows = (len(self.n) - 1 - shift) // step
+        out = self.n[shift : shift + windows * step].reshape(windows, step).sum(axis=1)
+        seen = np.ones(windows, dtype=bool)
+        first = self.timeline.first_ns + shift * self.base_ns
+        for a, b in self.timeline.masks:
+            width = step * self.base_ns
+            seen[max((a - first) // width, 0) : (b - 1 - first) // width + 1] = False
         return out, seen
 
     def scales(self) -> list[Scale]:

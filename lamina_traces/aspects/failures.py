@@ -8,6 +8,7 @@ success. Retries are a heuristic, labelled as one: no source says which request 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -379,54 +380,74 @@ def _between(seen: Pass) -> Durations | None:
 
 
 def sample_chain(
-    failures: Failures, rng: np.random.Generator, size: int, state: int
-) -> tuple[npt.NDArray[np.int64], int]:
-    """The chain over ``size`` requests from ``state`` (0 ok, 1 failed): failed flags, and the last state.
+    failures: Failures, uniform: Array, state: int, load: Array | None = None
+) -> tuple[npt.NDArray[np.bool_], int]:
+    """The chain over requests with numbers ``uniform`` in [0, 1), from ``state`` (0 ok, 1 failed): which fail, and the last
+    state. ``load``: the rate at each request (1/s), where failures follow it.
 
-    Runs alternate with geometric lengths, so the cost follows the number of runs and not of requests.
+    Below p, P(fail | ok), a request fails whatever was before it; from 1 − q on, q = P(ok | fail), it does not; in
+    between it does as the one before. So each depends on the last request outside, which needs no loop.
     """
-    out = np.zeros(size, dtype=np.int64)
-    leave = (failures.p_fail_after_ok, failures.p_ok_after_fail)
-    at = 0
-    while at < size:
-        p = leave[state]
-        stay = size - at if p <= 0 else int(min(rng.geometric(p) - 1, size - at))
-        out[at : at + stay] = state
-        at += stay
-        if at < size:
-            state = 1 - state
-            out[at] = state
-            at += 1
-    return out, int(out[-1]) if size else state
+    if not len(uniform):
+        return np.zeros(0, dtype=bool), state
+    q = failures.p_ok_after_fail
+    p: Any = failures.p_fail_after_ok
+    if load is not None:
+        wanted = _rate_at(failures, load)
+        p = wanted * q / np.maximum(1 - wanted, 1e-9)
+    fails = uniform < np.minimum(p, 1 - q)
+    decided = fails | (uniform >= 1 - q)
+    at = np.maximum.accumulate(np.where(decided, np.arange(len(uniform)), -1))
+    out = np.where(at >= 0, fails[at], bool(state))
+    return out, int(out[-1])
+
+
+def follows_load(failures: Failures) -> bool:
+    """Whether the rate clearly differs between the busiest and the quietest times."""
+    ends = failures.load.top_to_bottom_interval if failures.load else None
+    return len(failures.by_load) > 1 and ends is not None and not ends.low <= 1 <= ends.high
+
+
+def _rate_at(failures: Failures, load: Array) -> Array:
+    """The rate of failures at each load, by the fitted cells, their mean kept at the overall rate."""
+    cells = failures.by_load
+    ends = np.array([(a.high + b.low) / 2 for a, b in itertools.pairwise(cells)])
+    rates = np.array([c.rate for c in cells])
+    requests = np.array([c.requests for c in cells])
+    mean = float(rates @ requests / max(requests.sum(), 1))
+    at = np.searchsorted(ends, load, side="right")
+    return np.asarray(np.minimum(rates[at] * (failures.rate / mean if mean > 0 else 1.0), 0.999))
 
 
 # --- scoring ---------------------------------------------------------------------------------------
 
 
+LIMITS = {
+    "failure rate difference": 0.01,
+    "mean run of failures": 0.25,
+    "overdispersion": 0.5,
+}
+"""proposed here, not by the research, and not calibrated; other lines inform."""
+
+
 def score(a: Trace, b: Trace) -> list[Line]:
     """Failure rates by difference, clustering by |ln ratio| of mean runs and of overdispersion at the widest common
-    window up to 10 min, kinds by total variation, times between failures by KS D. Informative: no gate is calibrated."""
+    window up to 10 min, kinds by total variation, times between failures by KS D."""
     fitted, gaps = [], []
     for trace in (a, b):
         seen = Pass(trace, Timeline.of(trace))
         scan(trace, [seen])
         f = fit(trace, [], seen)
         if f is None:
-            return [Line(NAME, "failure rate difference", None, None, note="not recorded")]
+            return [_line("failure rate difference", None, "share", "not recorded")]
         fitted.append(f)
         gaps.append(seen.between()[0])
     fa, fb = fitted
-    out = [Line(NAME, "failure rate difference", abs(fa.rate - fb.rate), None, "share")]
+    out = [_line("failure rate difference", abs(fa.rate - fb.rate), "share")]
     if min(fa.failed, fb.failed) < K_ANONYMITY:
         return out
     out.append(
-        Line(
-            NAME,
-            "mean run of failures",
-            abs(math.log(fa.mean_run / fb.mean_run)),
-            None,
-            "|ln ratio|",
-        )
+        _line("mean run of failures", abs(math.log(fa.mean_run / fb.mean_run)), "|ln ratio|")
     )
     swings = [
         {o.window_s: o.ratio for o in f.overdispersion if o.window_s <= 600 and o.ratio > 0}
@@ -435,14 +456,17 @@ def score(a: Trace, b: Trace) -> list[Line]:
     shared = sorted(set(swings[0]) & set(swings[1]))
     if shared:
         w = shared[-1]
-        out.append(
-            Line(NAME, "overdispersion", abs(math.log(swings[0][w] / swings[1][w])), None, "|ln ratio|", f"windows of {format_seconds(w)}")
-        )  # fmt: skip
+        value = abs(math.log(swings[0][w] / swings[1][w]))
+        out.append(_line("overdispersion", value, "|ln ratio|", f"windows of {format_seconds(w)}"))
     shares = [{k: n / f.failed for k, (n, _) in f.causes.items()} for f in fitted]
     apart = sum(
         abs(shares[0].get(k, 0.0) - shares[1].get(k, 0.0)) for k in {*shares[0], *shares[1]}
     )
-    out.append(Line(NAME, "kinds, total variation", apart / 2, None, "share"))
+    out.append(_line("kinds, total variation", apart / 2, "share"))
     if min(g.rows for g in gaps) >= FEWEST_ROWS:
-        out.append(Line(NAME, "time between failures KS D", grid_ks(*gaps), None))
+        out.append(_line("time between failures KS D", grid_ks(*gaps)))
     return out
+
+
+def _line(metric: str, value: float | None, unit: str = "", note: str = "") -> Line:
+    return Line(NAME, metric, value, LIMITS.get(metric), unit, note)

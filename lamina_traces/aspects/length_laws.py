@@ -28,6 +28,11 @@ if TYPE_CHECKING:
 NAME = "lengths"
 VERSION = 2
 SIDES = ("input", "output")
+OTHERS = (
+    "reasoning_tokens", "cached_input_tokens", "text_tokens", "image_tokens", "audio_tokens", "video_tokens",
+    "image_count", "audio_count", "video_count",
+)  # fmt: skip
+"""what is described beside them where it is recorded."""
 
 Array = npt.NDArray[np.float64]
 

@@ -28,10 +28,10 @@ from ..distributions import (
 from ..errors import Notice
 from ..intervals import Blocks, Interval, homogeneous
 from ..units import short
-from . import Line
-from .arrivals import two_sample_ks
 from .dependence import Ranks, correlation_interval, suppressed
+from .length_distances import distances as distances
 from .length_laws import NAME as NAME
+from .length_laws import OTHERS as OTHERS
 from .length_laws import SIDES as SIDES
 from .length_laws import VERSION as VERSION
 from .length_laws import Lengths as Lengths
@@ -52,11 +52,6 @@ COUNT_KEYS = frozenset({"rows", "pairs"})
 Array = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-OTHERS = (
-    "reasoning_tokens", "cached_input_tokens", "text_tokens", "image_tokens", "audio_tokens", "video_tokens",
-    "image_count", "audio_count", "video_count",
-)  # fmt: skip
-"""what is described beside them where it is recorded."""
 SHOWN = {"p10": 0.1, "p25": 0.25, "p50": 0.5, "p75": 0.75, "p90": 0.9, "p95": 0.95, "p99": 0.99}
 TAIL_FROM = 0.95
 
@@ -342,57 +337,3 @@ def _coarse_quantile(tables: Array, q: float) -> Array:
     )
     inside = np.take_along_axis(tables, at[:, None], axis=1)[:, 0]
     return np.asarray(lo + (want - before) / np.maximum(inside, 1e-300) * (hi + 1 - lo))
-
-
-def sample(lengths: Lengths, rng: np.random.Generator, size: int) -> tuple[Ints, Ints]:
-    """``size`` pairs (input, output): a copula cell, a point in it, and both grids inverted and rounded."""
-    cells = lengths.copula.shape[0]
-    edges = np.cumsum(lengths.copula.ravel())
-    cell = np.minimum(
-        np.searchsorted(edges, rng.random(size) * edges[-1], side="right"), cells * cells - 1
-    )
-    u = (cell // cells + rng.random(size)) / cells
-    v = (cell % cells + rng.random(size)) / cells
-    return (
-        np.rint(lengths.input.grid.quantile(u)).astype(np.int64),
-        np.rint(lengths.output.grid.quantile(v)).astype(np.int64),
-    )
-
-
-# --- scoring ---------------------------------------------------------------------------------------
-
-LIMITS = {"input KS D": 0.015, "output KS D": 0.015, "rank correlation difference": 0.03}
-
-
-def token_counts(trace: Trace) -> dict[str, Counts]:
-    """Counts of input and of output tokens: the route by SQL."""
-    t = trace.query("lengths/token_counts").to_pydict()
-    side = np.array(t["side"])
-    tokens, n = np.array(t["tokens"], dtype=np.float64), np.array(t["n"], dtype=np.float64)
-    return {s: Counts.exact(tokens[side == s], n[side == s], "tokens") for s in SIDES}
-
-
-def score(a: Trace, b: Trace) -> list[Line]:
-    """KS D of each side and the difference of the Spearman correlations."""
-    ca, cb = token_counts(a), token_counts(b)
-    lines = []
-    for side in SIDES:
-        enough = ca[side].rows >= 20 and cb[side].rows >= 20
-        value = two_sample_ks(ca[side], cb[side]) if enough else None
-        lines.append(
-            Line(
-                NAME,
-                f"{side} KS D",
-                value,
-                LIMITS[f"{side} KS D"],
-                note="" if enough else "too few rows",
-            )
-        )
-    rho = [t.query("lengths/rank_correlation").to_pylist()[0]["spearman"] for t in (a, b)]
-    known = all(r is not None and math.isfinite(r) for r in rho)
-    name = "rank correlation difference"
-    difference = abs(rho[0] - rho[1]) if known else None
-    lines.append(
-        Line(NAME, name, difference, LIMITS[name], "Spearman", "" if known else "undefined")
-    )
-    return lines

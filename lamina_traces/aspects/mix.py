@@ -6,15 +6,16 @@ independently of the load overstate the p99 wait fourfold; on another it does no
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..counts import Binning
-from ..distributions import K_ANONYMITY
+from ..distributions import K_ANONYMITY, Grid
 from ..errors import ModelError
 from ..intervals import Blocks, Interval, read_intervals
 from ..units import format_number, short
@@ -22,11 +23,14 @@ from .dependence import correlation, correlation_interval
 from .timeline import Timeline
 
 Array = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 
 KNOTS = 9
 """quantiles of a slice, equally spaced from the tenth smallest value to the tenth largest."""
 BY_TIME = 48
 BY_LOAD = 10
+WARP_KNOTS = 129
+"""ranks at which a slice's move is tabulated."""
 FEWEST = 100
 """rows of a slice that carries quantiles of its own; smaller ones are joined to their neighbour."""
 
@@ -214,3 +218,70 @@ def _load_correlation(
     if blocks is None:
         return short(r, 4), None
     return short(r, 4), correlation_interval(blocks, r, sums)
+
+
+# --- generating ------------------------------------------------------------------------------------
+
+
+class Warp:
+    """Moves ranks of lengths so that requests of a slice have its quantiles, and all together those of the whole.
+
+    A rank u becomes the whole's rank of the slice's u-quantile, h(u); what the slices together make of uniform ranks,
+    G = Σ share·P(h ≤ ·), is then undone, so that the margins, spikes and caps included, stay as they are.
+    """
+
+    def __init__(self, slices: Sequence[Slice], grids: Mapping[str, Grid]) -> None:
+        self.slices = slices
+        share = np.array([float(s.rows) for s in slices])
+        share /= share.sum()
+        self.tables = {}
+        u = np.linspace(0, 1, WARP_KNOTS)
+        for side, grid in grids.items():
+            knots = [_ranks_of(grid, getattr(s, side)) for s in slices]
+            moved = np.stack([np.interp(u, np.linspace(0, 1, len(k)), k) for k in knots])
+            at = np.linspace(0, 1, 8 * WARP_KNOTS)
+            whole = sum(
+                w * np.interp(at, m + 1e-9 * u, u) for w, m in zip(share, moved, strict=True)
+            )
+            self.tables[side] = np.interp(moved, at, np.asarray(whole))
+
+    def ranks(self, side: str, slice_: Ints, u: Array) -> Array:
+        """Ranks in the whole of ranks ``u`` in slices."""
+        table = self.tables[side]
+        at = u * (WARP_KNOTS - 1)
+        i = np.minimum(at.astype(np.int64), WARP_KNOTS - 2)
+        low, high = table[slice_, i], table[slice_, i + 1]
+        return np.asarray(low + (at - i) * (high - low))
+
+    def by_load(self, load: Array) -> Ints:
+        """The slice of each load, a multiple of the mean rate."""
+        ends = [(a.at[1] + b.at[0]) / 2 for a, b in pairwise(self.slices)]
+        return np.searchsorted(np.maximum.accumulate(ends), load, side="right") if ends else np.zeros(len(load), dtype=np.int64)  # fmt: skip
+
+    def by_time(self, t_s: Array) -> Ints:
+        """The slice of each instant of a course that is played again and again."""
+        starts = np.array([s.at[0] for s in self.slices])
+        into = t_s % self.slices[-1].at[1]
+        return np.maximum(np.searchsorted(starts, into, side="right") - 1, 0)
+
+
+def warp(mix: Mix | None, grids: Mapping[str, Grid], *, replay: bool) -> Warp | None:
+    """By time where the source's own course is played, by load where the lengths clearly follow it, else None."""
+    if mix is None:
+        return None
+    found = mix.by_time if replay else mix.by_load
+    clear = replay or any(i.low > 0 or i.high < 0 for i in mix.intervals.values())
+    told = [s for s in found if len(s.input) > 1 and len(s.output) > 1]
+    return Warp(told, grids) if clear and len(told) == len(found) > 1 else None
+
+
+def _ranks_of(grid: Grid, values: Sequence[float]) -> Array:
+    """Ranks of values in the law of a grid; in the middle of a spike's ranks."""
+    v = grid.values
+    x = np.asarray(values, dtype=np.float64)
+    low, high = np.searchsorted(v, x, side="left"), np.searchsorted(v, x, side="right") - 1
+    i = np.clip(high, 0, len(v) - 2)
+    step = v[i + 1] - v[i]
+    inside = i + np.where(step > 0, (x - v[i]) / np.where(step > 0, step, 1.0), 0.0)
+    at = np.where(high > low, (low + high) / 2, np.clip(inside, 0, len(v) - 1))
+    return np.maximum.accumulate(at / (len(v) - 1))

@@ -305,7 +305,7 @@ def score(a: Trace, b: Trace) -> list[Line]:
         return []
     if ra is None or rb is None:
         note = "only one of them records prefix blocks"
-        return [Line(NAME, "prefix hit ratio difference", None, None, "share", note)]
+        return [Line(NAME, "prefix hit ratio difference", None, LIMIT, "share", note)]
     lines = []
     for key in RATIOS:
         limit = LIMIT if key == "prefix_hit_ratio" else None
@@ -321,7 +321,7 @@ def _curve_distance(a: Reuse, b: Reuse) -> Line:
     label = "LRU curve distance"
     sizes = [c.block_tokens for c in (a, b)]
     if not a.lru or not b.lru or (sizes[0] is None) != (sizes[1] is None):
-        return Line(NAME, label, None, None, "share", "no curves to compare")
+        return Line(NAME, label, None, LIMIT, "share", "no curves to compare")
     tokens, ratios = [], []
     for r in (a, b):
         unit = (r.block_tokens or 1) * r.every
@@ -329,4 +329,4 @@ def _curve_distance(a: Reuse, b: Reuse) -> Line:
         ratios.append(np.array([c.hit_ratio.value for c in r.lru]))
     at = np.linspace(min(t[0] for t in tokens), max(t[-1] for t in tokens), 64)
     both = [np.interp(at, t, y, left=0.0) for t, y in zip(tokens, ratios, strict=True)]
-    return Line(NAME, label, float(np.abs(both[0] - both[1]).max()), None, "share")
+    return Line(NAME, label, float(np.abs(both[0] - both[1]).max()), LIMIT, "share")

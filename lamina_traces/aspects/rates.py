@@ -155,11 +155,10 @@ def origin_of_day_ns(trace: Trace) -> int | None:
     return None
 
 
-def seasons(trace: Trace, timeline: Timeline, n: Array, bin_ns: int) -> Seasons | None:
-    """Hourly and daily factors from counts ``n`` per bin of ``bin_ns`` (an hour or less); None where the span is
-    shorter than two days, or the clock has no calendar."""
-    origin = origin_of_day_ns(trace)
-    if origin is None or timeline.span_ns < DAILY_SPAN_NS or bin_ns > HOUR_NS:
+def seasons(origin: int, timeline: Timeline, n: Array, bin_ns: int) -> Seasons | None:
+    """Hourly and daily factors from counts ``n`` per bin of ``bin_ns`` (an hour or less); ``origin``: ns from a midnight
+    (a Monday's, where it is known) to the trace's instant 0. None where the span is shorter than two days."""
+    if timeline.span_ns < DAILY_SPAN_NS or bin_ns > HOUR_NS:
         return None
     start = timeline.first_ns + np.arange(len(n), dtype=np.int64) * bin_ns
     covered = np.full(len(n), float(bin_ns))

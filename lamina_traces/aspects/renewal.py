@@ -3,25 +3,112 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..counts import significant
 from ..distributions import FAMILIES, GRID_KNOTS, K_ANONYMITY, Grid
+from ..errors import ModelError
 from ..units import short
 
 Array = npt.NDArray[np.float64]
 
 
-def sample(gaps: Grid, rng: np.random.Generator, size: int) -> Array:
+@dataclass(frozen=True)
+class UnitLaw:
+    """A law of gaps with mean 1 that is stated instead of fitted: ``family`` and the coefficient of variation ``cv``."""
+
+    family: str
+    cv: float
+
+    def __post_init__(self) -> None:
+        fixed = {"constant": 0.0, "exponential": 1.0}
+        if self.family not in (*fixed, "gamma", "weibull", "lognormal"):
+            raise ModelError(
+                f"no law of gaps {self.family!r}", "known: constant, exponential, gamma, weibull, lognormal"
+            )  # fmt: skip
+        wrong = self.cv != fixed[self.family] if self.family in fixed else not 0 < self.cv <= MAX_CV
+        if wrong or not math.isfinite(self.cv):
+            raise ModelError(
+                f"{self.family} gaps cannot have CV {self.cv:g}",
+                f"give a CV above 0, up to {MAX_CV:g}",
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"law": self.family, "cv": self.cv}
+
+    @property
+    def shape(self) -> float:
+        """Gamma's or Weibull's shape, lognormal's sigma."""
+        if self.family == "weibull":
+            return _weibull_shape(self.cv)
+        if self.family == "lognormal":
+            return math.sqrt(math.log1p(self.cv**2))
+        return 1 / self.cv**2
+
+    def draw(self, rng: np.random.Generator, size: int) -> Array:
+        if self.family == "constant":
+            return np.ones(size)
+        if self.family == "exponential":
+            return rng.exponential(size=size)
+        a = self.shape
+        if self.family == "gamma":
+            return rng.gamma(a, 1 / a, size)
+        if self.family == "weibull":
+            return rng.weibull(a, size) / math.gamma(1 + 1 / a)
+        return rng.lognormal(-a * a / 2, a, size)
+
+    def biased(self, rng: np.random.Generator) -> float:
+        """A gap that is as likely as it is long."""
+        if self.family == "constant":
+            return 1.0
+        if self.family == "exponential":
+            return float(rng.gamma(2.0))
+        a = self.shape
+        if self.family == "gamma":
+            return float(rng.gamma(a + 1, 1 / a))
+        if self.family == "weibull":
+            return float(rng.gamma(1 + 1 / a) ** (1 / a) / math.gamma(1 + 1 / a))
+        return float(rng.lognormal(a * a / 2, a))
+
+
+MAX_CV = 100.0
+Gaps = Grid | UnitLaw
+"""law of gaps in operational time."""
+
+
+def gaps_from_dict(d: dict[str, Any]) -> Gaps:
+    """Inverse of ``to_dict`` of either."""
+    return UnitLaw(str(d["law"]), float(d["cv"])) if "law" in d else Grid.from_dict(d)
+
+
+def _weibull_shape(cv: float) -> float:
+    """The shape with this CV: Γ(1 + 2/k)/Γ(1 + 1/k)² − 1 falls with k."""
+    low, high = 0.05, 1e3
+    for _ in range(100):
+        k = math.sqrt(low * high)
+        second = math.lgamma(1 + 2 / k) - 2 * math.lgamma(1 + 1 / k)
+        low, high = (k, high) if second > math.log1p(cv * cv) else (low, k)
+    return high
+
+
+def sample(gaps: Gaps, rng: np.random.Generator, size: int) -> Array:
     """``size`` gaps in operational time, scaled so that their long-run mean is exactly 1."""
-    return gaps.quantile(rng.random(size)) / grid_mean(gaps)
+    if isinstance(gaps, UnitLaw):
+        return gaps.draw(rng, size)
+    out = gaps.quantile(rng.random(size))
+    out /= grid_mean(gaps)
+    return out
 
 
-def first_gap(gaps: Grid, rng: np.random.Generator) -> float:
+def first_gap(gaps: Gaps, rng: np.random.Generator) -> float:
     """Operational time to the first arrival of an equilibrium renewal process: a uniform part of a
     length-biased gap. With it the expected number of arrivals until t is exactly Λ(t) (Cox 1962, §2.2)."""
+    if isinstance(gaps, UnitLaw):
+        return float(rng.random()) * gaps.biased(rng)
     v = gaps.values
     area = np.cumsum((v[1:] + v[:-1]) / 2)
     i = int(min(np.searchsorted(area, rng.random() * area[-1], side="right"), len(area) - 1))
@@ -38,11 +125,13 @@ def grid_mean(grid: Grid) -> float:
     return float((v[1:] + v[:-1]).mean() / 2)
 
 
-def squared_cv(grid: Grid) -> float:
-    """Squared CV of the law that a grid samples: second moment of its piecewise-linear quantile function."""
-    v = grid.values
+def squared_cv(gaps: Gaps) -> float:
+    """Squared CV of the law that is sampled; a grid's by the second moment of its piecewise-linear quantile function."""
+    if isinstance(gaps, UnitLaw):
+        return gaps.cv**2
+    v = gaps.values
     second = float(((v[1:] ** 2 + v[1:] * v[:-1] + v[:-1] ** 2) / 3).mean())
-    return second / grid_mean(grid) ** 2 - 1
+    return second / grid_mean(gaps) ** 2 - 1
 
 
 def gamma_grid(dispersion: float, events: int) -> Grid:

@@ -351,28 +351,46 @@ def _law_of(ns: Ints, units: Units, tick_ns: int | None) -> Durations | None:
     return out.described(tick_ns)
 
 
+LIMITS = {
+    "mean turns ratio": 0.10,
+    "single-turn share difference": 0.05,
+    "W1": 0.10,
+    "cumulative share difference": 0.05,
+    "new tokens W1": 0.10,
+}
+"""proposed here, not by the research, and not calibrated; W1 is of the times between turns."""
+
+
 def score(a: Trace, b: Trace) -> list[Line]:
-    """Shares, mean turns and times between turns of b against a; informative."""
+    """Shares, mean turns, times between turns and growth of the context of b against a."""
     found = [fit(t, []) for t in (a, b)]
     x, y = found
     if x is None and y is None:
         return []
     if x is None or y is None:
         note = "only one of them has sessions"
-        return [Line(NAME, "mean turns ratio", None, None, "|ln|", note)]
+        return [Line(NAME, "mean turns ratio", None, LIMITS["mean turns ratio"], "|ln|", note)]
     lines = [
-        Line(NAME, "mean turns ratio", abs(math.log(x.turns.mean / y.turns.mean)), None, "|ln|"),
-        Line(NAME, "single-turn share difference", abs(x.single.value - y.single.value), None, "share"),
-    ]  # fmt: skip
+        _line("mean turns ratio", abs(math.log(x.turns.mean / y.turns.mean)), "|ln|"),
+        _line("single-turn share difference", abs(x.single.value - y.single.value), "share"),
+    ]
     for name in TIMES:
         one, two = getattr(x, name), getattr(y, name)
         if one is not None and two is not None and one.grid and two.grid:
             label = f"{name.replace('_', ' ')} W1"
-            lines.append(Line(NAME, label, _w1(one.grid, two.grid), None, "decades"))
+            lines.append(Line(NAME, label, _w1(one.grid, two.grid), LIMITS["W1"], "decades"))
     if x.context and y.context:
         difference = abs(x.context.cumulative.value - y.context.cumulative.value)
-        lines.append(Line(NAME, "cumulative share difference", difference, None, "share"))
+        lines.append(_line("cumulative share difference", difference, "share"))
+        new = x.context.new_tokens, y.context.new_tokens
+        if new[0] and new[1] and x.context.kind == y.context.kind:
+            value = w1_log10(new[0].quantile, new[1].quantile, 1.0)
+            lines.append(_line("new tokens W1", value, "decades"))
     return lines
+
+
+def _line(metric: str, value: float, unit: str) -> Line:
+    return Line(NAME, metric, value, LIMITS[metric], unit)
 
 
 def _w1(a: Grid, b: Grid) -> float:

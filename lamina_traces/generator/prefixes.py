@@ -16,10 +16,13 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
 
 from ..aspects.block_reuse import Reuse
 from ..compiled import compile_cached
@@ -46,6 +49,31 @@ OF_DEPTH, OF_DISTANCE, OF_PART, OF_ROOT, OF_NEW = range(5)
 @functools.cache
 def _loop(name: str) -> Any:
     return compile_cached(getattr(trees, name), getattr(trees, name.upper()))
+
+
+@dataclass(frozen=True, eq=False)
+class Woven:
+    """The prompts of a block of time. The i-th has the ids from ``begins[i]`` to ``begins[i + 1]``, ⌈input/block⌉ of them;
+    ``shared_blocks``: [n] full blocks that it shares with earlier ones. The ids themselves are many: they are written when they
+    are asked for, in any thread."""
+
+    begins: Ints
+    shared_blocks: Ints
+    nodes: Ints
+    tips: Ints
+    partial: Ints
+    again: float
+    salt: np.uint64
+
+    def ids(self) -> npt.NDArray[np.uint64]:
+        """Of all prompts, one after the other."""
+        out = np.empty(self.begins[-1], dtype=np.uint64)
+        _loop("write")(self.nodes, self.tips, self.partial, self.begins, self.again, self.salt, out)
+        return out
+
+    def lists(self) -> pl.Series:
+        """[n] the column ``prefix_hashes``."""
+        return pl.Series(pa.LargeListArray.from_arrays(self.begins, self.ids()))
 
 
 class PrefixStage:
@@ -94,30 +122,23 @@ class PrefixStage:
             "numbers": np.zeros(trees.NUMBERS, dtype=np.int64),
         }
 
-    def rows(self, columns: Mapping[str, Any], state: State) -> tuple[dict[str, Any], State]:
+    def rows(self, columns: Mapping[str, Any], state: State) -> tuple[Woven, State]:
         """Blocks of the rows of a block, in order. ``columns`` as ``rehearsal``; ``parent`` counts the stream's rows
-        from 0 over all blocks, as this stage does.
-
-        ``prefix_hashes``: uint64 ids, request after request, of which the i-th has those from ``begins[i]`` to ``begins[i
-        + 1]``, ⌈input/block⌉ of them; ``shared_blocks``: [n] full blocks that it shares with earlier ones.
-        """
-        return self._weave(columns, state, self.block_tokens, np.zeros(0, np.int64), np.zeros(0, np.int64))  # fmt: skip
+        from 0 over all blocks, as this stage does."""
+        none = np.zeros(0, dtype=np.int64)
+        return self._weave(columns, state, self.block_tokens, none, none)
 
     def _weave(
         self, columns: Mapping[str, Any], state: State, block: int, capacities: Ints, curve: Ints
-    ) -> tuple[dict[str, Any], State]:
+    ) -> tuple[Woven, State]:
         tokens = np.require(columns["input_tokens"], np.int64, ["C", "W"])
         n = len(tokens)
         first = int(state["numbers"][trees.ROWS])
-        rows = np.arange(first, first + n)
-        want, distance, top = self._drawn(tokens, rows, block)
+        want, distance, top = self._drawn(tokens, np.arange(first, first + n), block)
         none = np.full(n, -1, dtype=np.int64)
         parent = np.require(columns["parent"], np.int64, ["C", "W"]) if self.sessions else none
         own = np.require(columns["shared_tokens"], np.int64, ["C", "W"]) if self.sessions else none
-        begins = np.zeros(n + 1, dtype=np.int64)
-        np.cumsum((tokens + block - 1) // block, out=begins[1:])
-        ids = np.empty(begins[-1], dtype=np.uint64)
-        hits = np.empty(n, dtype=np.int64)
+        hits, tips, partial = (np.empty(n, dtype=np.int64) for _ in range(3))
         known, held = len(state["paths"]), len(state["nodes"])
         nodes = np.empty((held + 2 * n, trees.NODE_COLUMNS), dtype=np.int64)
         paths = np.empty((known + n, trees.PATH_COLUMNS), dtype=np.int64)
@@ -125,11 +146,14 @@ class PrefixStage:
         numbers = state["numbers"].copy()
         owned = _sums(nodes[:held], known + n)
         _loop("weave")(
-            tokens, parent, own, want, distance, top, block, int(self.sessions), self.again, self.salt, nodes, paths, owned, numbers, begins, ids,
-            hits, capacities, curve,
+            tokens, parent, own, want, distance, top, block, int(self.sessions), nodes, paths, owned, numbers,
+            hits, tips, partial, capacities, curve,
         )  # fmt: skip
-        made = {"prefix_hashes": ids, "begins": begins, "shared_blocks": hits}
-        return made, self._kept(nodes, paths, numbers, block)
+        held = int(numbers[trees.NODES])
+        begins = np.zeros(n + 1, dtype=np.int64)
+        np.cumsum((tokens + block - 1) // block, out=begins[1:])
+        woven = Woven(begins, hits, nodes[:held].copy(), tips, partial, self.again, self.salt)
+        return woven, self._kept(nodes, paths, numbers, block)
 
     def _drawn(self, tokens: Ints, rows: Ints, block: int) -> tuple[Ints, Ints, Ints]:
         """Blocks that each row would share, at which distance, and whether with the commonest beginning (−1: any)."""
@@ -179,7 +203,7 @@ class PrefixStage:
         for _ in range(ROUNDS):
             curve = np.zeros(len(capacities), dtype=np.int64)
             made, _ = self._weave(some, self.start(), self.unit, capacities, curve)
-            got = float(made["shared_blocks"].sum()) / whole
+            got = float(made.shared_blocks.sum()) / whole
             missing = target - curve / whole
             off = max(float(np.abs(missing).max(initial=0.0)), abs(ratio.value - got))
             if off < least:

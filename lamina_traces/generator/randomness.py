@@ -39,10 +39,14 @@ def uniforms(of: int, things: npt.NDArray[Any], field: int = 0) -> Array:
 
 def mix(x: Words) -> Words:
     """The finaliser of SplitMix64 (Steele, Lea, Flood 2014)."""
+    out = x >> np.uint64(30)
     with np.errstate(over="ignore"):
-        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return np.asarray(x ^ (x >> np.uint64(31)))
+        out ^= x
+        out *= np.uint64(0xBF58476D1CE4E5B9)
+        out ^= out >> np.uint64(27)
+        out *= np.uint64(0x94D049BB133111EB)
+        out ^= out >> np.uint64(31)
+    return out
 
 
 def salts(of: int, fields: int) -> Words:

@@ -1,22 +1,10 @@
-"""The generator: Profile → each aspect's sample → canonical rows, in blocks.
-
-The rows are a pure function of (profile, seed, rate, generator version): the same rows in the same order
-whatever the chunk, the number of threads or the sharding. Time is cut into blocks of equal length, a power
-of two nanoseconds chosen from the profile so that a mean block holds about ``BLOCK_ROWS`` rows. A cheap
-skeleton pass walks every block once, drawing each stream's gaps in operational time as integer ticks, and
-keeps only what crosses a border: the residual gap, the row count and the state of the failure chain. The
-rows of a block are then drawn from counter-based streams (Philox) keyed by (seed, stream, aspect, block),
-so any block can be made alone. Shard i/n is a contiguous run of blocks; shards in order are the whole.
-"""
+"""Makes ``llm_requests``: arrivals of every stream, then what each request is."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -26,443 +14,276 @@ import polars as pl
 from ..aspects import arrivals as arrivals_aspect
 from ..aspects import failures as failures_aspect
 from ..aspects import lengths as lengths_aspect
-from ..aspects import renewal
 from ..aspects.arrivals import Arrivals
+from ..aspects.failure_retries import Retries
 from ..aspects.failures import Failures
+from ..aspects.length_draws import GENERATED, Sampler, alias
 from ..aspects.lengths import Lengths
-from ..errors import ModelError, UsageError
+from ..aspects.mix import warp
+from ..errors import ModelError
 from ..profile import Part, Profile, Stream
-from ..units import NS_PER_S, Rate
+from ..streams import Tail
+from ..units import NS_PER_S
+from .maker import Made, State
+from .plan import block_length
+from .process import Process
+from .randomness import stream
 
-GENERATOR_VERSION = 1
-"""bumped whenever the same profile and seed give other rows."""
-
-BLOCK_ROWS = 16_384
-TICK = float(2**20)
-"""operational time is counted in 2⁻²⁰ of a mean gap."""
-
-MAX_RATE_PER_S = 1e9
+BLOCK_ROWS = 131_072
+MOST_COPIES = 256
+KINDS = GENERATED
+"""columns of token and media counts beside input and output."""
+Columns = dict[str, npt.NDArray[Any]]
+Flags = npt.NDArray[np.bool_]
 Law = TypeVar("Law")
 Ints = npt.NDArray[np.int64]
 Array = npt.NDArray[np.float64]
 
-_ASPECT_KEYS = {"arrivals": 1, "lengths": 2, "failures": 3}
 
+class RequestMaker:
+    """``factor`` multiplies all rates, in the meaning of ``scale_by``: "rate" makes each stream busier, its course in
+    time as it is; "time" plays everything faster; "clients" superposes independent copies of each stream. ``replay``:
+    the source's own course of the rate instead of new days."""
 
-@dataclass(frozen=True)
-class Shard:
-    """Shard ``index`` of ``count``, from 1."""
+    table = "llm_requests"
 
-    index: int = 1
-    count: int = 1
+    def __init__(
+        self,
+        profile: Profile,
+        part: Part,
+        seed: int,
+        *,
+        factor: float = 1.0,
+        scale_by: str = "rate",
+        replay: bool = False,
+    ) -> None:
+        self.part, self.seed, self.replay = part, seed, replay
+        copies = copies_of(factor) if scale_by == "clients" else 1
+        self.speed = factor if scale_by == "time" else 1.0
+        self.streams = [
+            _Stream(profile, s, part, i + c * len(part.streams), seed, factor / copies, self.speed, replay)
+            for c in range(copies)
+            for i, s in enumerate(part.streams)
+        ]  # fmt: skip
+        known = {k for s in self.streams if s.failures for k in s.failures.kinds}
+        self.kinds = ["unknown", "ok", *sorted(known)]
+        self.rate_per_s = math.fsum(s.process.per_s for s in self.streams)
+        self.span_s = max(s.law.span_s for s in self.streams) / self.speed
+        self.block_ns = block_length(self.rate_per_s, BLOCK_ROWS)
 
-    @classmethod
-    def parse(cls, text: str) -> Shard:
-        """``"2/8"``. Raises UsageError."""
-        i, slash, n = text.partition("/")
-        if not (slash and i.isdigit() and n.isdigit() and 1 <= int(i) <= int(n)):
-            raise UsageError(f"shard {text!r} is not i/n with 1 ≤ i ≤ n", "write it like 2/8")
-        return cls(int(i), int(n))
+    def expected_rows(self, duration_ns: int) -> float:
+        return math.fsum(s.process.expected(duration_ns) for s in self.streams)
 
+    def start(self) -> State:
+        out: State = {}
+        for s in self.streams:
+            out[f"{s.index}.left"] = s.process.start()
+            if s.failures:
+                out[f"{s.index}.failed"] = np.array(0)
+        return out
 
-@dataclass(frozen=True)
-class Plan:
-    """What is generated: streams with their rates, block length and count, and the skeleton.
+    def make(self, block: int, end_ns: int, state: State) -> Made:
+        after = dict(state)
+        begin_ns = block * self.block_ns
+        drawn: list[Callable[[], Columns]] = []
+        total = 0
+        for s in self.streams:
+            left = f"{s.index}.left"
+            t, _, after[left] = s.process.arrivals(block, begin_ns, end_ns, state[left])
+            failed = None
+            if s.failures is not None:
+                load = s.load(t, begin_ns, end_ns) * s.law.rate_per_s if s.failing_under_load else None  # fmt: skip
+                uniform = stream(self.seed, "failures", s.index, block).random(len(t))
+                name = f"{s.index}.failed"
+                failed, last = failures_aspect.sample_chain(s.failures, uniform, int(state[name]), load)  # fmt: skip
+                after[name] = np.array(last)
+            drawn.append(partial(self._rows, s, block, begin_ns, end_ns, t, failed))
+            total += len(t)
+        return Made(total, partial(self._frame, drawn), after)
 
-    ``starts[s, b]``: operational ticks from the start of block b to the first arrival of stream s in it.
-    ``counts[s, b]``: its rows in the block. ``states[s, b]``: its failure state before the block.
-    """
-
-    profile: Profile
-    part: Part
-    seed: int
-    duration_ns: int
-    block_ns: int
-    factor: float
-    starts: Ints
-    counts: Ints
-    states: Ints
-    row_from: Ints
-    """[blocks + 1] rows before each block; the last block may be cut by ``rows``."""
-    rows: int
-
-    @property
-    def blocks(self) -> int:
-        return len(self.row_from) - 1
-
-
-def plan(
-    profile: Profile,
-    *,
-    duration_ns: int | None = None,
-    rows: int | None = None,
-    rate: Rate | None = None,
-    seed: int = 0,
-) -> Plan:
-    """Run the skeleton pass. Give ``duration_ns`` or ``rows`` (default: the source's own span).
-
-    ``rate`` scales every stream alike: ``x2``, or ``12/s`` as the expected mean of all streams together over
-    ``duration_ns`` (without it, over the source's rate curve). The curve keeps its shape in time and repeats
-    after its end. Raises ModelError where the profile has no arrivals or lengths.
-    """
-    part = profile.part("llm_requests")
-    if profile.source.get("relative") and (rate is None or rate.per_s is None):
-        raise UsageError(
-            f"profile {profile.name!r} tells rates as multiples of a mean that it does not tell",
-            "say which: --rate 12/s",
-        )
-    laws = [_arrivals(profile, s) for s in part.streams]
-    own = math.fsum(a.rate_per_s for a in laws)
-    if rate and rate.per_s is not None and duration_ns is not None:
-        # a rate asked for holds over the time asked for, not over the whole of the source's rate curve
-        ticks = math.fsum(_Clock(a, 1.0).ticks_until(duration_ns) for a in laws)
-        own = ticks / TICK / (duration_ns / NS_PER_S)
-        if own <= 0:
-            raise ModelError(
-                f"the first {duration_ns / NS_PER_S:g} s of profile {profile.name!r} are silent",
-                "raise --duration, or scale with --rate x2",
-            )
-    target = rate.resolve(own) if rate else own
-    if not (math.isfinite(target) and 0 < target <= MAX_RATE_PER_S):
-        raise ModelError(
-            f"a rate of {target:g} per second cannot be generated",
-            f"rates go up to {MAX_RATE_PER_S:g}/s",
-        )
-    factor = target / own
-    if rows is not None and rows <= 0:
-        raise UsageError(f"-n {rows} asks for no rows", "give a positive number of rows")
-    if duration_ns is None and rows is None:
-        duration_ns = round(max(a.span_s for a in laws) * NS_PER_S)
-    block_ns = 2 ** int(np.clip(round(math.log2(BLOCK_ROWS / target * NS_PER_S)), 10, 55))
-    limit = 2**62 if duration_ns is None else duration_ns
-
-    skeletons = [
-        _Skeleton(law, s, seed, i, block_ns, factor)
-        for i, (law, s) in enumerate(zip(laws, part.streams, strict=True))
-    ]
-    starts: list[list[int]] = []
-    counts: list[list[int]] = []
-    states: list[list[int]] = []
-    total = 0
-    row_from = [0]
-    b = 0
-    while b * block_ns < limit and (rows is None or total < rows):
-        if (b + 1) * block_ns > 2**62:
-            raise ModelError("the trace would span more than a century", "raise --rate or lower -n")
-        end = min((b + 1) * block_ns, limit)
-        line = [s.advance(b, end) for s in skeletons]
-        starts.append([x[0] for x in line])
-        counts.append([x[1] for x in line])
-        states.append([x[2] for x in line])
-        total += sum(counts[-1])
-        row_from.append(total if rows is None else min(total, rows))
-        b += 1
-    if duration_ns is None:
-        duration_ns = b * block_ns
-    return Plan(
-        profile=profile,
-        part=part,
-        seed=seed,
-        duration_ns=duration_ns,
-        block_ns=block_ns,
-        factor=factor,
-        starts=np.array(starts, dtype=np.int64).T,
-        counts=np.array(counts, dtype=np.int64).T,
-        states=np.array(states, dtype=np.int64).T,
-        row_from=np.array(row_from, dtype=np.int64),
-        rows=row_from[-1],
-    )
-
-
-def with_poisson(profile: Profile, rate_per_s: float) -> Profile:
-    """The profile with Poisson arrivals in place of its own, the rate shared by the weights of its streams."""
-    part = profile.part("llm_requests")
-    total = math.fsum(s.weight for s in part.streams)
-    streams = tuple(
-        replace(
-            s,
-            aspects={
-                **s.aspects,
-                "arrivals": arrivals_aspect.poisson(rate_per_s * s.weight / total),
-            },
-        )
-        for s in part.streams
-    )
-    return replace(profile, parts={**profile.parts, "llm_requests": replace(part, streams=streams)})
-
-
-def generate(
-    profile: Profile,
-    *,
-    duration_ns: int | None = None,
-    rows: int | None = None,
-    rate: Rate | None = None,
-    seed: int = 0,
-    shard: Shard | None = None,
-    threads: int = 1,
-) -> Iterator[pl.DataFrame]:
-    """Stream canonical ``llm_requests`` frames, sorted by arrival: one per block that has rows, or one empty frame.
-
-    See ``plan`` for the arguments. Memory is bounded by ``threads`` + 1 blocks.
-    """
-    yield from frames(
-        plan(profile, duration_ns=duration_ns, rows=rows, rate=rate, seed=seed),
-        shard=shard,
-        threads=threads,
-    )
-
-
-def shard_blocks(p: Plan, shard: Shard | None) -> range:
-    """The contiguous run of blocks of a shard."""
-    if shard is None:
-        return range(p.blocks)
-    return range(p.blocks * (shard.index - 1) // shard.count, p.blocks * shard.index // shard.count)
-
-
-def frames(p: Plan, *, shard: Shard | None = None, threads: int = 1) -> Iterator[pl.DataFrame]:
-    """The rows of a plan, block by block; ``threads`` changes the speed and nothing else."""
-    wanted = [b for b in shard_blocks(p, shard) if p.row_from[b + 1] > p.row_from[b]]
-    if not wanted:  # an empty shard still has its columns
-        yield block_frame(p, 0).clear()
-        return
-    if threads <= 1:
-        for b in wanted:
-            yield block_frame(p, b)
-        return
-    with ThreadPoolExecutor(threads) as pool:
-        ahead = [pool.submit(block_frame, p, b) for b in wanted[: threads + 1]]
-        for i in range(len(wanted)):
-            frame = ahead.pop(0).result()
-            if i + threads + 1 < len(wanted):
-                ahead.append(pool.submit(block_frame, p, wanted[i + threads + 1]))
-            yield frame
-
-
-def block_frame(p: Plan, b: int) -> pl.DataFrame:
-    """The rows of one block."""
-    columns: list[tuple[Ints, Ints, Ints, Ints, Ints]] = []
-    kinds: list[str] = ["unknown"]
-    for s, stream in enumerate(p.part.streams):
-        n = int(p.counts[s, b])
-        law = _arrivals(p.profile, stream)
-        clock = _Clock(law, p.factor)
-        at = _op_times(law, p.seed, s, b, int(p.starts[s, b]), n)
-        arrival = clock.wall_ns(at, b * p.block_ns, min((b + 1) * p.block_ns, p.duration_ns))
-        lengths = _law(p.profile, stream, Lengths, lengths_aspect.NAME)
-        inputs, outputs = lengths_aspect.sample(lengths, _rng(p.seed, s, "lengths", b), n)
-        status, without = _statuses(
-            stream.aspects.get("failures"), p.seed, s, b, int(p.states[s, b]), n, kinds
-        )
-        inputs[without] = -1
-        outputs[without] = 0
-        columns.append((arrival, np.full(n, s, dtype=np.int64), inputs, outputs, status))
-    arrival, stream_of, inputs, outputs, status = (
-        np.concatenate(c) for c in zip(*columns, strict=True)
-    )
-    if len(columns) > 1:
-        order = np.lexsort((stream_of, arrival))
-        arrival, stream_of, inputs, outputs, status = (
-            c[order] for c in (arrival, stream_of, inputs, outputs, status)
-        )
-    first = int(p.row_from[b])
-    keep = int(p.row_from[b + 1]) - first
-    frame = pl.DataFrame(
-        {
-            "row_id": np.arange(first, first + keep, dtype=np.int64),
-            "arrival_ns": arrival[:keep],
-            "input_tokens": inputs[:keep],
-            "output_tokens": outputs[:keep],
-        }
-    ).with_columns(
-        pl.when(pl.col("input_tokens") >= 0).then(pl.col("input_tokens")).cast(pl.Int32),
-        pl.when(pl.col("input_tokens") >= 0).then(pl.col("output_tokens")).cast(pl.Int32),
-        pl.Series("status", kinds, dtype=pl.String).gather(status[:keep]).alias("status"),
-    )
-    for column in dict.fromkeys(k for stream in p.part.streams for k in stream.where):
-        values = pl.Series(
-            column, [stream.where.get(column) for stream in p.part.streams], dtype=pl.String
-        )
-        frame = frame.with_columns(values.gather(stream_of[:keep]).alias(column))
-    return frame
-
-
-def row_hash(frames_: Iterator[pl.DataFrame]) -> tuple[int, str]:
-    """(rows, hash) over canonical columns. Sums of per-row hashes modulo 2⁶⁴, so the hash of a whole is the
-    sum of its shards' hashes and does not depend on how rows were cut into frames.
-    """
-    total = 0
-    rows = 0
-    for frame in frames_:
-        total = (total + frame_hash(frame)) % 2**64
-        rows += frame.height
-    return rows, f"{total:016x}"
-
-
-def frame_hash(frame: pl.DataFrame) -> int:
-    """Sum of the row hashes of one frame, modulo 2⁶⁴."""
-    if not frame.height:
-        return 0
-    h = np.zeros(frame.height, dtype=np.uint64)
-    with np.errstate(over="ignore"):
-        for name in sorted(frame.columns):
-            column = frame[name]
-            if column.dtype == pl.String:
-                texts = column.drop_nulls().unique().sort()
-                digests = [hashlib.sha256(v.encode()).digest()[:8] for v in texts]
-                codes = [int.from_bytes(d, "little") for d in digests] + [0]  # the last is for null
-                at = column.cast(pl.Enum(texts)).to_physical().fill_null(len(texts)).to_numpy()
-                x = np.array(codes, dtype=np.uint64)[at]
+    def _rows(
+        self, s: _Stream, block: int, begin_ns: int, end_ns: int, t: Ints, failed: Flags | None
+    ) -> Columns:
+        u, v = s.lengths.ranks(stream(self.seed, "lengths", s.index, block), len(t))
+        if s.warp is not None:
+            if self.replay:
+                at = s.warp.by_time(t / NS_PER_S * self.speed)
             else:
-                null = -(2**63)
-                whole = column.cast(pl.Int64).fill_null(null).to_numpy()
-                x = whole.astype(np.int64).view(np.uint64)
-            salt = np.uint64(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little"))
-            h = _mix((h * np.uint64(0x9E3779B97F4A7C15)) ^ _mix(x + salt))
-        return int(h.sum(dtype=np.uint64))
+                at = s.warp.by_load(s.load(t, begin_ns, end_ns))
+            u, v = s.warp.ranks("input", at, u), s.warp.ranks("output", at, v)
+        inputs, outputs = s.lengths.tokens(u, v)
+        out: Columns = {"arrival_ns": t, "stream": np.full(len(t), s.place, dtype=np.int32)}
+        out |= s.lengths.others(stream(self.seed, "kinds of tokens", s.index, block), v, inputs, outputs)  # fmt: skip
+        out["status"] = np.zeros(len(t), dtype=np.int64)
+        if failed is not None and s.failures is not None:
+            rng = stream(self.seed, "kinds", s.index, block)
+            out["status"], lost = self._statuses(s.failures, failed, rng)
+            if s.failures.retries is not None:
+                inputs = retried(s.failures.retries, t, failed & ~lost, inputs, rng)
+            for column in (inputs, outputs, *(out[c] for c in s.lengths.kinds)):
+                column[lost] = -1
+        if s.small is not None:
+            out["small"] = s.small.draw(stream(self.seed, "small streams", s.index, block), len(t))
+        return out | {"input_tokens": inputs, "output_tokens": outputs}
 
-
-def _mix(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """The finaliser of SplitMix64 (Steele, Lea, Flood 2014)."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return np.asarray(x ^ (x >> np.uint64(31)))
-
-
-def profile_sha256(profile: Profile) -> str:
-    """Identity of a profile: sha256 of its canonical JSON."""
-    text = json.dumps(profile.to_dict(), sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-# --- the skeleton ----------------------------------------------------------------------------------
-
-
-def _rng(seed: int, stream: int, aspect: str, block: int) -> np.random.Generator:
-    """A counter-based stream of its own for every (seed, stream, aspect, block)."""
-    digest = hashlib.sha256(
-        f"lamina/{GENERATOR_VERSION}/{seed}/{stream}/{_ASPECT_KEYS[aspect]}/{block}".encode()
-    ).digest()
-    return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "little")))
-
-
-def _law(profile: Profile, stream: Stream, kind: type[Law], what: str) -> Law:
-    """An aspect that rows cannot be made without."""
-    found = stream.aspects.get(what)
-    if not isinstance(found, kind):
-        raise ModelError(
-            f"profile {profile.name!r} has no {what} for stream {stream.name!r}",
-            "fit a trace whose rows carry arrival times and token counts",
+    def _statuses(
+        self, failures: Failures, failed: Flags, rng: np.random.Generator
+    ) -> tuple[Ints, Flags]:
+        """(place of each status in ``kinds``, which rows carry no lengths)."""
+        names = list(failures.kinds)
+        shares = np.cumsum([failures.kinds[k][0] for k in names]) if names else np.ones(1)
+        code = np.ones(len(failed), dtype=np.int64)
+        lost = np.zeros(len(failed), dtype=bool)
+        bad = np.flatnonzero(failed)
+        kind = np.minimum(
+            np.searchsorted(shares, rng.random(len(bad)) * shares[-1], side="right"),
+            len(shares) - 1,
         )
-    return found
+        code[bad] = np.array([self.kinds.index(k) for k in names] or [0])[kind]
+        without = np.array([failures.kinds[k][1] for k in names] or [0.0])
+        lost[bad] = rng.random(len(bad)) < without[kind]
+        return code, lost
+
+    def _frame(self, drawn: Sequence[Callable[[], Columns]]) -> pl.DataFrame:
+        parts = [d() for d in drawn]
+        columns = parts[0]
+        if len(parts) > 1:
+            every = dict.fromkeys(k for p in parts for k in p)
+            columns = {k: np.concatenate([_whole(p, k) for p in parts]) for k in every}
+            order = np.argsort(columns["arrival_ns"], kind="stable")
+            columns = {k: v[order] for k, v in columns.items()}
+        tokens = {k: _tokens(columns[k]) for k in ("input_tokens", "output_tokens", *KINDS) if k in columns}  # fmt: skip
+        frame = pl.DataFrame(
+            {"arrival_ns": columns["arrival_ns"]}
+            | tokens
+            | {"status": _named(columns["status"], self.kinds)}
+        )
+        of = columns["stream"]
+        streams = self.part.streams
+        for column in dict.fromkeys(k for s in streams for k in s.where):
+            own = [s.where.get(column) for s in streams]
+            names = sorted({v for v in own if v is not None})
+            place = np.array([-1 if v is None else names.index(v) for v in own])
+            values = _named(place[of], names)
+            if "small" in columns:
+                values = _with_small(values.cast(pl.String), columns["small"])
+            frame = frame.with_columns(values.alias(column))
+        return frame
 
 
-def _arrivals(profile: Profile, stream: Stream) -> Arrivals:
-    return _law(profile, stream, Arrivals, arrivals_aspect.NAME)
+class _Stream:
+    """One stream of a profile, or a copy of it (``index`` from 0 over all; ``place`` of its own in the part)."""
+
+    def __init__(
+        self, profile: Profile, s: Stream, part: Part, index: int, seed: int, rate: float, speed: float, replay: bool
+    ) -> None:  # fmt: skip
+        self.index, self.place = index, index % len(part.streams)
+        self.law = law_of(profile, s, Arrivals, arrivals_aspect.NAME, "arrival times")
+        self.process = Process(self.law, seed, index, rate=rate, speed=speed, replay=replay)
+        lengths = law_of(profile, s, Lengths, lengths_aspect.NAME, "token counts")
+        self.lengths = Sampler(lengths)
+        grids = {"input": lengths.input.grid, "output": lengths.output.grid}
+        self.warp = warp(lengths.mix, grids, replay=replay)
+        found = s.aspects.get(failures_aspect.NAME)
+        self.failures = found if isinstance(found, Failures) else None
+        self.failing_under_load = self.failures is not None and failures_aspect.follows_load(self.failures)  # fmt: skip
+        self.small = SmallStreams(part.tail) if part.tail is not None and not s.where else None
+        self.window_ns = self.law.window_s / speed * NS_PER_S
+
+    def load(self, t: Ints, begin_ns: int, end_ns: int) -> Array:
+        """The rate in the window of each arrival as a multiple of the mean rate, as ``fit`` counts it. Windows begin with
+        the block; a last one of less than half the width takes the load of the one before."""
+        at = ((t - begin_ns) / self.window_ns).astype(np.int64)
+        np.clip(at, 0, max(round((end_ns - begin_ns) / self.window_ns) - 1, 0), out=at)
+        n = np.bincount(at)
+        if not len(n):
+            return np.zeros(0)
+        width = np.full(len(n), self.window_ns)
+        last = max(round((end_ns - begin_ns) / self.window_ns) - 1, 0)
+        if len(n) > last:
+            width[last] = end_ns - begin_ns - last * self.window_ns
+        return np.asarray((n / (width / NS_PER_S * self.process.per_s))[at])
 
 
-class _Clock:
-    """Λ and its inverse for a rate curve that repeats: wall ns ↔ operational ticks."""
+class SmallStreams:
+    """Which of the small streams a request is of: their sizes follow the fitted law, equally spaced in rank."""
 
-    def __init__(self, law: Arrivals, factor: float) -> None:
-        self.period_ns = round(len(law.rate_curve) * law.window_s * NS_PER_S)
-        self.edges_ns = np.arange(len(law.rate_curve) + 1) * (law.window_s * NS_PER_S)
-        rates = law.generating_curve * law.rate_per_s * factor  # per s
-        self.ticks = np.concatenate([[0.0], np.cumsum(rates * law.window_s)]) * TICK
-        self.quantum_ns = max(1, round(law.quantum_s * NS_PER_S))
-        self.whole = round(float(self.ticks[-1]))
+    def __init__(self, tail: Tail) -> None:
+        at = (np.arange(tail.streams) + 0.5) / tail.streams
+        sizes = np.maximum(tail.rows.quantile(at)[::-1], 1e-9)
+        self.keep, self.alias = alias(sizes)
 
-    def ticks_until(self, t_ns: int) -> int:
-        """Operational ticks from 0 to a wall instant, as a whole number."""
-        turns, rest = divmod(t_ns, self.period_ns)
-        return turns * self.whole + round(float(np.interp(rest, self.edges_ns, self.ticks)))
-
-    def wall_ns(self, at: Ints, start_ns: int, end_ns: int) -> Ints:
-        """Wall instants of operational ticks counted from the start of a block, kept inside it, then stamped
-        in steps of the source's clock (which keeps their order, also across blocks)."""
-        base = self.ticks_until(start_ns)
-        turns, rest = np.divmod(at + base % self.whole, self.whole)
-        wall = np.interp(rest.astype(np.float64), self.ticks, self.edges_ns)
-        ns = (base // self.whole + turns) * self.period_ns + wall.astype(np.int64)
-        ns = np.clip(ns, start_ns, end_ns - 1)
-        return np.asarray(ns // self.quantum_ns * self.quantum_ns)
+    def draw(self, rng: np.random.Generator, size: int) -> Ints:
+        """Numbers from 1, the largest first."""
+        u = rng.random(size) * len(self.keep)
+        at = u.astype(np.int64)
+        other = u - at >= self.keep[at]
+        at[other] = self.alias[at[other]]
+        return at + 1
 
 
-def _gap_ticks(law: Arrivals, rng: np.random.Generator, size: int) -> Ints:
-    return np.rint(renewal.sample(law.unit_gaps, rng, size) * TICK).astype(np.int64)
+def copies_of(factor: float) -> int:
+    """How many copies of each stream a factor of clients makes."""
+    copies = math.ceil(factor - 1e-9)
+    if copies > MOST_COPIES:
+        raise ModelError(
+            f"{copies:,} copies of each stream are more than {MOST_COPIES}",
+            "raise the rate of each with --scale-by rate, or generate copies by seed and join them",
+        )
+    return max(copies, 1)
 
 
-def _op_times(law: Arrivals, seed: int, stream: int, block: int, first: int, n: int) -> Ints:
-    """Ticks of the ``n`` arrivals of a block: the residual gap, then gaps from the block's own stream."""
-    out = np.empty(n, dtype=np.int64)
-    if n:
-        out[0] = first
-        out[1:] = first + np.cumsum(_gap_ticks(law, _rng(seed, stream, "arrivals", block), n - 1))
+def retried(
+    retries: Retries, t: Ints, failed: Flags, inputs: Ints, rng: np.random.Generator
+) -> Ints:
+    """Input lengths where failed requests come again: with the fitted share and delay, the next request after the delay
+    is the failed one's prompt once more. Only inside a block."""
+    bad = np.flatnonzero(failed)
+    share = max(retries.share - (retries.share_after_success or 0.0), 0.0)
+    bad = bad[rng.random(len(bad)) < share]
+    known = sorted((float(k[1:]) / 100, v) for k, v in retries.delays_s.items() if k[1:].isdigit())
+    if not len(bad) or not known:
+        return inputs
+    q = rng.random(len(bad))
+    delay = np.interp(q, [0.0, *(k for k, _ in known), 1.0], [0.0, *(v for _, v in known), max(known[-1][1], retries.within_s)])  # fmt: skip
+    again = np.searchsorted(t, t[bad] + (delay * NS_PER_S).astype(np.int64), side="right")
+    inside = (again < len(t)) & (again > bad)
+    out = inputs.copy()
+    out[again[inside]] = inputs[bad[inside]]
     return out
 
 
-class _Skeleton:
-    """Walks the blocks of one stream, carrying the residual gap and the failure state."""
+def _whole(part: Columns, name: str) -> npt.NDArray[Any]:
+    return part[name] if name in part else np.full(len(part["arrival_ns"]), -1, dtype=np.int64)
 
-    def __init__(
-        self, law: Arrivals, stream: Stream, seed: int, index: int, block_ns: int, factor: float
-    ) -> None:
-        self.law, self.seed, self.index, self.block_ns = law, seed, index, block_ns
-        self.failures = stream.aspects.get(failures_aspect.NAME)
-        self.clock = _Clock(law, factor)
-        self.state = 0
-        self.residual = round(
-            renewal.first_gap(law.unit_gaps, _rng(seed, index, "arrivals", -1)) * TICK
+
+def _with_small(values: pl.Series, small: npt.NDArray[Any]) -> pl.Series:
+    """Names, and numbers of small streams where there is none."""
+    both = pl.DataFrame({"name": values, "n": small})
+    number = pl.when(pl.col("n") > 0).then(pl.format("small-{}", "n"))
+    return both.select(pl.coalesce("name", number)).to_series()
+
+
+def _named(place: npt.NDArray[Any], names: Sequence[str]) -> pl.Series:
+    """Names by their places, −1 for none."""
+    s = pl.Series(np.maximum(place, 0).astype(np.min_scalar_type(len(names))))
+    if len(place) and place.min() < 0:
+        s = s.set(pl.Series(place < 0), None)
+    return s.cat.to(pl.Enum(names))
+
+
+def _tokens(x: Ints) -> pl.Series:
+    """Counts, −1 for none."""
+    s = pl.Series(x.astype(np.int32))
+    return s.set(s < 0, None) if len(x) and x.min() < 0 else s
+
+
+def law_of(profile: Profile, s: Stream, kind: type[Law], what: str, needs: str) -> Law:
+    """An aspect that rows cannot be made without."""
+    found = s.aspects.get(what)
+    if not isinstance(found, kind):
+        raise ModelError(
+            f"profile {profile.name!r} has no {what} for stream {s.name!r}",
+            f"fit a trace whose rows carry {needs}",
         )
-
-    def advance(self, block: int, end_ns: int) -> tuple[int, int, int]:
-        """(ticks to the first arrival, rows, failure state before them) of a block ending at ``end_ns``."""
-        length = self.clock.ticks_until(end_ns) - self.clock.ticks_until(block * self.block_ns)
-        first, state = self.residual, self.state
-        if first >= length:
-            self.residual = first - length
-            return first, 0, state
-        rng = _rng(self.seed, self.index, "arrivals", block)
-        n, at = 1, first
-        while True:  # Philox gives the same numbers whatever the pieces they are drawn in
-            expected = (length - at) / TICK
-            gaps = _gap_ticks(self.law, rng, int(expected + 4 * math.sqrt(expected + 1)) + 16)
-            ends = at + np.cumsum(gaps)
-            inside = int(np.searchsorted(ends, length, side="left"))
-            if inside < len(ends):
-                n += inside
-                self.residual = int(ends[inside]) - length
-                break
-            n += len(ends)
-            at = int(ends[-1])
-        if isinstance(self.failures, Failures):
-            _, self.state = failures_aspect.sample_chain(
-                self.failures, _rng(self.seed, self.index, "failures", block), n, state
-            )
-        return first, n, state
-
-
-def _statuses(
-    failures: Any, seed: int, stream: int, block: int, state: int, n: int, kinds: list[str]
-) -> tuple[Ints, npt.NDArray[np.bool_]]:
-    """Positions in ``kinds`` (extended as needed), and which rows carry no lengths."""
-    if not isinstance(failures, Failures):
-        return np.zeros(n, dtype=np.int64), np.zeros(n, dtype=bool)
-    rng = _rng(seed, stream, "failures", block)
-    failed, _ = failures_aspect.sample_chain(failures, rng, n, state)
-    names = list(failures.kinds)
-    position = np.array([_position(kinds, k) for k in ["ok", *names]], dtype=np.int64)
-    shares = np.cumsum([0.0, *(failures.kinds[k][0] for k in names)])
-    kind = (
-        np.minimum(np.searchsorted(shares, rng.random(n) * shares[-1], side="right"), len(names))
-        if names
-        else np.zeros(n, dtype=np.int64)
-    )
-    lost = np.array([0.0, *(failures.kinds[k][1] for k in names)])
-    code = np.where(failed == 1, kind, 0)
-    return position[code], rng.random(n) < lost[code]
-
-
-def _position(kinds: list[str], kind: str) -> int:
-    if kind not in kinds:
-        kinds.append(kind)
-    return kinds.index(kind)
+    return found

@@ -55,21 +55,9 @@ _I1 = types.Array(types.int64, 1, "C")
 _I2 = types.Array(types.int64, 2, "C")
 _U1 = types.Array(types.uint64, 1, "C")
 WEAVE = types.void(
-    *(_I1,) * 6,
-    types.int64,
-    types.int64,
-    types.float64,
-    types.uint64,
-    _I2,
-    _I2,
-    _I1,
-    _I1,
-    _I1,
-    _U1,
-    _I1,
-    _I1,
-    _I1,
-)
+    *(_I1,) * 6, types.int64, types.int64, _I2, _I2, *(_I1,) * 7
+)  # fmt: skip
+WRITE = types.void(_I2, _I1, _I1, _I1, types.float64, types.uint64, _U1)
 GATHER = types.void(_I2, _I2, *(_I1,) * 3, types.int64, types.int64)
 
 _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "_nrt": False}
@@ -251,15 +239,15 @@ def _touch(nodes, owned, tip, place):  # type: ignore[no-untyped-def]
         _add(owned, owner, -run)
 
 
-def weave(tokens, parent, own, want, distance, top, block, heads, again, salt, nodes, paths, owned, numbers, begins, ids, hits, capacities, curve):  # type: ignore[no-untyped-def]  # fmt: skip
+def weave(tokens, parent, own, want, distance, top, block, heads, nodes, paths, owned, numbers, hits, tips, partial, capacities, curve):  # type: ignore[no-untyped-def]  # fmt: skip
     """Give every prompt its blocks.
 
     ``tokens``: of the prompts. Those with a ``parent`` (a row of the stream that is still known) share ``own`` tokens
     with it, the others ``want`` blocks with a prompt at the stack ``distance`` (in blocks). Where not so much is known yet, the
     cache is cold and only the first block is shared. Partial blocks never are.
     ``heads``: 1 where turns of a session are told apart, so that all others share what prompts begin with, down to where
-    others have branched off, and not what a session holds. ``again``: chance that the content of a new block is an old one.
-    ``begins``: [n + 1] where each prompt's ids begin in ``ids``; ``hits``: full blocks that it shares.
+    others have branched off, and not what a session holds. ``hits``: full blocks that a prompt shares; ``tips``, ``partial``: the
+    node that ends it, and the number of a partial last block (−1: none).
     """
     for i in range(len(tokens)):
         full = tokens[i] // block
@@ -306,16 +294,26 @@ def weave(tokens, parent, own, want, distance, top, block, heads, again, salt, n
         paths[place, ROW] = numbers[ROWS]
         numbers[PATHS] += 1
         numbers[ROWS] += 1
-        at = begins[i] + full
-        if begins[i + 1] > at:  # a partial last block, which nobody shares
-            ids[at] = _block(salt, again, numbers[COUNTER])
+        tips[i], partial[i] = tip, -1
+        if tokens[i] > full * block:  # a partial last block, which nobody shares
+            partial[i] = numbers[COUNTER]
             numbers[COUNTER] += 1
-        while tip >= 0:
-            run = nodes[tip, COUNT]
+
+
+def write(nodes, tips, partial, begins, again, salt, ids):  # type: ignore[no-untyped-def]
+    """The ids of prompts, from ``begins[i]`` on in ``ids``. Nodes that were cut since still lead to the same blocks."""
+    for i in range(len(tips)):
+        at = begins[i + 1]
+        if partial[i] >= 0:
+            at -= 1
+            ids[at] = _block(salt, again, partial[i])
+        node = tips[i]
+        while node >= 0:
+            run = nodes[node, COUNT]
             at -= run
             for k in range(run):
-                ids[at + k] = _block(salt, again, nodes[tip, BASE] + k)
-            tip = nodes[tip, PARENT]
+                ids[at + k] = _block(salt, again, nodes[node, BASE] + k)
+            node = nodes[node, PARENT]
 
 
 def gather(nodes, paths, numbers, renamed, places, coldest, idle):  # type: ignore[no-untyped-def]

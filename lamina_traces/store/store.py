@@ -17,7 +17,7 @@ from ..errors import DataError, Notice, StoreError, UnknownName, UsageError
 from ..schema import KINDS
 from . import continuing, names
 from .anonymity import Pseudonyms
-from .generations import Layout
+from .generations import Layout, disk_errors
 from .manifest import COUNTS, Input
 from .trace import Trace, opened
 from .writer import TraceWriter
@@ -114,6 +114,14 @@ class Store:
         return TraceWriter(
             self._layout, kept, slug, kind=kind, nature=nature, replace=replace, opened=self.trace
         )
+
+    def unfinished(self, name: str) -> Path:
+        """The folder for what is made of the trace ``name`` before it can be stored."""
+        self._layout.create()
+        folder = self.path / "unfinished"
+        with disk_errors("start writing", folder):
+            folder.mkdir(exist_ok=True)
+        return folder / names.slug(names.checked(name))
 
     def ingest(
         self,

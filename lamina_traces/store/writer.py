@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -107,7 +107,7 @@ class TableWriter:
             self._flush()
         return block
 
-    def adopt(self, files: Iterable[Path], rows: int, filled: Iterable[str]) -> None:
+    def adopt(self, files: Iterable[Path], rows: int, filled: Mapping[str, bool]) -> None:
         """Begin with parts of a table that is continued: they are linked, not copied. Before the first write."""
         self.directory.mkdir(exist_ok=True)
         for file in files:
@@ -118,7 +118,7 @@ class TableWriter:
                 shutil.copyfile(file, place)
             self.parts += 1
         self.rows += rows
-        self.filled.update(dict.fromkeys(filled, True))
+        self.filled.update(filled)
 
     def write_arrow(self, data: pa.Table) -> None:
         """Append rows that have this table's types already and were counted before (a sorted rewrite)."""
@@ -271,21 +271,30 @@ class TraceWriter:
         free: dict[str, int] = {}
         with disk_errors("continue the trace", self._layout.root):
             for name, info in trace.manifest.tables.items():
-                spec = TABLES[name]
-                writer, clock = self._table(name)
-                writer.adopt(trace.files(name), info.rows, info.columns)
-                free[name] = 0
-                for file in trace.files(name):
-                    wanted = ["row_id", spec.time] if spec.time else ["row_id"]
-                    for frame in _columns_of(file, [c for c in wanted if c in info.columns]):
-                        ids = frame["row_id"]
-                        free[name] = max(free[name], int(ids.max()) + 1 if len(ids) else 0)  # type: ignore[arg-type]
-                        if spec.time in frame.columns:
-                            clock.see(frame[str(spec.time)], ids)
+                columns = dict.fromkeys(info.columns, True)
+                free[name] = self.adopt(name, trace.files(name), info.rows, columns)
             refused = trace.reject_files()
             if refused:
                 self._rejects = TableWriter("rejects", REJECTS, self._generation() / "rejects")
-                self._rejects.adopt(refused, 0, REJECTS)
+                self._rejects.adopt(refused, 0, dict.fromkeys(REJECTS, True))
+        return free
+
+    def adopt(
+        self, table: str, files: Sequence[Path], rows: int, columns: Mapping[str, bool]
+    ) -> int:
+        """Begin a table with Parquet parts, linked where the file system can. ``columns`` → whether any value is not null.
+        The least free row_id."""
+        spec = TABLES[table]
+        writer, clock = self._table(table)
+        writer.adopt(files, rows, columns)
+        free = 0
+        wanted = [c for c in ("row_id", spec.time) if c in columns]
+        for file in files:
+            for frame in _columns_of(file, [c for c in wanted if c]):
+                ids = frame["row_id"]
+                free = max(free, int(ids.max()) + 1 if len(ids) else 0)  # type: ignore[arg-type]
+                if spec.time in frame.columns:
+                    clock.see(frame[str(spec.time)], ids)
         return free
 
     def rejects(self, frame: pl.DataFrame) -> None:

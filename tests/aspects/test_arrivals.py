@@ -95,17 +95,6 @@ def test_what_cannot_be_fitted_is_said(tmp_path: Path, times: list[float], code:
     assert [n.code for n in notices] == [code]
 
 
-def test_score_is_zero_for_itself_and_sees_burstiness(tmp_path: Path) -> None:
-    rng = np.random.default_rng(5)
-    a = trace(tmp_path / "a", np.cumsum(rng.exponential(0.5, 8000)))
-    b = trace(tmp_path / "b", np.cumsum(rng.gamma(0.2, 2.5, 8000)))
-    assert [x.value for x in arrivals.score(a, a)] == [0, 0, 0, 0]
-    lines = {x.metric: x for x in arrivals.score(a, b)}
-    assert lines["gap KS D"].value > 0.3  # type: ignore[operator]
-    assert lines["IDC-curve distance"].value > 1.0  # type: ignore[operator]
-    assert lines["gap KS D"].passed is False
-
-
 @pytest.mark.parametrize(("shape", "idc"), [(1.0, 1.0), (0.25, 4.0), (4.0, 0.25)])
 def test_a_renewal_process_comes_back_with_its_own_dispersion(
     tmp_path: Path, shape: float, idc: float

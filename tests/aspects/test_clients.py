@@ -10,7 +10,7 @@ import pytest
 
 from lamina_traces.characterization import characterize
 from lamina_traces.errors import ModelError
-from lamina_traces.generator import generate
+from lamina_traces.generator import Options, generate
 from lamina_traces.profile import Profile
 from lamina_traces.store import Store, Trace
 
@@ -57,7 +57,7 @@ def test_what_is_generated_has_the_recorded_law(tmp_path: Path) -> None:
     assert a.evidence == n.evidence == "client windows"
     assert a.rate_per_s == pytest.approx(3)
     assert a.events == 3 * 600 * 80
-    rows = pl.concat(list(generate(profile, seed=1)))
+    rows = pl.concat(list(generate(profile, seed=1, options=Options(replay=True))))
     t = rows["arrival_ns"].to_numpy() / 1e9
     per_window = np.bincount((t // 600).astype(int), minlength=80)
     np.testing.assert_allclose(

@@ -14,6 +14,7 @@ from lamina_traces.aspects.rates import change_points
 from lamina_traces.aspects.timeline import Timeline, scan
 from lamina_traces.store import Trace
 
+from .tables import gap_counts, idc_curve
 from .test_arrivals import fitted, trace
 
 
@@ -44,7 +45,7 @@ def test_three_routes_agree(bursty: tuple[Trace, np.ndarray]) -> None:
     span = int(ns[-1] - ns[0])
     widths = [s.window_s for s in p.windows.scales()]
     assert {0.1, 1.0, 10.0, 60.0, 600.0} <= set(widths)
-    by_sql = arrivals.idc_curve(t, int(ns[0]), span, tuple(widths))
+    by_sql = idc_curve(t, int(ns[0]), span, tuple(widths))
     for s in p.windows.scales():
         width = round(s.window_s * 1e9)
         k = span // width
@@ -71,7 +72,7 @@ def test_gaps_by_two_routes(bursty: tuple[Trace, np.ndarray]) -> None:
     t, ns = bursty
     p = passed(t)
     g = np.diff(ns) / 1e9
-    mine, sql = p.gaps(), arrivals.gap_counts(t)
+    mine, sql = p.gaps(), gap_counts(t)
     assert mine.rows == sql.rows == len(g)
     assert mine.sum == pytest.approx(g.sum(), rel=1e-12)
     assert p.cv() == pytest.approx(g.std() / g.mean(), rel=1e-12)

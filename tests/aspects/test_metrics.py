@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from lamina_traces.aspects import arrivals, from_dict, lengths, metrics
+from lamina_traces.aspects import arrivals, from_dict, length_draws, lengths, metrics
 from lamina_traces.aspects.metric_laws import Histogram, grid, law
 from lamina_traces.aspects.metric_names import HISTOGRAMS, NAMES, ROLES, recognised, split
 from lamina_traces.aspects.metrics import Metrics
@@ -142,7 +142,7 @@ def test_what_a_generator_gets(served: Any, scraped: tuple[Metrics, list[Notice]
     assert lengths.from_dict(json.loads(json.dumps(n.to_dict()))).to_dict() == n.to_dict()
     assert a.findings()
     assert n.findings()
-    x, y = lengths.sample(n, np.random.default_rng(1), 20_000)
+    x, y = length_draws.Sampler(n).pairs(np.random.default_rng(1), 20_000)
     assert x.mean() == pytest.approx(served.input.mean(), rel=0.07)
     assert np.median(y) == pytest.approx(np.median(served.output), rel=0.03)
     assert abs(np.corrcoef(x, y)[0, 1]) < 0.03
@@ -235,7 +235,7 @@ def test_counters_alone_give_means(tmp_path: Path) -> None:
     a, n = m.to_arrivals_and_lengths()
     assert a is not None
     assert n is not None
-    x, _ = lengths.sample(n, np.random.default_rng(0), 20_000)
+    x, _ = length_draws.Sampler(n).pairs(np.random.default_rng(0), 20_000)
     assert x.mean() == pytest.approx(r.input.mean(), rel=0.05)
     assumed = next(u for u in m.unknowable if "law of input" in u.what)
     assert "exponential" in assumed.assumption

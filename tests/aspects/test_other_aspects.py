@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from lamina_traces.aspects import lengths
+from lamina_traces.aspects import length_draws, lengths
 from lamina_traces.characterization import characterize
 from lamina_traces.errors import ModelError
 
@@ -37,7 +37,7 @@ def test_lengths_equal_scipy_and_copula_keeps_dependence(tmp_path: Path) -> None
     assert found.input.families[0].family == "lognormal"
     assert found.input.families[0].params["sigma"] == pytest.approx(1, rel=0.02)
     np.testing.assert_allclose(found.copula.sum(axis=0) * found.copula.shape[0], 1, rtol=0.1)
-    made = lengths.sample(found, np.random.default_rng(2), 40_000)
+    made = length_draws.Sampler(found).pairs(np.random.default_rng(2), 40_000)
     assert stats.spearmanr(*made).statistic == pytest.approx(found.spearman, abs=0.02)
     assert stats.ks_2samp(made[0], x).statistic < 0.015
     assert stats.ks_2samp(made[1], y).statistic < 0.015
@@ -54,7 +54,7 @@ def test_spikes_do_not_make_dependence(tmp_path: Path) -> None:
     assert abs(found.spearman) < 0.02
     cells = found.copula.size
     assert np.abs(found.copula * cells - 1).mean() < 0.25
-    made = lengths.sample(found, np.random.default_rng(1), 30_000)
+    made = length_draws.Sampler(found).pairs(np.random.default_rng(1), 30_000)
     assert set(made[0]) <= set(range(5, 501))
     assert (made[0] == 50).mean() == pytest.approx((x == 50).mean(), abs=0.02)
 

@@ -286,7 +286,7 @@ def test_what_cannot_be_seen_is_said(made: pl.DataFrame, tmp_path: Path) -> None
     assert fitted(plain) == (None, ["not-recorded"])
     assert sessions.score(plain, plain) == []
     one = sessions.score(plain, stored(tmp_path / "e", "llm_requests", made))
-    assert [(x.value, x.limit) for x in one] == [(None, None)]
+    assert [(x.value, x.passed) for x in one] == [(None, None)]
     few = stored(tmp_path / "b", "llm_requests", made.head(8))
     assert fitted(few) == (None, ["few-sessions"])
     rows = made.with_row_index("row_id").cast({"row_id": pl.Int64})

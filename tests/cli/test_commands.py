@@ -158,8 +158,9 @@ def test_fit_writes_a_profile_that_generates(
     again = json.loads(lamina("ingest", "x.parquet", "--name", "again", "--format", "json").out)
     assert (again["nature"], again["clock"], again["format"]) == ("synthetic", "relative", "lamina")
     same = json.loads(lamina("compare", "made", "again", "--format", "json").out)
-    gated = [x["value"] for x in same["lines"] if x["limit"] is not None]
-    assert gated == pytest.approx([0.0] * 7, abs=1e-12)
+    gated = [x["value"] for x in same["lines"] if x["passed"] is not None]
+    assert len(gated) > 15
+    assert gated == pytest.approx([0.0] * len(gated), abs=1e-12)
 
 
 def test_generate_duration_rate_and_shards(lamina: Lamina) -> None:
@@ -230,7 +231,26 @@ def test_compare_gate(lamina: Lamina, store: list[str]) -> None:
     other = lamina("compare", "sample", "mooncake-conversation", "--gate", *store)
     assert other.code == 3
     assert "error: " in other.err
+    assert "generating 5 traces" in other.err
     assert "over" in other.out
+
+
+def test_compare_with_a_profile_tells_the_range_over_seeds(
+    lamina: Lamina, store: list[str]
+) -> None:
+    done = lamina("compare", "sample", "azure-code", "--seeds", "2", "--format", "json", *store)
+    card = json.loads(done.out)
+    assert card["seeds"] == 2
+    judged = [x for x in card["lines"] if x["passed"] is not None]
+    assert len(judged) > 15
+    for x in judged:
+        assert x["seed_range"][0] <= x["value"] <= x["seed_range"][1]
+        assert x["limit"] >= 1.5 * x["floor"]
+        assert x["passed"] == (x["value"] <= x["limit"])
+    assert {x["aspect"] for x in card["lines"] if x["limit"] is None} >= {
+        "privacy", "classifier", "compression",
+    }  # fmt: skip
+    assert card["verdict"] in done.err
 
 
 @pytest.mark.parametrize("target", ["mooncake", "burstgpt", "azure"])
@@ -245,7 +265,7 @@ def test_export_reads_back(lamina: Lamina, store: list[str], target: str, tmp_pa
         lamina("compare", str(sample_path("requests.csv")), "back", "--format", "json").out
     )["lines"]
     lengths = [x["value"] for x in lines if x["aspect"] == "lengths"]
-    assert lengths == pytest.approx([0.0, 0.0, 0.0], abs=1e-12)  # sums in another order
+    assert lengths == pytest.approx([0.0] * 6, abs=1e-12)  # sums in another order
 
 
 def test_simulate_keys_and_saved_run(lamina: Lamina, tmp_path: Path, sample_store: Path) -> None:
@@ -469,6 +489,7 @@ def test_a_rate_holds_over_the_time_asked_for(lamina: Lamina) -> None:
                 "12/s",
                 "--duration",
                 "1m",
+                "--replay-rate",
                 "--seed",
                 str(s),
                 "--name",

@@ -14,6 +14,7 @@ from scipy import stats
 from lamina_traces.aspects import lengths as lengths_aspect
 from lamina_traces.aspects import sessions as sessions_aspect
 from lamina_traces.aspects.contexts import Context
+from lamina_traces.aspects.length_draws import Sampler
 from lamina_traces.aspects.lengths import Lengths
 from lamina_traces.aspects.ratios import Ratio
 from lamina_traces.aspects.sessions import Sessions
@@ -44,7 +45,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> tuple[pl.DataFrame, Sess
 
 def draw(lengths: Lengths, *purpose: int | str) -> Draw:
     rng = stream(5, *purpose)
-    return lambda n: lengths_aspect.sample(lengths, rng, n)
+    return lambda n: Sampler(lengths).pairs(rng, n)
 
 
 def poisson(rate_per_s: float, n: int) -> np.ndarray[Any, Any]:

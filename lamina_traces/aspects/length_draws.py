@@ -1,0 +1,86 @@
+"""Drawing lengths: pairs of ranks as the copula has them, and what stands at a rank."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .length_laws import OTHERS, Lengths
+
+Array = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+GENERATED = tuple(k for k in OTHERS if k != "cached_input_tokens")
+"""what a workload brings; what an engine finds in its cache is the engine's."""
+
+
+class Sampler:
+    """Draws pairs of lengths: a copula cell by Walker's alias method, a point in it, and both grids inverted."""
+
+    def __init__(self, lengths: Lengths) -> None:
+        self.lengths = lengths
+        self.cells = len(lengths.copula)
+        self.keep, self.alias = alias(lengths.copula.ravel())
+        self.kinds = [k for k in GENERATED if k in lengths.others]
+
+    def pairs(self, rng: np.random.Generator, size: int) -> tuple[Ints, Ints]:
+        """``size`` pairs (input, output), in tokens."""
+        u, v = self.ranks(rng, size)
+        return self.tokens(u, v)
+
+    def ranks(self, rng: np.random.Generator, size: int) -> tuple[Array, Array]:
+        """``size`` pairs of ranks in [0, 1), dependent as the copula says."""
+        drawn = rng.random((3, size))
+        at = drawn[0] * len(self.keep)
+        cell = at.astype(np.int64)
+        other = at - cell >= self.keep[cell]
+        cell[other] = self.alias[cell[other]]
+        u, v = np.divmod(cell, self.cells)
+        return (u + drawn[1]) / self.cells, (v + drawn[2]) / self.cells
+
+    def others(
+        self, rng: np.random.Generator, v: Array, inputs: Ints, outputs: Ints
+    ) -> dict[str, npt.NDArray[Any]]:
+        """Further counts. Reasoning tokens have the rank of the output and are no more than it; images, audio and video are
+        drawn alone, a medium's number and its tokens at one rank, and cut to what the input holds; text is the rest."""
+        out: dict[str, npt.NDArray[Any]] = {}
+        rest = inputs.copy()
+        rank = {m: rng.random(len(v)) for m in ("image", "audio", "video") if any(k.startswith(m) for k in self.kinds)}  # fmt: skip
+        for name in self.kinds:
+            if name == "text_tokens":
+                continue
+            at = v if name == "reasoning_tokens" else rank[name.partition("_")[0]]
+            x = np.rint(self.lengths.others[name].grid.quantile(at)).astype(np.int64)
+            if name == "reasoning_tokens":
+                x = np.minimum(x, outputs)
+            elif name.endswith("_tokens"):
+                x = np.minimum(x, rest)
+                rest -= x
+            out[name] = x
+        if "text_tokens" in self.kinds:
+            out["text_tokens"] = rest
+        return out
+
+    def tokens(self, u: Array, v: Array) -> tuple[Ints, Ints]:
+        """Whole lengths at the ranks of input and output."""
+        return (
+            np.rint(self.lengths.input.grid.quantile(u)).astype(np.int64),
+            np.rint(self.lengths.output.grid.quantile(v)).astype(np.int64),
+        )
+
+
+def alias(weights: Array) -> tuple[Array, Ints]:
+    """Tables of Walker's alias method (Vose 1991): column i stands for itself below ``keep[i]``, else for ``alias[i]``."""
+    keep = np.asarray(weights, dtype=np.float64) * (len(weights) / weights.sum())
+    alias = np.arange(len(weights))
+    small = [i for i, k in enumerate(keep) if k < 1]
+    large = [i for i, k in enumerate(keep) if k >= 1]
+    while small and large:
+        s, big = small.pop(), large.pop()
+        alias[s] = big
+        keep[big] -= 1 - keep[s]
+        (small if keep[big] < 1 else large).append(big)
+    keep[[*small, *large]] = 1.0  # what rounding left over
+    return keep, alias

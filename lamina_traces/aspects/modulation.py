@@ -1,0 +1,465 @@
+"""Modulation: how the rate of arrivals swings beside its daily course, so that new days have the old ones' IDC curve.
+
+The rate is rate · season(t) · m(t). The level m is constant on windows of ``window_s`` and follows one law on all of
+them (a quantile function Q, mean 1); levels of different windows depend on each other through a Gaussian copula:
+m = Q(Φ(z)), with z the sum of independent parts that are constant on 1, 4, 16… windows. So bursts, pauses and drifts
+of every length come from one table of variances, a window's level can be drawn without its past, and the mean is 1 exactly
+(NORTA: Cario & Nelson 1997; here on dyadic scales instead of an autoregression).
+
+What is measured: with counts N of windows, IDC(w) = noise + mean·Var m. The noise is the dispersion of arrivals at a
+steady rate; the counts of a window's two halves share their level, so Allan's variance at half a window measures it. The
+covariances of counts at positive lags are free of it, and give the copula by inverting E[Q(Φ(z₀)) Q(Φ(z))] in their
+correlation, a power series by Mehler's formula.
+
+Inside a window arrivals are a renewal process. The law of its gaps may depend on how high the level is, so levels are
+cut into classes; each has a clock of its own, which runs while the level is in it. Each is an equilibrium renewal process on its
+clock, hence the expected number of arrivals is exactly the integral of the rate.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from ..counts import Counts, count_into, significant
+from ..distributions import K_ANONYMITY, Grid
+from ..errors import ModelError
+from ..units import NS_PER_S, short
+from . import renewal
+from .dispersion import WindowCounts
+from .rates import Seasons
+from .timeline import Timeline, instants
+
+Array = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+ROWS_PER_WINDOW = 4.0
+"""mean arrivals of the finest window that is tried: fewer leave the level in the noise of counting."""
+FEWEST_WINDOWS = 30
+LEAST_SIGNAL = 0.5
+"""share of a count's variance that its level must explain for a window to be fine enough."""
+LEAST_AT_ALL = 0.1
+"""share below which, at any window, the rate is taken as steady."""
+KNOTS = 129
+CLASSES = 4
+ROWS_PER_CLASS = 200
+FACTOR = 4
+"""ratio of the lengths of successive parts of z."""
+TERMS = 60
+"""of Mehler's series."""
+
+Season = Callable[[Array], Array]
+"""multiple of the mean rate that is expected at an instant, in seconds after the first arrival."""
+
+
+@dataclass(frozen=True)
+class Modulation:
+    """``levels``: quantile function of the level at equally spaced ranks, linear between, mean 1. ``parts[k]``: share of the
+    variance of z that is constant on FACTOR**k windows; they sum to 1. ``cuts``: levels between classes, ``unit_gaps``: law
+    of the gaps at a steady rate in each class, each of mean 1. ``season``: hourly and daily factors; the source began
+    ``starts_s`` after a Monday's midnight, or 0 after the first factor where its clock has no calendar.
+    """
+
+    window_s: float
+    levels: Array
+    parts: tuple[float, ...]
+    cuts: tuple[float, ...]
+    unit_gaps: tuple[renewal.Gaps, ...]
+    season: Seasons | None = None
+    starts_s: float = 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "window_s": self.window_s,
+            "levels": self.levels.tolist(),
+            "parts": list(self.parts),
+            "cuts": list(self.cuts),
+            "unit_gaps": [g.to_dict() for g in self.unit_gaps],
+            "season": self.season.to_dict() if self.season else None,
+            "starts_s": self.starts_s,
+        }
+
+    @classmethod
+    def from_dict(cls, d: Mapping[str, Any] | None) -> Modulation | None:
+        if d is None:
+            return None
+        out = cls(
+            float(d["window_s"]), np.array(d["levels"], dtype=np.float64), tuple(map(float, d["parts"])),
+            tuple(map(float, d["cuts"])), tuple(map(renewal.gaps_from_dict, d["unit_gaps"])),
+            Seasons.from_dict(d["season"]), float(d["starts_s"]),
+        )  # fmt: skip
+        sane = (
+            0 < out.window_s < math.inf
+            and len(out.levels) >= 2
+            and bool(np.isfinite(out.levels).all())
+            and out.levels[0] >= 0
+            and bool((np.diff(out.levels) >= 0).all())
+            and out.levels[-1] > 0
+            and all(0 <= p <= 1 for p in out.parts)
+            and abs(sum(out.parts) - 1) < 0.01
+            and len(out.cuts) + 1 == len(out.unit_gaps)
+            and 0 <= out.starts_s < math.inf
+            and all(
+                g.values[0] >= 0 and g.values[-1] > 0 for g in out.unit_gaps if isinstance(g, Grid)
+            )
+        )
+        if not sane:
+            raise ModelError(
+                "modulation of the profile: levels, shares and gaps must be positive and finite",
+                "fit the profile again",
+            )
+        return out
+
+    def brief(self) -> Modulation:
+        """What one stream among many keeps."""
+        few = self.levels[:: max(1, (len(self.levels) - 1) // 32)]
+        return replace(
+            self,
+            levels=normalised(few),
+            unit_gaps=tuple(g.thinned(33) if isinstance(g, Grid) else g for g in self.unit_gaps),
+        )
+
+    @property
+    def variance(self) -> float:
+        """Of the level."""
+        return _variance(self.levels)
+
+    def level(self, u: Array) -> Array:
+        """Levels at ranks u in [0, 1]."""
+        last = len(self.levels) - 1
+        at = u * last
+        i = np.minimum(at.astype(np.int64), last - 1)
+        return np.asarray(self.levels[i] + (at - i) * (self.levels[i + 1] - self.levels[i]))
+
+    def expected(self, t_s: Array) -> Array:
+        """The season's multiple of the mean rate, seconds after the source's start."""
+        if self.season is None:
+            return np.ones(len(t_s))
+        clock = t_s + self.starts_s
+        out = np.array(self.season.hours)[(clock // 3600).astype(np.int64) % 24]
+        if self.season.days is not None:
+            out = out * np.array(self.season.days)[(clock // 86_400).astype(np.int64) % 7]
+        return np.asarray(out)
+
+    def scaled(self, factor: float) -> Modulation:
+        """With ``factor`` times the excess dispersion at every window: IDC(w) − 1 is multiplied. Levels move towards 1, or
+        are raised to a power, so far that their variance is multiplied; gaps likewise between an exponential law and
+        beyond their own. Raises ModelError where no such process exists."""
+        if factor <= 1:
+            s = math.sqrt(factor)
+            levels, cuts = 1 + s * (self.levels - 1), tuple(1 + s * (c - 1) for c in self.cuts)
+        else:
+            p = _solved(lambda p: _variance(normalised(self.levels**p)), self.variance * factor, 12.0)  # fmt: skip
+            if p is None:
+                raise ModelError(
+                    f"the rate cannot swing {factor:g} times as much as in the source",
+                    "use a smaller --idc-scale",
+                )
+            raised = self.levels**p
+            by = float((raised[1:] + raised[:-1]).mean() / 2)
+            levels, cuts = raised / by, tuple(c**p / by for c in self.cuts)
+        gaps = tuple(_scaled_gaps(g, factor) for g in self.unit_gaps)
+        return replace(self, levels=levels, cuts=cuts, unit_gaps=gaps)
+
+
+def steady(unit_gaps: renewal.Gaps) -> Modulation:
+    """No modulation: a renewal process at a steady rate."""
+    return Modulation(3600.0, np.ones(2), (1.0,), (), (unit_gaps,))
+
+
+def of_curve(curve: Array, window_s: float, unit_gaps: renewal.Gaps) -> Modulation:
+    """From a rate curve alone (multiples of the mean, one a window), where arrivals were not seen one by one."""
+    if len(curve) < FEWEST_WINDOWS or curve.std() == 0:
+        return steady(unit_gaps)
+    levels = _knots(curve, len(curve))
+    found = _copula(curve, np.ones(len(curve), dtype=bool), levels)
+    return Modulation(
+        window_s, significant(levels, 5), tuple(short(p, 4) for p in found), (), (unit_gaps,)
+    )
+
+
+def normalised(levels: Array) -> Array:
+    """Knots of a quantile function, scaled to mean 1."""
+    return np.asarray(levels / ((levels[1:] + levels[:-1]).mean() / 2), dtype=np.float64)
+
+
+def _variance(v: Array) -> float:
+    """Of the law whose quantile function is linear between knots ``v`` at equal steps, mean 1."""
+    return float(((v[1:] ** 2 + v[1:] * v[:-1] + v[:-1] ** 2) / 3).mean()) - 1.0
+
+
+def _solved(of: Any, wanted: float, most: float) -> float | None:
+    """x in [0, most] with of(x) = wanted, of rising; None where even ``most`` falls short."""
+    low, high = 0.0, 1.0
+    while of(high) < wanted:
+        low, high = high, high * 2
+        if high > most:
+            return None
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if of(middle) < wanted else (low, middle)
+    return high
+
+
+def _scaled_gaps(gaps: renewal.Gaps, factor: float) -> renewal.Gaps:
+    """Mean 1 and squared CV 1 + factor·(CV² − 1)."""
+    own = renewal.squared_cv(gaps)
+    wanted = 1 + factor * (own - 1)
+    if wanted <= 0.01:
+        raise ModelError(
+            "gaps cannot be more even than equal ones", "use an --idc-scale nearer to 1"
+        )
+    if isinstance(gaps, renewal.UnitLaw):
+        if gaps.family in ("constant", "exponential"):
+            return renewal.UnitLaw("gamma", math.sqrt(wanted))
+        return replace(gaps, cv=math.sqrt(wanted))
+    v = gaps.values / renewal.grid_mean(gaps)
+    straight = renewal.poisson_grid().quantile(np.linspace(0, 1, len(v)))
+
+    def law(a: float) -> Grid:
+        values = v**a if factor > 1 else (1 - a) * straight + a * v
+        return replace(gaps, values=np.maximum.accumulate(values))
+
+    sign = 1.0 if factor > 1 or own >= 1 else -1.0
+    a = _solved(lambda a: sign * renewal.squared_cv(law(a)), sign * wanted, 16.0)
+    if a is None:
+        raise ModelError(
+            f"gaps cannot vary {factor:g} times as much as in the source",
+            "use a smaller --idc-scale",
+        )
+    return law(a)
+
+
+# --- fitting ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Levels:
+    """What is known before gaps are read a second time: the law of the level, and the level of each window of the trace."""
+
+    window_ns: int
+    knots: Array
+    parts: tuple[float, ...]
+    of_window: Array
+    cuts: tuple[float, ...]
+    noise: float
+    """dispersion of the counts at a steady rate"""
+
+
+def levels_of(
+    counts: WindowCounts, season: Season, *, quantum_s: float = 0.0, classes: int = CLASSES
+) -> Levels | None:
+    """From counts per fine bin, less what the season explains. ``quantum_s``: the step of a coarse clock; windows then
+    hold whole steps, and begin between two of them. None where the rate is steady as far as counts can tell."""
+    shift = round(quantum_s / 2 / counts.base_s)
+    chosen = _window(counts, season, quantum_s, shift)
+    if chosen is None:
+        return None
+    window_s, noise = chosen
+    n, seen = counts.counts(window_s, shift)
+    x = _level(window_s, n, season)
+    mean = float(n[seen].mean())
+    idc = _dispersion(n, seen, x)
+    wanted = max(idc - noise, 0.0) / mean
+    rows = float(n[seen].sum())
+    raw = _knots(x[seen], int(min(KNOTS, rows // K_ANONYMITY, seen.sum())))
+    p = _solved(lambda p: _variance(normalised(raw**p)), wanted, 8.0) or 1.0
+    knots = normalised(raw**p)
+    level = x**p / (float((x[seen] ** p).mean()) or 1.0)
+    parts = _copula(x, seen, knots)
+    several = min(classes, int(rows // ROWS_PER_CLASS))
+    cuts: tuple[float, ...] = ()
+    if several > 1:  # as many arrivals in each
+        order = np.argsort(x[seen], kind="stable")
+        at = np.searchsorted(np.cumsum(n[seen][order]), rows * np.arange(1, several) / several)
+        found = np.unique(level[seen][order][at])
+        cuts = tuple(short(c, 5) for c in found)
+    return Levels(
+        round(window_s * NS_PER_S), significant(knots, 5), tuple(short(q, 4) for q in parts), level, cuts, noise
+    )  # fmt: skip
+
+
+def _window(
+    counts: WindowCounts, season: Season, quantum_s: float, shift: int
+) -> tuple[float, float] | None:
+    """(width in seconds, dispersion of arrivals at a steady rate) of the finest window whose counts are mostly level."""
+    t = counts.timeline
+    w = 2 * max(counts.base_s, quantum_s)
+    while w < ROWS_PER_WINDOW * t.observed_s / t.timed:
+        w *= 2
+    best: tuple[float, float, float] | None = None
+    while True:
+        n, seen = counts.counts(w, shift)
+        k = int(seen.sum())
+        if k < FEWEST_WINDOWS:
+            break
+        idc = _dispersion(n, seen, _level(w, n, season))
+        noise = _halves(*counts.counts(w / 2, shift))
+        if idc > 0 and idc * (1 - 2 * math.sqrt(2 / k)) > noise:
+            share = 1 - noise / idc
+            if share >= LEAST_SIGNAL:
+                return w, noise
+            if best is None or share > best[2]:
+                best = (w, noise, share)
+        w *= 2
+    return best[:2] if best is not None and best[2] >= LEAST_AT_ALL else None
+
+
+def _halves(n: npt.NDArray[Any], seen: npt.NDArray[np.bool_]) -> float:
+    """E(n₁ − n₂)² / E(n₁ + n₂) over the two halves of each window: they share its level."""
+    pairs = len(n) // 2
+    a, b = n[: 2 * pairs : 2].astype(np.float64), n[1 : 2 * pairs : 2].astype(np.float64)
+    both = seen[: 2 * pairs : 2] & seen[1 : 2 * pairs : 2]
+    total = float((a + b)[both].sum())
+    return float(((a - b)[both] ** 2).sum()) / total if total > 0 else 1.0
+
+
+def _level(w: float, n: npt.NDArray[Any], season: Season) -> Array:
+    """Counts as multiples of what the season expects, mean about 1."""
+    x = n / np.maximum(season(_middles(len(n), w)), 1e-3)
+    return np.asarray(x / max(float(x.mean()), 1e-300))
+
+
+def _middles(n: int, w: float) -> Array:
+    """Middles of windows, seconds after the first arrival."""
+    return np.asarray((np.arange(n) + 0.5) * w, dtype=np.float64)
+
+
+def _dispersion(n: npt.NDArray[Any], seen: npt.NDArray[np.bool_], x: Array) -> float:
+    """Variance over mean of the counts, their season taken out."""
+    if not seen.any():
+        return 0.0
+    return float(n[seen].mean() * x[seen].var(ddof=1)) if seen.sum() > 1 else 0.0
+
+
+def _knots(x: Array, groups: int) -> Array:
+    """Quantile function of ``x`` at equal steps: means of groups of as many values, so no knot is of one window."""
+    s = np.sort(x)
+    groups = max(2, min(groups, len(s)))
+    edges = np.linspace(0, len(s), groups + 1).round().astype(np.int64)
+    sums = np.concatenate([[0.0], np.cumsum(s)])
+    means = np.diff(sums[edges]) / np.diff(edges)
+    at = (np.arange(groups) + 0.5) / groups
+    return np.maximum.accumulate(
+        normalised(np.maximum(np.interp(np.linspace(0, 1, groups), at, means), 0.0))
+    )
+
+
+def _lags(n: int) -> list[int]:
+    return sorted({round(2.0**j) for j in np.arange(0, 24.5, 0.5) if 2.0**j <= n / 4})
+
+
+def _copula(x: Array, seen: npt.NDArray[np.bool_], knots: Array) -> Array:
+    """Shares of z's parts, from the covariances of levels at positive lags."""
+    d = np.where(seen, x - x[seen].mean(), 0.0)
+    lags = _lags(len(d))
+    pairs = [float((seen[:-k] & seen[k:]).sum()) for k in lags]
+    covariance = np.array([float(d[:-k] @ d[k:]) / max(n, 1.0) for k, n in zip(lags, pairs, strict=True)])  # fmt: skip
+    powers = mehler(knots)
+    r: Array = np.concatenate([np.linspace(0, 0.9, 46), 1 - np.geomspace(0.09, 1e-4, 40)])
+    f = np.power(r[:, None], np.arange(1, TERMS + 1)) @ powers
+    wanted = np.interp(np.maximum(covariance, 0.0), f, r)
+    lengths = [FACTOR**k for k in range(20) if FACTOR**k <= max(len(d) / 2, 1)]
+    shape = np.maximum(0.0, 1 - np.array(lags)[:, None] / np.array(lengths))
+    return _simplex(shape, wanted)
+
+
+def mehler(knots: Array) -> Array:
+    """[TERMS] squared Hermite coefficients of z ↦ Q(Φ(z)): its values at two points of correlation r have covariance
+    Σ cₘ² rᵐ (Mehler 1866)."""
+    from scipy.special import ndtr
+
+    z = np.linspace(-8, 8, 4001)
+    weight = np.exp(-z * z / 2) / math.sqrt(2 * math.pi) * (z[1] - z[0])
+    at = ndtr(z) * (len(knots) - 1)
+    i = np.minimum(at.astype(np.int64), len(knots) - 2)
+    q = (knots[i] + (at - i) * (knots[i + 1] - knots[i])) * weight
+    out = np.empty(TERMS)
+    before, now = np.zeros_like(z), np.ones_like(z)  # He_m / √m!
+    for m in range(1, TERMS + 1):
+        before, now = now, (z * now - math.sqrt(m - 1) * before) / math.sqrt(m)
+        out[m - 1] = float(q @ now) ** 2
+    return out
+
+
+def _simplex(a: Array, y: Array) -> Array:
+    """x ≥ 0 with Σx = 1 that minimises |a·x − y|²: projected gradient (Condat's projection by sorting)."""
+    x = np.full(a.shape[1], 1 / a.shape[1])
+    step = 1 / max(float(np.linalg.norm(a, 2)) ** 2, 1e-12)
+    for _ in range(3000):
+        v = x - step * (a.T @ (a @ x - y))
+        s = np.sort(v)[::-1]
+        excess = (np.cumsum(s) - 1) / np.arange(1, len(s) + 1)
+        x = np.maximum(v - excess[np.flatnonzero(s > excess)[-1]], 0.0)
+    return np.asarray(x)
+
+
+class UnitGaps:
+    """A pass over ``arrival_ns``: gaps on the clock of each class of levels, in mean gaps."""
+
+    columns: Mapping[str, str] = {"arrival_ns": "arrival_ns"}
+
+    def __init__(self, timeline: Timeline, found: Levels, season: Season) -> None:
+        self.timeline, self.found = timeline, found
+        level = found.of_window
+        self.kind = np.searchsorted(np.array(found.cuts), level, side="right").astype(np.int8)
+        window_s = found.window_ns / NS_PER_S
+        per_window = (
+            level
+            * season(_middles(len(level), window_s))
+            * (timeline.timed / timeline.observed_s * window_s)
+        )
+        self.before = np.empty(len(level))
+        """mean gaps on the clock of a window's class before it"""
+        for c in range(len(found.cuts) + 1):
+            own = self.kind == c
+            self.before[own] = np.cumsum(per_window[own]) - per_window[own]
+        self.per_window = per_window
+        self.last = [math.nan] * (len(found.cuts) + 1)
+        # bins an eighth of a binary digit wide, from 2⁻⁴⁰ of a mean gap on
+        self.n = np.zeros((len(self.last), 8 * 70 * 4), dtype=np.int64)
+        self.total = np.zeros(self.n.shape)
+
+    def add(self, rows: Mapping[str, pl.Series]) -> None:
+        t = instants(rows)
+        at = t - self.timeline.first_ns
+        window = at // self.found.window_ns
+        inside = window < len(self.kind)  # what is left after the last full window
+        window, at = window[inside], at[inside]
+        share = (at - window * self.found.window_ns) / self.found.window_ns
+        position = self.before[window] + share * self.per_window[window]
+        kind = self.kind[window]
+        for c in range(len(self.last)):
+            own = position[kind == c] if len(self.last) > 1 else position
+            if not len(own):
+                continue
+            gaps = np.diff(own, prepend=self.last[c])
+            self.last[c] = float(own[-1])
+            gaps = gaps[np.isfinite(gaps)]
+            with np.errstate(divide="ignore"):
+                bins = np.where(gaps > 0, np.clip((np.log2(np.maximum(gaps, 1e-300)) + 40) * 32 + 1, 1, self.n.shape[1] - 1), 0)  # fmt: skip
+            bins = bins.astype(np.int64)
+            count_into(self.n[c], bins)
+            count_into(self.total[c], bins, gaps)
+
+    def grids(self) -> tuple[Grid, ...]:
+        """Laws of the classes, scaled to mean 1; classes with few gaps are given the law of all."""
+        whole = self._grid(self.n.sum(axis=0), self.total.sum(axis=0))
+        found = (self._grid(n, total) for n, total in zip(self.n, self.total, strict=True))
+        return tuple(g or whole or renewal.poisson_grid() for g in found)
+
+    def _grid(self, n: Ints, total: Array) -> Grid | None:
+        used = n > 0
+        if n.sum() < 2 * K_ANONYMITY:
+            return None
+        mean = total[used] / n[used]
+        g = Grid.of(Counts.exact(mean, n[used], "mean gaps"), knots=129)
+        if renewal.grid_mean(g) <= 0:
+            return None
+        return Grid(significant(g.values / renewal.grid_mean(g), 5), 1.0, g.rows)

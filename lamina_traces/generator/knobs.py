@@ -1,0 +1,202 @@
+"""Knobs: pure changes of a profile before it generates, each of which says what it changes.
+
+A knob turns one thing and leaves the others as they were fitted: load and burstiness change apart. What a knob needs and the
+profile does not have is an error.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ..aspects import Aspect, renewal
+from ..aspects.arrivals import Arrivals, poisson
+from ..aspects.failures import Failures
+from ..aspects.lengths import Lengths, Margin
+from ..aspects.mix import Slice
+from ..aspects.modulation import of_curve, steady
+from ..distributions import Grid
+from ..errors import UnknownName, UsageError
+from ..profile import Profile, Stream
+
+Change = Callable[[Stream], Stream]
+
+
+def changed(profile: Profile, change: Change, table: str = "llm_requests") -> Profile:
+    """The profile with every stream of a table changed."""
+    part = profile.part(table)
+    streams = tuple(change(s) for s in part.streams)
+    return replace(profile, parts={**profile.parts, table: replace(part, streams=streams)})
+
+
+def with_aspect(s: Stream, name: str, aspect: Aspect) -> Stream:
+    """The stream with one aspect in place of its own."""
+    return replace(s, aspects={**s.aspects, name: aspect})
+
+
+def without(profile: Profile, names: frozenset[str], table: str = "llm_requests") -> Profile:
+    """The profile less some aspects: they are not generated. Raises UsageError where it does not have one of them."""
+    known = {a for s in profile.part(table).streams for a in s.aspects} - {"arrivals", "lengths"}
+    for name in sorted(names - known):
+        raise UnknownName("aspect to leave out", name, sorted(known))
+    return changed(
+        profile,
+        lambda s: replace(s, aspects={k: a for k, a in s.aspects.items() if k not in names}),
+        table,
+    )
+
+
+# --- arrivals --------------------------------------------------------------------------------------
+
+
+def arrivals_law(text: str) -> renewal.UnitLaw:
+    """``poisson``, ``constant``, ``gamma:CV``, ``weibull:CV`` or ``lognormal:CV``. Raises UsageError."""
+    family, colon, cv = text.partition(":")
+    if family == "poisson" and not colon:
+        return renewal.UnitLaw("exponential", 1.0)
+    if family == "constant" and not colon:
+        return renewal.UnitLaw("constant", 0.0)
+    try:
+        if family not in ("gamma", "weibull", "lognormal"):
+            raise ValueError
+        value = float(cv)
+    except ValueError:
+        raise UsageError(
+            f"{text!r} is no law of arrivals",
+            "write poisson, constant, gamma:CV, weibull:CV or lognormal:CV, for example gamma:2",
+        ) from None
+    return renewal.UnitLaw(family, value)
+
+
+def with_arrivals(profile: Profile, law: renewal.UnitLaw, rate_per_s: float | None) -> Profile:
+    """Renewal arrivals at a steady rate in place of the profile's own: for controlled studies, and for profiles that have
+    none. ``rate_per_s``: of all streams together, shared by their weights; None: their own."""
+    part = profile.part("llm_requests")
+    whole = math.fsum(s.weight for s in part.streams)
+
+    def change(s: Stream) -> Stream:
+        own = s.aspects.get("arrivals")
+        if rate_per_s is None and not isinstance(own, Arrivals):
+            raise UsageError(
+                f"profile {profile.name!r} records no rate", "say which: --rate 12/s"
+            )  # fmt: skip
+        rate = own.rate_per_s if isinstance(own, Arrivals) and rate_per_s is None else (rate_per_s or 0.0) * s.weight / whole  # fmt: skip
+        span_s = own.span_s if isinstance(own, Arrivals) else 3600.0
+        return with_aspect(
+            s, "arrivals", replace(poisson(rate), span_s=span_s, cv=law.cv, modulation=steady(law))
+        )
+
+    return changed(profile, change)
+
+
+def with_idc(profile: Profile, factor: float) -> Profile:
+    """IDC(w) − 1 times ``factor`` at every window: 0 is a Poisson process, 1 the profile's own."""
+    if not 0 <= factor < math.inf:
+        raise UsageError(f"--idc-scale {factor:g} is no factor", "give a number from 0 on")
+
+    def change(s: Stream) -> Stream:
+        a = s.aspects["arrivals"]
+        if not isinstance(a, Arrivals):
+            return s
+        own = a.modulation or of_curve(a.generating_curve, a.window_s, a.unit_gaps)
+        return with_aspect(s, "arrivals", replace(a, modulation=own.scaled(factor)))
+
+    return changed(profile, change)
+
+
+# --- what requests are -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Knob:
+    """``turn(aspect, value)`` → the changed aspect; ``takes``: xN (a factor) or N% (a share)."""
+
+    aspect: str
+    takes: str
+    doc: str
+    turn: Callable[[Any, float], Aspect]
+
+
+def _scaled(grid: Grid, factor: float) -> Grid:
+    return Grid(grid.values * factor, grid.mean * factor, grid.rows)
+
+
+def _side(side: str) -> Callable[[Lengths, float], Lengths]:
+    def turn(a: Lengths, factor: float) -> Lengths:
+        own: Margin = getattr(a, side)
+
+        def moved(x: Slice) -> Slice:
+            values = tuple(v * factor for v in getattr(x, side))
+            return replace(x, input=values) if side == "input" else replace(x, output=values)
+
+        # quantiles by load and time are looked up in the grid: they move with it
+        mix = a.mix and replace(
+            a.mix,
+            by_time=tuple(map(moved, a.mix.by_time)),
+            by_load=tuple(map(moved, a.mix.by_load)),
+        )
+        changes: dict[str, Any] = {side: replace(own, grid=_scaled(own.grid, factor)), "mix": mix}
+        return replace(a, **changes)
+
+    return turn
+
+
+def _failing(a: Failures, rate: float) -> Failures:
+    """The rate, runs of failures as long as they were."""
+    q = a.p_ok_after_fail or 1.0
+    p = min(rate * q / (1 - rate), 1.0) if rate < 1 else 1.0
+    return replace(a, rate=rate, p_fail_after_ok=p, p_ok_after_fail=q if rate < 1 else 0.0)
+
+
+def _runs(a: Failures, factor: float) -> Failures:
+    """Runs of failures longer or shorter, their rate as it was."""
+    q = min(a.p_ok_after_fail / factor, 1.0)
+    p = min(a.rate * q / max(1 - a.rate, 1e-9), 1.0)
+    return replace(a, p_fail_after_ok=p, p_ok_after_fail=q, mean_run=1 / q if q else a.mean_run)
+
+
+KNOBS: Mapping[str, Knob] = {
+    "lengths.input": Knob("lengths", "xN", "all input lengths; ranks and dependence stay", _side("input")),
+    "lengths.output": Knob("lengths", "xN", "all output lengths; ranks and dependence stay", _side("output")),
+    "failures.rate": Knob("failures", "N%", "share of requests that fail; runs stay as long", _failing),
+    "failures.runs": Knob("failures", "xN", "mean length of runs of failures; their rate stays", _runs),
+}  # fmt: skip
+
+
+def turned(profile: Profile, text: str) -> Profile:
+    """The profile with one knob turned: ``lengths.input=x2``, ``failures.rate=5%``. Raises UsageError, UnknownName."""
+    name, equals, value = text.partition("=")
+    knob = KNOBS.get(name)
+    if knob is None:
+        raise UnknownName("knob", name, KNOBS, "lamina-traces catalog knobs")
+    number = _value(knob, name, value if equals else "")
+    streams = profile.part("llm_requests").streams
+    if not any(knob.aspect in s.aspects for s in streams):
+        raise UsageError(
+            f"{name} turns {knob.aspect}, which profile {profile.name!r} does not have",
+            "see what it has: lamina-traces show PROFILE",
+        )
+
+    def change(s: Stream) -> Stream:
+        own = s.aspects.get(knob.aspect)
+        return s if own is None else with_aspect(s, knob.aspect, knob.turn(own, number))
+
+    return changed(profile, change)
+
+
+def _value(knob: Knob, name: str, text: str) -> float:
+    try:
+        if knob.takes == "xN" and text.startswith("x"):
+            number = float(text[1:])
+            if 0 < number <= 1e6:
+                return number
+        if knob.takes == "N%" and text.endswith("%"):
+            number = float(text[:-1]) / 100
+            if 0 <= number <= 1:
+                return number
+    except ValueError:
+        pass
+    example = "x2" if knob.takes == "xN" else "5%"
+    raise UsageError(f"{name}={text} is not {knob.takes}", f"write {name}={example}")
