@@ -41,6 +41,8 @@ ROUNDS = 10
 STEP = 0.5
 """of the difference by which the distances are moved in a round."""
 KNOTS = 129
+MOST_ROOTS = 62
+"""first blocks that are told apart: a bit each."""
 MOST_PATHS = 1 << 20
 """prompts that are remembered."""
 OF_DEPTH, OF_DISTANCE, OF_PART, OF_ROOT, OF_NEW = range(5)
@@ -103,8 +105,9 @@ class PrefixStage:
         self.salt = salts(key(seed, "blocks", stream), 1)[0]
         self.sessions = "parent" in rehearsal
         alone = float((rehearsal["parent"] < 0).mean()) if self.sessions else 1.0
-        self.variety = _variety(law.roots, law.requests, alone)
-        self.top = law.top_root if law.roots > 1 else None
+        self.roots = _popularity(law)
+        self.variety = 0.0 if len(self.roots) else _variety(law.roots, law.requests, alone)
+        self.head = _head(law)
         self.unit = recorded
         block, anywhere = (law.ratios[k].value if k in law.ratios else 0.0 for k in ("block_hit_ratio", "any_block_hit_ratio"))  # fmt: skip
         self.again = (
@@ -134,7 +137,7 @@ class PrefixStage:
         tokens = np.require(columns["input_tokens"], np.int64, ["C", "W"])
         n = len(tokens)
         first = int(state["numbers"][trees.ROWS])
-        want, distance, top = self._drawn(tokens, np.arange(first, first + n), block)
+        want, distance, root = self._drawn(tokens, np.arange(first, first + n), block)
         none = np.full(n, -1, dtype=np.int64)
         parent = np.require(columns["parent"], np.int64, ["C", "W"]) if self.sessions else none
         own = np.require(columns["shared_tokens"], np.int64, ["C", "W"]) if self.sessions else none
@@ -146,7 +149,7 @@ class PrefixStage:
         numbers = state["numbers"].copy()
         owned = _sums(nodes[:held], known + n)
         _loop("weave")(
-            tokens, parent, own, want, distance, top, block, int(self.sessions), nodes, paths, owned, numbers,
+            tokens, parent, own, want, distance, root, block, int(self.sessions), self._heads(block), nodes, paths, owned, numbers,
             hits, tips, partial, capacities, curve,
         )  # fmt: skip
         held = int(numbers[trees.NODES])
@@ -156,19 +159,25 @@ class PrefixStage:
         return woven, self._kept(nodes, paths, numbers, block)
 
     def _drawn(self, tokens: Ints, rows: Ints, block: int) -> tuple[Ints, Ints, Ints]:
-        """Blocks that each row would share, at which distance, and whether with the commonest beginning (−1: any)."""
+        """Blocks that each row would share, at which distance, and the first block that it begins with (−1: any)."""
         blocks = (tokens + self.unit - 1) // self.unit
         want = np.maximum(self.laws.depths(blocks, uniforms(self.of, rows, OF_DEPTH)), 1)
-        # Ewens: the i-th prompt begins like none before with probability θ/(θ + i)
-        want[uniforms(self.of, rows, OF_NEW) * (self.variety + rows) < self.variety] = 0
+        if (
+            self.variety
+        ):  # Ewens: the i-th prompt begins like none before with probability θ/(θ + i)
+            want[uniforms(self.of, rows, OF_NEW) * (self.variety + rows) < self.variety] = 0
         if block != self.unit:
             part = uniforms(self.of, rows, OF_PART) * self.unit if block < self.unit else 0.0
             want = np.where(want > 0, (want * self.unit + part) // block, 0).astype(np.int64)
         distance = self.laws.distances(uniforms(self.of, rows, OF_DISTANCE)) / block
-        top = np.full(len(rows), -1)
-        if self.top is not None:
-            top = (uniforms(self.of, rows, OF_ROOT) < self.top).astype(np.int64)
-        return want, np.maximum(distance, 1.0).astype(np.int64), top
+        root = np.full(len(rows), -1)
+        if len(self.roots):
+            root = np.searchsorted(self.roots, uniforms(self.of, rows, OF_ROOT) * self.roots[-1])
+        return want, np.maximum(distance, 1.0).astype(np.int64), root
+
+    def _heads(self, block: int) -> int:
+        """Blocks of ``block`` tokens that a cold cache knows of a prompt."""
+        return max(1, self.head * self.unit // block)
 
     def _kept(self, nodes: Ints, paths: Ints, numbers: Ints, block: int) -> State:
         """Without the prompts that are colder than any distance drawn."""
@@ -214,6 +223,29 @@ class PrefixStage:
                     self.laws.move(target - curve / whole * factor, ratio.value)
                 self.laws.stretch *= float(np.clip(factor, 0.5, 2.0))
         self.laws.stretch, self.laws.upto = best
+
+
+def _popularity(law: Reuse) -> Array:
+    """Cumulated shares of the first blocks that prompts begin with, by Zipf's law with the source's commonest; none where
+    they are too many to be told apart."""
+    top = law.top_root
+    if not 1 < law.roots <= MOST_ROOTS or top is None:
+        return np.zeros(0)
+    rank = np.arange(1, law.roots + 1.0)
+    low, high = 0.0, 50.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if 1 / (rank**-middle).sum() < top else (low, middle)
+    return np.cumsum(rank**-high)
+
+
+def _head(law: Reuse) -> int:
+    """Blocks that prompts with the same first block all begin with, in the mean: so many blocks for each first block have
+    a tenth of its references or more."""
+    if law.roots > MOST_ROOTS:
+        return 1
+    often = [rank for rank, n in law.popularity.curve if n * law.roots >= 0.1 * law.requests]
+    return max(1, round(max(often, default=1) / max(law.roots, 1)))
 
 
 def _variety(roots: int, requests: int, alone: float) -> float:

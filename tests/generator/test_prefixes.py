@@ -137,9 +137,8 @@ def test_hits_come_back(source: tuple[Reuse, Lengths, Sessions]) -> None:
     # a mixture of two kinds of reuse, of which nothing but the sum is known here
     assert distance(law, found) < 0.06
     assert law.roots == 8
-    assert 3 <= found.roots <= 16  # 8 ± √8 of Ewens's law
-    # before a second one has come, all begin with the first
-    assert found.top_root == pytest.approx(law.top_root, abs=0.06)
+    assert 6 <= found.roots <= 8  # the rarest may not have come
+    assert found.top_root == pytest.approx(law.top_root, abs=0.02)
 
 
 def test_turns_share_what_their_session_has(source: tuple[Reuse, Lengths, Sessions]) -> None:
