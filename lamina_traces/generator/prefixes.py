@@ -16,10 +16,13 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
 
 from ..aspects.block_reuse import Reuse
 from ..compiled import compile_cached
@@ -38,6 +41,8 @@ ROUNDS = 10
 STEP = 0.5
 """of the difference by which the distances are moved in a round."""
 KNOTS = 129
+MOST_ROOTS = 62
+"""first blocks that are told apart: a bit each."""
 MOST_PATHS = 1 << 20
 """prompts that are remembered."""
 OF_DEPTH, OF_DISTANCE, OF_PART, OF_ROOT, OF_NEW = range(5)
@@ -46,6 +51,31 @@ OF_DEPTH, OF_DISTANCE, OF_PART, OF_ROOT, OF_NEW = range(5)
 @functools.cache
 def _loop(name: str) -> Any:
     return compile_cached(getattr(trees, name), getattr(trees, name.upper()))
+
+
+@dataclass(frozen=True, eq=False)
+class Woven:
+    """The prompts of a block of time. The i-th has the ids from ``begins[i]`` to ``begins[i + 1]``, ⌈input/block⌉ of them;
+    ``shared_blocks``: [n] full blocks that it shares with earlier ones. The ids themselves are many: they are written when they
+    are asked for, in any thread."""
+
+    begins: Ints
+    shared_blocks: Ints
+    nodes: Ints
+    tips: Ints
+    partial: Ints
+    again: float
+    salt: np.uint64
+
+    def ids(self) -> npt.NDArray[np.uint64]:
+        """Of all prompts, one after the other."""
+        out = np.empty(self.begins[-1], dtype=np.uint64)
+        _loop("write")(self.nodes, self.tips, self.partial, self.begins, self.again, self.salt, out)
+        return out
+
+    def lists(self) -> pl.Series:
+        """[n] the column ``prefix_hashes``."""
+        return pl.Series(pa.LargeListArray.from_arrays(self.begins, self.ids()))
 
 
 class PrefixStage:
@@ -75,8 +105,9 @@ class PrefixStage:
         self.salt = salts(key(seed, "blocks", stream), 1)[0]
         self.sessions = "parent" in rehearsal
         alone = float((rehearsal["parent"] < 0).mean()) if self.sessions else 1.0
-        self.variety = _variety(law.roots, law.requests, alone)
-        self.top = law.top_root if law.roots > 1 else None
+        self.roots = _popularity(law)
+        self.variety = 0.0 if len(self.roots) else _variety(law.roots, law.requests, alone)
+        self.head = _head(law)
         self.unit = recorded
         block, anywhere = (law.ratios[k].value if k in law.ratios else 0.0 for k in ("block_hit_ratio", "any_block_hit_ratio"))  # fmt: skip
         self.again = (
@@ -94,30 +125,23 @@ class PrefixStage:
             "numbers": np.zeros(trees.NUMBERS, dtype=np.int64),
         }
 
-    def rows(self, columns: Mapping[str, Any], state: State) -> tuple[dict[str, Any], State]:
+    def rows(self, columns: Mapping[str, Any], state: State) -> tuple[Woven, State]:
         """Blocks of the rows of a block, in order. ``columns`` as ``rehearsal``; ``parent`` counts the stream's rows
-        from 0 over all blocks, as this stage does.
-
-        ``prefix_hashes``: uint64 ids, request after request, of which the i-th has those from ``begins[i]`` to ``begins[i
-        + 1]``, ⌈input/block⌉ of them; ``shared_blocks``: [n] full blocks that it shares with earlier ones.
-        """
-        return self._weave(columns, state, self.block_tokens, np.zeros(0, np.int64), np.zeros(0, np.int64))  # fmt: skip
+        from 0 over all blocks, as this stage does."""
+        none = np.zeros(0, dtype=np.int64)
+        return self._weave(columns, state, self.block_tokens, none, none)
 
     def _weave(
         self, columns: Mapping[str, Any], state: State, block: int, capacities: Ints, curve: Ints
-    ) -> tuple[dict[str, Any], State]:
+    ) -> tuple[Woven, State]:
         tokens = np.require(columns["input_tokens"], np.int64, ["C", "W"])
         n = len(tokens)
         first = int(state["numbers"][trees.ROWS])
-        rows = np.arange(first, first + n)
-        want, distance, top = self._drawn(tokens, rows, block)
+        want, distance, root = self._drawn(tokens, np.arange(first, first + n), block)
         none = np.full(n, -1, dtype=np.int64)
         parent = np.require(columns["parent"], np.int64, ["C", "W"]) if self.sessions else none
         own = np.require(columns["shared_tokens"], np.int64, ["C", "W"]) if self.sessions else none
-        begins = np.zeros(n + 1, dtype=np.int64)
-        np.cumsum((tokens + block - 1) // block, out=begins[1:])
-        ids = np.empty(begins[-1], dtype=np.uint64)
-        hits = np.empty(n, dtype=np.int64)
+        hits, tips, partial = (np.empty(n, dtype=np.int64) for _ in range(3))
         known, held = len(state["paths"]), len(state["nodes"])
         nodes = np.empty((held + 2 * n, trees.NODE_COLUMNS), dtype=np.int64)
         paths = np.empty((known + n, trees.PATH_COLUMNS), dtype=np.int64)
@@ -125,26 +149,35 @@ class PrefixStage:
         numbers = state["numbers"].copy()
         owned = _sums(nodes[:held], known + n)
         _loop("weave")(
-            tokens, parent, own, want, distance, top, block, int(self.sessions), self.again, self.salt, nodes, paths, owned, numbers, begins, ids,
-            hits, capacities, curve,
+            tokens, parent, own, want, distance, root, block, int(self.sessions), self._heads(block), nodes, paths, owned, numbers,
+            hits, tips, partial, capacities, curve,
         )  # fmt: skip
-        made = {"prefix_hashes": ids, "begins": begins, "shared_blocks": hits}
-        return made, self._kept(nodes, paths, numbers, block)
+        held = int(numbers[trees.NODES])
+        begins = np.zeros(n + 1, dtype=np.int64)
+        np.cumsum((tokens + block - 1) // block, out=begins[1:])
+        woven = Woven(begins, hits, nodes[:held].copy(), tips, partial, self.again, self.salt)
+        return woven, self._kept(nodes, paths, numbers, block)
 
     def _drawn(self, tokens: Ints, rows: Ints, block: int) -> tuple[Ints, Ints, Ints]:
-        """Blocks that each row would share, at which distance, and whether with the commonest beginning (−1: any)."""
+        """Blocks that each row would share, at which distance, and the first block that it begins with (−1: any)."""
         blocks = (tokens + self.unit - 1) // self.unit
         want = np.maximum(self.laws.depths(blocks, uniforms(self.of, rows, OF_DEPTH)), 1)
-        # Ewens: the i-th prompt begins like none before with probability θ/(θ + i)
-        want[uniforms(self.of, rows, OF_NEW) * (self.variety + rows) < self.variety] = 0
+        if (
+            self.variety
+        ):  # Ewens: the i-th prompt begins like none before with probability θ/(θ + i)
+            want[uniforms(self.of, rows, OF_NEW) * (self.variety + rows) < self.variety] = 0
         if block != self.unit:
             part = uniforms(self.of, rows, OF_PART) * self.unit if block < self.unit else 0.0
             want = np.where(want > 0, (want * self.unit + part) // block, 0).astype(np.int64)
         distance = self.laws.distances(uniforms(self.of, rows, OF_DISTANCE)) / block
-        top = np.full(len(rows), -1)
-        if self.top is not None:
-            top = (uniforms(self.of, rows, OF_ROOT) < self.top).astype(np.int64)
-        return want, np.maximum(distance, 1.0).astype(np.int64), top
+        root = np.full(len(rows), -1)
+        if len(self.roots):
+            root = np.searchsorted(self.roots, uniforms(self.of, rows, OF_ROOT) * self.roots[-1])
+        return want, np.maximum(distance, 1.0).astype(np.int64), root
+
+    def _heads(self, block: int) -> int:
+        """Blocks of ``block`` tokens that a cold cache knows of a prompt."""
+        return max(1, self.head * self.unit // block)
 
     def _kept(self, nodes: Ints, paths: Ints, numbers: Ints, block: int) -> State:
         """Without the prompts that are colder than any distance drawn."""
@@ -179,7 +212,7 @@ class PrefixStage:
         for _ in range(ROUNDS):
             curve = np.zeros(len(capacities), dtype=np.int64)
             made, _ = self._weave(some, self.start(), self.unit, capacities, curve)
-            got = float(made["shared_blocks"].sum()) / whole
+            got = float(made.shared_blocks.sum()) / whole
             missing = target - curve / whole
             off = max(float(np.abs(missing).max(initial=0.0)), abs(ratio.value - got))
             if off < least:
@@ -190,6 +223,29 @@ class PrefixStage:
                     self.laws.move(target - curve / whole * factor, ratio.value)
                 self.laws.stretch *= float(np.clip(factor, 0.5, 2.0))
         self.laws.stretch, self.laws.upto = best
+
+
+def _popularity(law: Reuse) -> Array:
+    """Cumulated shares of the first blocks that prompts begin with, by Zipf's law with the source's commonest; none where
+    they are too many to be told apart."""
+    top = law.top_root
+    if not 1 < law.roots <= MOST_ROOTS or top is None:
+        return np.zeros(0)
+    rank = np.arange(1, law.roots + 1.0)
+    low, high = 0.0, 50.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if 1 / (rank**-middle).sum() < top else (low, middle)
+    return np.cumsum(rank**-high)
+
+
+def _head(law: Reuse) -> int:
+    """Blocks that prompts with the same first block all begin with, in the mean: so many blocks for each first block have
+    a tenth of its references or more."""
+    if law.roots > MOST_ROOTS:
+        return 1
+    often = [rank for rank, n in law.popularity.curve if n * law.roots >= 0.1 * law.requests]
+    return max(1, round(max(often, default=1) / max(law.roots, 1)))
 
 
 def _variety(roots: int, requests: int, alone: float) -> float:

@@ -4,7 +4,7 @@ What is kept is a radix tree of the prompts that are not colder than a cache can
 
 - ``nodes``: [nodes, 4] runs of blocks that the same requests hold (columns ``PARENT`` … ``OWNER``); the ids of a run are
   hashes of successive numbers from ``BASE`` on;
-- ``paths``: [places, 4] the prompts, the latest last (columns ``TIP`` … ``TOP``). A block is *owned* by the latest prompt
+- ``paths``: [places, 4] the prompts, the latest last (columns ``TIP`` … ``ROOT``). A block is *owned* by the latest prompt
   that holds it, so that the blocks that later prompts own are those above it in an LRU stack;
 - ``owned``: [places + 1] a Fenwick tree (1994) of the blocks that each prompt owns, so that sums and the place at
   a given stack distance take log n steps.
@@ -31,7 +31,7 @@ NODE_COLUMNS = 4
 TIP = 0  # deepest node; −1: no full block
 LENGTH = 1  # full blocks
 ROW = 2  # of the stream
-TOP = 3  # 1: begins with the commonest first block
+ROOT = 3  # which first block it begins with, where they are told apart
 PATH_COLUMNS = 4
 
 # numbers
@@ -40,13 +40,14 @@ PATHS = 1
 COUNTER = 2  # blocks that were given a number so far
 ROWS = 3  # rows of the stream so far
 TOTAL = 4  # blocks owned
-NUMBERS = 5
+SEEN = 5  # first blocks that have been, a bit each, where they are told apart
+NUMBERS = 6
 
 NEAR = 24
 """prompts looked at around a place before the best fit is good enough."""
 MOST = 8 * NEAR
 """the same, before any fit will do."""
-FAR = 512
+FAR = 4096
 """places looked at, at most."""
 _TAKEN, _SHORT, _OTHER = 1 << 28, 1 << 30, 1 << 40
 """how much worse a prompt is for each, beside blocks that it has beyond those shared."""
@@ -55,21 +56,9 @@ _I1 = types.Array(types.int64, 1, "C")
 _I2 = types.Array(types.int64, 2, "C")
 _U1 = types.Array(types.uint64, 1, "C")
 WEAVE = types.void(
-    *(_I1,) * 6,
-    types.int64,
-    types.int64,
-    types.float64,
-    types.uint64,
-    _I2,
-    _I2,
-    _I1,
-    _I1,
-    _I1,
-    _U1,
-    _I1,
-    _I1,
-    _I1,
-)
+    *(_I1,) * 6, types.int64, types.int64, types.int64, _I2, _I2, *(_I1,) * 7
+)  # fmt: skip
+WRITE = types.void(_I2, _I1, _I1, _I1, types.float64, types.uint64, _U1)
 GATHER = types.void(_I2, _I2, *(_I1,) * 3, types.int64, types.int64)
 
 _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "_nrt": False}
@@ -152,10 +141,10 @@ def _of_row(paths, count, row):  # type: ignore[no-untyped-def]
 
 
 @_called
-def _fitting(paths, nodes, count, place, want, top, heads):  # type: ignore[no-untyped-def]
+def _fitting(paths, nodes, count, place, want, root, heads):  # type: ignore[no-untyped-def]
     """Near ``place``, the prompt that owns its block number ``want`` and is longer by the least; else one whose block
-    there is owned by a later prompt, else the longest. Where ``heads`` alone are shared, any that is long enough. ``top``: 1 for prompts that begin with the commonest block, 0 for
-    others, −1 for any; prompts of the other kind come last."""
+    there is owned by a later prompt, else the longest. Where ``heads`` alone are shared, any that is long enough. Prompts
+    of another ``root`` come last, if it is not −1."""
     best, best_score = -1, 1 << 62
     looked = 0
     for step in range(FAR):
@@ -167,7 +156,7 @@ def _fitting(paths, nodes, count, place, want, top, heads):  # type: ignore[no-u
             continue
         surplus = paths[q, LENGTH] - want
         score = surplus if surplus >= 0 else _SHORT - surplus
-        if top >= 0 and paths[q, TOP] != top:
+        if root >= 0 and paths[q, ROOT] != root:
             score += _OTHER
         if score < best_score:
             if surplus >= 0 and want > 1 and not heads:
@@ -184,7 +173,7 @@ def _fitting(paths, nodes, count, place, want, top, heads):  # type: ignore[no-u
         looked += 1
         if looked >= NEAR and best_score <= max(1, want >> 3):
             break
-        if looked >= MOST and best_score < _SHORT:
+        if looked >= MOST and best_score < (_SHORT if looked < 2 * MOST else _OTHER):
             break
     return best
 
@@ -251,15 +240,15 @@ def _touch(nodes, owned, tip, place):  # type: ignore[no-untyped-def]
         _add(owned, owner, -run)
 
 
-def weave(tokens, parent, own, want, distance, top, block, heads, again, salt, nodes, paths, owned, numbers, begins, ids, hits, capacities, curve):  # type: ignore[no-untyped-def]  # fmt: skip
+def weave(tokens, parent, own, want, distance, root, block, heads, head, nodes, paths, owned, numbers, hits, tips, partial, capacities, curve):  # type: ignore[no-untyped-def]  # fmt: skip
     """Give every prompt its blocks.
 
     ``tokens``: of the prompts. Those with a ``parent`` (a row of the stream that is still known) share ``own`` tokens
     with it, the others ``want`` blocks with a prompt at the stack ``distance`` (in blocks). Where not so much is known yet, the
-    cache is cold and only the first block is shared. Partial blocks never are.
+    cache is cold and only the ``head`` is shared. Partial blocks never are.
     ``heads``: 1 where turns of a session are told apart, so that all others share what prompts begin with, down to where
-    others have branched off, and not what a session holds. ``again``: chance that the content of a new block is an old one.
-    ``begins``: [n + 1] where each prompt's ids begin in ``ids``; ``hits``: full blocks that it shares.
+    others have branched off, and not what a session holds. ``hits``: full blocks that a prompt shares; ``tips``, ``partial``: the
+    node that ends it, and the number of a partial last block (−1: none).
     """
     for i in range(len(tokens)):
         full = tokens[i] // block
@@ -270,12 +259,13 @@ def weave(tokens, parent, own, want, distance, top, block, heads, again, salt, n
             q = _of_row(paths, count, parent[i])
             if q >= 0:
                 h = min(own[i] // block, full, paths[q, LENGTH])
-        if q < 0 and min(want[i], full) > 0 and numbers[TOTAL] > 0:
+        new = root[i] >= 0 and not (numbers[SEEN] >> root[i]) & 1
+        if q < 0 and min(want[i], full) > 0 and numbers[TOTAL] > 0 and not new:
             h = min(want[i], full)
             if distance[i] > numbers[TOTAL] and not heads:
-                h = 1  # whom it would follow came before the trace
+                h = min(h, head)  # whom it would follow came before the trace
             near = _at(owned, max(numbers[TOTAL] - distance[i], 0))
-            q = _fitting(paths, nodes, count, min(near, count - 1), h, top[i], heads)
+            q = _fitting(paths, nodes, count, min(near, count - 1), h, root[i], heads)
             if q >= 0 and heads:
                 h = min(_branching(paths, nodes, q, h), full)
             if q >= 0:
@@ -286,10 +276,12 @@ def weave(tokens, parent, own, want, distance, top, block, heads, again, salt, n
             if len(capacities):
                 _measure(nodes, owned, tip, numbers[TOTAL], capacities, curve)
             _touch(nodes, owned, tip, place)
-            paths[place, TOP] = paths[q, TOP]
+            paths[place, ROOT] = paths[q, ROOT]
         else:
             h = 0
-            paths[place, TOP] = 1 if full > 0 and numbers[TOTAL] == 0 else 0
+            paths[place, ROOT] = root[i]
+            if full > 0 and root[i] >= 0:
+                numbers[SEEN] |= 1 << root[i]
         hits[i] = h
         if full > h:
             fresh = numbers[NODES]
@@ -306,16 +298,26 @@ def weave(tokens, parent, own, want, distance, top, block, heads, again, salt, n
         paths[place, ROW] = numbers[ROWS]
         numbers[PATHS] += 1
         numbers[ROWS] += 1
-        at = begins[i] + full
-        if begins[i + 1] > at:  # a partial last block, which nobody shares
-            ids[at] = _block(salt, again, numbers[COUNTER])
+        tips[i], partial[i] = tip, -1
+        if tokens[i] > full * block:  # a partial last block, which nobody shares
+            partial[i] = numbers[COUNTER]
             numbers[COUNTER] += 1
-        while tip >= 0:
-            run = nodes[tip, COUNT]
+
+
+def write(nodes, tips, partial, begins, again, salt, ids):  # type: ignore[no-untyped-def]
+    """The ids of prompts, from ``begins[i]`` on in ``ids``. Nodes that were cut since still lead to the same blocks."""
+    for i in range(len(tips)):
+        at = begins[i + 1]
+        if partial[i] >= 0:
+            at -= 1
+            ids[at] = _block(salt, again, partial[i])
+        node = tips[i]
+        while node >= 0:
+            run = nodes[node, COUNT]
             at -= run
             for k in range(run):
-                ids[at + k] = _block(salt, again, nodes[tip, BASE] + k)
-            tip = nodes[tip, PARENT]
+                ids[at + k] = _block(salt, again, nodes[node, BASE] + k)
+            node = nodes[node, PARENT]
 
 
 def gather(nodes, paths, numbers, renamed, places, coldest, idle):  # type: ignore[no-untyped-def]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from lamina_traces.aspects.ratios import Ratio
 from lamina_traces.aspects.sessions import Sessions
 from lamina_traces.errors import ModelError
 from lamina_traces.generator import trees
-from lamina_traces.generator.prefixes import PrefixStage, _variety
+from lamina_traces.generator.prefixes import PrefixStage, Woven, _variety
 from lamina_traces.generator.randomness import stream
 from lamina_traces.generator.sessions import SessionStage
 from lamina_traces.store import Store
@@ -52,16 +52,16 @@ def tokens_of(lengths: Lengths, n: int, *purpose: int | str) -> np.ndarray[Any, 
     return Sampler(lengths).pairs(stream(5, *purpose), n)[0]
 
 
-def lists(made: Mapping[str, Any]) -> Iterator[list[int]]:
-    ids, begins = made["prefix_hashes"].tolist(), made["begins"].tolist()
+def lists(made: Woven) -> Iterator[list[int]]:
+    ids, begins = made.ids().tolist(), made.begins.tolist()
     for a, b in itertools.pairwise(begins):
         yield ids[a:b]
 
 
-def remeasured(made: Mapping[str, Any], tokens: Any, block: int) -> Reuse:
+def remeasured(made: Woven, tokens: Any, block: int) -> Reuse:
     """The project's own fit of generated blocks."""
     refs = References()
-    refs.add(made["prefix_hashes"], np.diff(made["begins"]), tokens, np.arange(len(tokens)) * 10**9)
+    refs.add(made.ids(), np.diff(made.begins), tokens, np.arange(len(tokens)) * 10**9)
     return measure(refs, block, None)
 
 
@@ -81,7 +81,7 @@ def test_every_prompt_has_its_blocks_and_an_id_its_prefix(
     made, _ = stage.rows({"input_tokens": tokens}, stage.start())
     before: dict[int, tuple[int, ...]] = {}
     seen: set[int] = set()
-    for ids, n, shared in zip(lists(made), tokens.tolist(), made["shared_blocks"].tolist(), strict=True):  # fmt: skip
+    for ids, n, shared in zip(lists(made), tokens.tolist(), made.shared_blocks.tolist(), strict=True):  # fmt: skip
         assert (len(ids) - 1) * BLOCK < n <= len(ids) * BLOCK
         known = next((i for i, x in enumerate(ids) if x not in seen), len(ids))
         assert known == shared
@@ -102,7 +102,7 @@ def test_stack_distances_are_those_of_a_cache_that_is_played_through(
     made, _ = stage._weave({"input_tokens": tokens}, stage.start(), BLOCK, capacities, curve)
     prompts = [ids[: n // BLOCK] for ids, n in zip(lists(made), tokens.tolist(), strict=True)]
     assert curve.tolist() == [sum(lru(prompts, c)) for c in capacities.tolist()]
-    assert curve[-1] == made["shared_blocks"].sum() > 0
+    assert curve[-1] == made.shared_blocks.sum() > 0
 
 
 def test_a_block_is_a_pure_function_of_the_state_before_it(
@@ -116,13 +116,14 @@ def test_a_block_is_a_pure_function_of_the_state_before_it(
         before = {k: v.copy() for k, v in state.items()}
         made, after = stage.rows({"input_tokens": part}, state)
         assert all((state[k] == before[k]).all() for k in state)
+        assert made.lists().to_list() == list(lists(made))
         again, _ = stage.rows({"input_tokens": part}, before)
-        assert (again["prefix_hashes"] == made["prefix_hashes"]).all()
-        ids.append(made["prefix_hashes"])
+        assert (again.ids() == made.ids()).all()
+        ids.append(made.ids())
         state = after
     other = PrefixStage(law, {"input_tokens": tokens}, 7, stream=1)
     apart, _ = other.rows({"input_tokens": tokens}, other.start())
-    assert not np.isin(apart["prefix_hashes"], np.concatenate(ids)).any()
+    assert not np.isin(apart.ids(), np.concatenate(ids)).any()
 
 
 def test_hits_come_back(source: tuple[Reuse, Lengths, Sessions]) -> None:
@@ -136,9 +137,8 @@ def test_hits_come_back(source: tuple[Reuse, Lengths, Sessions]) -> None:
     # a mixture of two kinds of reuse, of which nothing but the sum is known here
     assert distance(law, found) < 0.06
     assert law.roots == 8
-    assert 3 <= found.roots <= 16  # 8 ± √8 of Ewens's law
-    # before a second one has come, all begin with the first
-    assert found.top_root == pytest.approx(law.top_root, abs=0.06)
+    assert 6 <= found.roots <= 8  # the rarest may not have come
+    assert found.top_root == pytest.approx(law.top_root, abs=0.02)
 
 
 def test_turns_share_what_their_session_has(source: tuple[Reuse, Lengths, Sessions]) -> None:
@@ -159,7 +159,7 @@ def test_turns_share_what_their_session_has(source: tuple[Reuse, Lengths, Sessio
     for i in grown.tolist():
         full = int(columns["shared_tokens"][i]) // BLOCK
         assert ids[i][:full] == ids[columns["parent"][i]][:full]
-        assert made["shared_blocks"][i] == full
+        assert made.shared_blocks[i] == full
     found = remeasured(made, tokens, BLOCK)
     for name in ("prefix_hit_ratio", "mean_request_hit_ratio"):
         assert found.ratios[name].value == pytest.approx(law.ratios[name].value, abs=0.02)
@@ -183,8 +183,8 @@ def test_other_blocks_cut_the_same_lengths(
     cut = PrefixStage(law, {"input_tokens": tokens}, 7, block_tokens=block)
     one, _ = own.rows({"input_tokens": tokens}, own.start())
     two, _ = cut.rows({"input_tokens": tokens}, cut.start())
-    assert (np.diff(two["begins"]) == -(-tokens // block)).all()
-    ratios = [m["shared_blocks"].sum() * b / tokens.sum() for m, b in ((one, BLOCK), (two, block))]
+    assert (np.diff(two.begins) == -(-tokens // block)).all()
+    ratios = [m.shared_blocks.sum() * b / tokens.sum() for m, b in ((one, BLOCK), (two, block))]
     if block < BLOCK:
         assert 0 < ratios[1] - ratios[0] < BLOCK / tokens.mean()
     else:  # half a block is lost of each prompt that shares
@@ -198,7 +198,7 @@ def test_hits_can_be_scaled(source: tuple[Reuse, Lengths, Sessions]) -> None:
     shared = []
     for hits in (0.0, 0.5, 1.0):
         stage = PrefixStage(law, {"input_tokens": tokens}, 7, hits=hits)
-        shared.append(stage.rows({"input_tokens": tokens}, stage.start())[0]["shared_blocks"].mean())  # fmt: skip
+        shared.append(stage.rows({"input_tokens": tokens}, stage.start())[0].shared_blocks.mean())  # fmt: skip
     assert shared[0] <= 1
     assert shared[1] / shared[2] == pytest.approx(0.5, abs=0.1)
     with pytest.raises(ModelError, match="hits"):
@@ -249,7 +249,7 @@ def test_mooncake_comes_back(real_data: Path, tmp_path: Path) -> None:
     assert again.roots <= 3
     assert again.popularity.once == pytest.approx(law.popularity.once, abs=0.08)
     more, _ = stage.rows({"input_tokens": tokens[law.requests :]}, state)
-    warm = 512 * more["shared_blocks"].sum() / tokens[law.requests :].sum()
+    warm = 512 * more.shared_blocks.sum() / tokens[law.requests :].sum()
     assert warm == pytest.approx(law.later_half, abs=0.02)
 
 
