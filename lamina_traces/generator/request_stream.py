@@ -23,7 +23,7 @@ from ..profile import Part, Profile, Stream
 from ..streams import Tail
 from ..units import NS_PER_S
 from .maker import State
-from .prefixes import REHEARSED_ROWS, PrefixStage
+from .prefixes import REHEARSED_ROWS, PrefixStage, Woven
 from .process import Process
 from .randomness import stream
 from .sessions import SessionStage
@@ -41,13 +41,15 @@ STAGES = ("sessions", "workflows", "prefixes")
 @dataclass(frozen=True)
 class Made:
     """A stream's rows of one block, sorted: ``t`` [n], ``failed`` [n] or None where it is not known. ``columns``: what its
-    stages made, empty where each row is drawn alone. ``lengths``: [2, n] where they have been drawn. Row i waits for the
+    stages made, empty where each row is drawn alone. ``lengths``: [2, n] where they have been drawn. ``prompts``: their prefix
+    blocks. Row i waits for the
     stream's rows ``parents[parents_from[i] : parents_from[i + 1]]``."""
 
     t: Ints
     failed: Flags | None
     columns: Columns
     lengths: tuple[Ints, Ints] | None = None
+    prompts: Woven | None = None
     parents_from: Ints | None = None
     parents: Ints | None = None
 
@@ -154,6 +156,7 @@ class RequestStream:
             return self.lengths.pairs(rng, n)
 
         columns: Columns = {}
+        woven: Woven | None = None
         lengths: tuple[Ints, Ints] | None = None
         parents_from = parents = None
         if self.workflows is not None:
@@ -180,8 +183,7 @@ class RequestStream:
             given = {"input_tokens": lengths[0]}
             if self.sessions is not None:
                 given |= {k: columns[k] for k in ("parent", "shared_tokens")}
-            found, kept = self.prefixes.rows(given, _part_of(own, "prefixes"))
-            columns |= {k: found[k] for k in ("prefix_hashes", "begins")}
+            woven, kept = self.prefixes.rows(given, _part_of(own, "prefixes"))
             after |= {f"prefixes.{k}": v for k, v in kept.items()}
         failed = None
         if self.failures is not None:
@@ -191,7 +193,7 @@ class RequestStream:
                 self.failures, uniform, int(own["failed"]), load
             )
             after["failed"] = np.array(last)
-        made = Made(t, failed, columns, lengths, parents_from, parents)
+        made = Made(t, failed, columns, lengths, woven, parents_from, parents)
         return made, {head + k: v for k, v in after.items()}
 
     def drawn(self, block: int, begin_ns: int, end_ns: int, t: Ints) -> tuple[Ints, Ints]:

@@ -234,10 +234,10 @@ class RequestMaker:
             begins = [n if p.parents_from is None else p.parents_from for n, p in zip(none, parts, strict=True)]  # fmt: skip
             found = [_list(b, w) for b, w in zip(begins, waits, strict=True)]
             out["depends_on"] = pl.concat(found) if len(found) > 1 else found[0]
-        if any("prefix_hashes" in p.columns for p in parts):
+        if any(p.prompts is not None for p in parts):
             made = [
-                _list(p.columns["begins"], p.columns["prefix_hashes"])
-                if "prefix_hashes" in p.columns
+                _list(p.prompts.begins, p.prompts.ids())
+                if p.prompts is not None
                 else pl.Series([None] * len(p.t), dtype=pl.List(pl.UInt64))
                 for p in parts
             ]
