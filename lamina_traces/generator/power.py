@@ -115,35 +115,26 @@ class PowerMaker:
             first, last = -(-begin_ns // g.step_ns), -(-end_ns // g.step_ns)
             level, walked = self._levels(i, g, state, first, last)
             at = np.arange(first, last)
-            c = len(g.series.phis)
-            normal = self._normal(i, "beside", at[None, :] * c + np.arange(c)[:, None])
             after |= {f"{i}.{k}": v for k, v in walked.items()}
-            before = state[f"{i}.before"]
-            own = state[f"{i}.own"]
+            watts, apart = np.zeros(0), np.zeros((len(g.names), 0))
+            kept = {k: state[f"{i}.{k}"] for k in ("beside", "before", "own")}
             if len(at):
-                beside, after[f"{i}.beside"] = g.series.beside(normal, state[f"{i}.beside"])
-                watts = g.series.rising(g.series.power(level, beside), before)
-                kept = np.concatenate([before, watts])
-                after[f"{i}.before"] = kept[len(kept) - min(len(kept), g.back) :]
-                apart, after[f"{i}.own"] = self._apart(i, g, at, own)
-                sums.append((g, first, watts, level, apart))
-                rows += len(at) * len(g.names)
-            else:
-                after[f"{i}.beside"], after[f"{i}.before"] = state[f"{i}.beside"], before
-                after[f"{i}.own"] = own
+                c = len(g.series.phis)
+                normal = self._normal(i, "beside", at[None, :] * c + np.arange(c)[:, None])
+                beside, kept["beside"] = g.series.beside(normal, kept["beside"])
+                watts = g.series.rising(g.series.power(level, beside), kept["before"])
+                last_w = np.concatenate([kept["before"], watts])
+                kept["before"] = last_w[len(last_w) - min(len(last_w), g.back) :]
+                apart, kept["own"] = self._apart(i, g, at, kept["own"])
+            after |= {f"{i}.{k}": v for k, v in kept.items()}
+            sums.append((g, first, watts, level, apart))
+            rows += len(at) * len(g.names)
 
         def frame() -> pl.DataFrame:
             frames = [_rows(*s) for s in sums]
-            if not frames:
-                return self._empty()
             return pl.concat(frames, how="diagonal").sort("arrival_ns", maintain_order=True)
 
         return Made(rows, frame, after)
-
-    def _empty(self) -> pl.DataFrame:
-        g = self._groups[0]
-        none = np.zeros(0)
-        return _rows(g, 0, none, none.astype(np.int64), np.zeros((len(g.names), 0)))
 
     def _levels(
         self, i: int, g: _Together, state: State, first: int, last: int

@@ -13,15 +13,17 @@ from lamina_traces.generator.maker import Maker, State
 
 def walked(maker: Maker, duration_ns: int) -> pl.DataFrame:
     """All rows of a trace of this length."""
-    state, frames, b = maker.start(), [], 0
+    frames: list[pl.DataFrame] = []
+    state, b = maker.start(), 0
     while b * maker.block_ns < duration_ns:
         made = maker.make(b, min((b + 1) * maker.block_ns, duration_ns), state)
         frame = made.frame()
         assert frame.height == made.rows
         assert frame["arrival_ns"].is_sorted()
+        assert not frames or frame.schema == frames[0].schema
         frames.append(frame)
         state, b = made.state, b + 1
-    return pl.concat(frames, how="diagonal")
+    return pl.concat(frames)
 
 
 def in_blocks(maker: Any, bits: int, duration_ns: int) -> pl.DataFrame:
