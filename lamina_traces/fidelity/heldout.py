@@ -94,9 +94,15 @@ class Row:
 
     @property
     def tied(self) -> bool:
-        """Whether the winner's median lies within the range of our seeds: another seed might have won."""
+        """Whether a quarter of our seeds or more are as near as the winner's median: chance may have decided."""
         ours, best = self.scores.get(OURS), self.median(self.winner or OURS)
-        return bool(ours) and best is not None and min(ours or ()) <= best
+        return bool(ours) and best is not None and float(np.mean(np.array(ours) <= best)) >= 0.25
+
+    @property
+    def near(self) -> bool:
+        """Whether ours is within NEAR floors."""
+        ours = self.median(OURS)
+        return ours is not None and ours <= NEAR * self.floor
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -137,7 +143,7 @@ class Evaluation:
     @property
     def near(self) -> tuple[Row, ...]:
         """Lines on which ours is within NEAR floors."""
-        return tuple(r for r in self.rows if r.ratio is not None and r.ratio <= NEAR)
+        return tuple(r for r in self.rows if r.near)
 
     def to_dict(self) -> dict[str, Any]:
         return {

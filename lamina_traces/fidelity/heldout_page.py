@@ -25,7 +25,7 @@ none has seen: our generator from the workload profile of the first half, and wh
 - **halves**: the distance of the two real halves. **floor**: the larger of it and of the block bootstrap. Days differ: where a rate falls by a third between the halves, every
   generator that keeps to what it was shown misses it, and is not to blame. **in-sample**: block bootstraps of the second half against itself, shown for scale and used for nothing.
 - Ours is the median over the seeds with its lowest and highest. A line in **bold** is lost: another generator that copies nothing has a smaller median. It says
-  "(tie)" where that median lies within the range of our seeds. The three rivals draw lengths in one way, so on those lines it is ours against the luckiest of three.
+  "(tie)" where a quarter of our seeds or more are as near as that. The three rivals draw lengths in one way, so on those lines it is ours against the luckiest of three.
 """
 
 
@@ -57,7 +57,7 @@ def _summary(done: Sequence[Evaluation]) -> str:
             lines.append(
                 f"- {e.name}, **{r.name}**: {_number(r.median(OURS))}; {best} {_number(r.median(best))}{tie}"
             )
-    far = [(e, r) for e in done for r in e.rows if r not in e.near]
+    far = [(e, r) for e in done for r in e.rows if not r.near]
     lines += ["", f"Lines beyond {NEAR:g} times the floor:", ""]
     lines += [
         f"- {e.name}, {r.name}: {_number(r.median(OURS))}, floor {_number(r.floor)}" for e, r in far

@@ -59,9 +59,11 @@ def row(ours: tuple[float, ...], poisson: float, block: float, halves: float) ->
 def test_floor_winner_and_tie() -> None:
     r = row((1.0, 2.0, 3.0), 1.5, 4.0, 2.5)
     assert (r.floor, r.ratio) == (4.0, 0.5)
-    # copies cannot win, and a better median inside our range is a tie
-    assert (r.winner, r.tied) == ("Poisson", True)
-    assert not row((2.0, 2.0), 1.5, 1, 1).tied
+    # copies cannot win; a third of our seeds is better than the winner's median: a tie
+    assert (r.winner, r.tied, r.near) == ("Poisson", True, True)
+    assert not row((1.0, 2.0, 3.0, 4.0, 5.0), 1.5, 1, 1).tied
+    assert row((0.0, 0.0), 0.0, 0.0, 0.0).near
+    assert not row((1.6, 1.6), 1.5, 1.0, 1.0).near
     assert row((1.0, 2.0, 3.0), 2.1, 1, 3).winner == OURS
     assert row((), 1.0, 1, 1).winner == "Poisson"
     assert row((), 1.0, 1, 1).ratio is None
