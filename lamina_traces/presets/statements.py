@@ -258,7 +258,7 @@ def _mixture(parts: list[tuple[float, Law]], t: Table) -> Array:
     x = np.concatenate([law.quantile(u) for _, law in parts])
     weight = np.concatenate([np.full(_MIXED, share / _MIXED) for share, _ in parts])
     order = np.argsort(x, kind="stable")
-    values = np.interp(_U, np.cumsum(weight[order]) - weight[order] / 2, x[order])
+    values: Array = np.interp(_U, np.cumsum(weight[order]) - weight[order] / 2, x[order])
     mean = math.fsum(share * law.mean for share, law in parts)
     values[-1] += max(2 * (KNOTS - 1) * (mean - Law(values).mean), 0.0)
     return values
