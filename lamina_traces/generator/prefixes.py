@@ -107,6 +107,7 @@ class PrefixStage:
         alone = float((rehearsal["parent"] < 0).mean()) if self.sessions else 1.0
         self.roots = _popularity(law)
         self.variety = 0.0 if len(self.roots) else _variety(law.roots, law.requests, alone)
+        self.few = law.roots <= MOST_ROOTS
         self.head = _head(law)
         self.unit = recorded
         block, anywhere = (law.ratios[k].value if k in law.ratios else 0.0 for k in ("block_hit_ratio", "any_block_hit_ratio"))  # fmt: skip
@@ -162,9 +163,11 @@ class PrefixStage:
         """Blocks that each row would share, at which distance, and the first block that it begins with (−1: any)."""
         blocks = (tokens + self.unit - 1) // self.unit
         want = np.maximum(self.laws.depths(blocks, uniforms(self.of, rows, OF_DEPTH)), 1)
-        if (
-            self.variety
-        ):  # Ewens: the i-th prompt begins like none before with probability θ/(θ + i)
+        if self.sessions and self.few:
+            # what a first turn shares is what all begin with, not what sessions hold
+            want = np.full(len(rows), max(1, round(self.head * self.laws.stretch)))
+        if self.variety:
+            # Ewens: the i-th prompt begins like none before with probability θ/(θ + i)
             want[uniforms(self.of, rows, OF_NEW) * (self.variety + rows) < self.variety] = 0
         if block != self.unit:
             part = uniforms(self.of, rows, OF_PART) * self.unit if block < self.unit else 0.0
@@ -273,10 +276,10 @@ def _sums(nodes: Ints, places: int) -> Ints:
 class _Laws:
     """What a request's depth and distance are drawn from. ``depth``: [sizes, knots] quantiles of the blocks shared, for
     prompts of at most ``sizes`` blocks; ``stretch`` multiplies what is shared beyond the first. ``at``: log₂ of distances in
-    tokens, ``upto``: share of the distances up to each, 0 up to the place ``least``."""
+    tokens, ``upto``: share of the distances up to each."""
 
-    def __init__(self, sizes: Ints, depth: Array, at: Array, upto: Array, least: int = 0) -> None:
-        self.sizes, self.depth, self.at, self.upto, self.least = sizes, depth, at, upto, least
+    def __init__(self, sizes: Ints, depth: Array, at: Array, upto: Array) -> None:
+        self.sizes, self.depth, self.at, self.upto = sizes, depth, at, upto
         self.stretch = 1.0
 
     @classmethod
@@ -290,9 +293,7 @@ class _Laws:
             return cls(sizes, depth, np.array([0.0, np.log2(unit)]), np.array([0.0, 1.0]))
         at = np.log2([c.blocks * unit for c in law.lru])
         hits = np.array([c.hit_ratio.value for c in law.lru])
-        rising = (
-            np.maximum.accumulate(hits) - hits[0]
-        )  # the least cache hits what all prompts begin with
+        rising = np.maximum.accumulate(hits) - hits[0]  # the least cache hits what all begin with
         return cls(sizes, depth, at, rising / max(rising[-1], 1e-300))
 
     def depths(self, blocks: Ints, u: Array) -> Ints:
@@ -310,6 +311,6 @@ class _Laws:
 
     def move(self, missing: Array, whole: float) -> None:
         """By half of what is ``missing`` of the ``whole`` hits at each capacity."""
-        upto = self.upto + STEP * (missing - missing[self.least]) / whole
-        upto[: self.least + 1], upto[-1] = 0.0, 1.0
+        upto = self.upto + STEP * (missing - missing[0]) / whole
+        upto[-1] = 1.0
         self.upto = np.maximum.accumulate(np.clip(upto, 0.0, 1.0))
