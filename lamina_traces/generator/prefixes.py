@@ -41,6 +41,8 @@ ROUNDS = 10
 STEP = 0.5
 """of the difference by which the distances are moved in a round."""
 KNOTS = 129
+LEAST_BLOCKS = 1024
+"""to be remembered, where no LRU curve says how many."""
 MOST_ROOTS = 62
 """first blocks that are told apart: a bit each."""
 MOST_PATHS = 1 << 20
@@ -284,13 +286,14 @@ class _Laws:
 
     @classmethod
     def of(cls, law: Reuse, unit: int) -> _Laws:
-        """Distances as the LRU curve has them; without a curve all are short."""
+        """Distances as the LRU curve has them; without a curve all orders of them up to the source's blocks are alike."""
         by_size = law.depth_by_size or ((1, law.depth),)
         knots = np.linspace(0, 1, KNOTS)
         depth = np.stack([g.quantile(knots) for _, g in by_size])
         sizes = np.array([n for n, _ in by_size[:-1]], dtype=np.int64)
         if not law.lru:
-            return cls(sizes, depth, np.array([0.0, np.log2(unit)]), np.array([0.0, 1.0]))
+            at = np.log2([unit, unit * max(law.distinct, LEAST_BLOCKS)])
+            return cls(sizes, depth, at, np.array([0.0, 1.0]))
         at = np.log2([c.blocks * unit for c in law.lru])
         hits = np.array([c.hit_ratio.value for c in law.lru])
         rising = np.maximum.accumulate(hits) - hits[0]  # the least cache hits what all begin with

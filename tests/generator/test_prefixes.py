@@ -174,6 +174,21 @@ def tokens_pair(lengths: Lengths, n: int, *purpose: int | str) -> Any:
     return Sampler(lengths).pairs(stream(5, n, *purpose), n)
 
 
+@pytest.mark.parametrize("sizes", [0, 10, 200])
+def test_little_is_known_of_some(source: tuple[Reuse, Lengths, Sessions], sizes: int) -> None:
+    """No LRU curve (times of sessions alone), no depths by size, no size of a block; prompts without a block, or none."""
+    law = replace(source[0], lru=(), depth_by_size=(), block_tokens=None, top_root=None)
+    law = replace(law, ratios={"block_hit_ratio": law.ratios["block_hit_ratio"]})
+    tokens = np.random.default_rng(1).integers(0, 8 * sizes + 1, 3000 if sizes else 0)
+    stage = PrefixStage(law, {"input_tokens": tokens}, 7)
+    made, state = stage.rows({"input_tokens": tokens}, stage.start())
+    assert (np.diff(made.begins) == -(-tokens // BLOCK)).all()
+    if sizes == 200:
+        ratio = made.shared_blocks.sum() / len(made.ids())
+        assert ratio == pytest.approx(law.ratios["block_hit_ratio"].value, abs=0.05)
+        assert len(state["paths"]) > 100
+
+
 @pytest.mark.parametrize("block", [4, 64, 512])
 def test_other_blocks_cut_the_same_lengths(
     source: tuple[Reuse, Lengths, Sessions], block: int
