@@ -40,7 +40,8 @@ REHEARSED_ROWS = 1 << 15
 ROUNDS = 10
 STEP = 0.5
 """of the difference by which the distances are moved in a round."""
-KNOTS = 129
+STEPS = 4096
+"""equal steps of probability in which depths and distances are drawn."""
 LEAST_BLOCKS = 1024
 """to be remembered, where no LRU curve says how many."""
 MOST_ROOTS = 62
@@ -174,11 +175,11 @@ class PrefixStage:
         if block != self.unit:
             part = uniforms(self.of, rows, OF_PART) * self.unit if block < self.unit else 0.0
             want = np.where(want > 0, (want * self.unit + part) // block, 0).astype(np.int64)
-        distance = self.laws.distances(uniforms(self.of, rows, OF_DISTANCE)) / block
+        distance = self.laws.distances(uniforms(self.of, rows, OF_DISTANCE)) // block
         root = np.full(len(rows), -1)
         if len(self.roots):
             root = np.searchsorted(self.roots, uniforms(self.of, rows, OF_ROOT) * self.roots[-1])
-        return want, np.maximum(distance, 1.0).astype(np.int64), root
+        return want, np.maximum(distance, 1), root
 
     def _heads(self, block: int) -> int:
         """Blocks of ``block`` tokens that a cold cache knows of a prompt."""
@@ -276,7 +277,7 @@ def _sums(nodes: Ints, places: int) -> Ints:
 
 
 class _Laws:
-    """What a request's depth and distance are drawn from. ``depth``: [sizes, knots] quantiles of the blocks shared, for
+    """What a request's depth and distance are drawn from. ``depth``: [sizes, STEPS] quantiles of the blocks shared, for
     prompts of at most ``sizes`` blocks; ``stretch`` multiplies what is shared beyond the first. ``at``: log₂ of distances in
     tokens, ``upto``: share of the distances up to each."""
 
@@ -288,8 +289,8 @@ class _Laws:
     def of(cls, law: Reuse, unit: int) -> _Laws:
         """Distances as the LRU curve has them; without a curve all orders of them up to the source's blocks are alike."""
         by_size = law.depth_by_size or ((1, law.depth),)
-        knots = np.linspace(0, 1, KNOTS)
-        depth = np.stack([g.quantile(knots) for _, g in by_size])
+        steps = (np.arange(STEPS) + 0.5) / STEPS
+        depth = np.stack([g.quantile(steps) for _, g in by_size])
         sizes = np.array([n for n, _ in by_size[:-1]], dtype=np.int64)
         if not law.lru:
             at = np.log2([unit, unit * max(law.distinct, LEAST_BLOCKS)])
@@ -301,16 +302,19 @@ class _Laws:
 
     def depths(self, blocks: Ints, u: Array) -> Ints:
         """Blocks that prompts of so many ``blocks`` would share."""
-        row = np.searchsorted(self.sizes, blocks)
-        h = u * (self.depth.shape[1] - 1)
-        i = h.astype(np.int64)
-        low = self.depth[row, i]
-        q = low + (h - i) * (self.depth[row, i + 1] - low)
-        return np.asarray(np.rint(np.where(q > 1, 1 + (q - 1) * self.stretch, q))).astype(np.int64)
+        table = self.depth.copy()
+        table[table > 1] = 1 + (table[table > 1] - 1) * self.stretch
+        rows = np.searchsorted(
+            self.sizes, np.arange(int(self.sizes[-1]) + 2 if len(self.sizes) else 1)
+        )
+        row = rows[np.minimum(blocks, len(rows) - 1)]
+        return np.rint(table).astype(np.int64).ravel()[row * STEPS + (u * STEPS).astype(np.int64)]
 
-    def distances(self, u: Array) -> Array:
+    def distances(self, u: Array) -> Ints:
         """In tokens."""
-        return np.asarray(2.0 ** np.interp(u, self.upto, self.at))
+        steps = (np.arange(STEPS) + 0.5) / STEPS
+        table = np.exp2(np.interp(steps, self.upto, self.at)).astype(np.int64)
+        return table[(u * STEPS).astype(np.int64)]
 
     def move(self, missing: Array, whole: float) -> None:
         """By half of what is ``missing`` of the ``whole`` hits at each capacity."""
