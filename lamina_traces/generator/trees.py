@@ -43,7 +43,7 @@ TOTAL = 4  # blocks owned
 SEEN = 5  # first blocks that have been, a bit each, where they are told apart
 NUMBERS = 6
 
-NEAR = 12
+NEAR = 24
 """prompts looked at around a place before the best fit is good enough."""
 MOST = 8 * NEAR
 """the same, before any fit will do."""
