@@ -135,7 +135,7 @@ def test_hits_come_back(source: tuple[Reuse, Lengths, Sessions]) -> None:
     for name in ("prefix_hit_ratio", "mean_request_hit_ratio", "request_hit_ratio"):
         assert found.ratios[name].value == pytest.approx(law.ratios[name].value, abs=0.02)
     # a mixture of two kinds of reuse, of which nothing but the sum is known here
-    assert distance(law, found) < 0.06
+    assert distance(law, found) < 0.055
     assert law.roots == 8
     assert 6 <= found.roots <= 8  # the rarest may not have come
     assert found.top_root == pytest.approx(law.top_root, abs=0.02)
@@ -161,16 +161,32 @@ def test_turns_share_what_their_session_has(source: tuple[Reuse, Lengths, Sessio
         assert ids[i][:full] == ids[columns["parent"][i]][:full]
         assert made.shared_blocks[i] == full
     found = remeasured(made, tokens, BLOCK)
-    for name in ("prefix_hit_ratio", "mean_request_hit_ratio"):
-        assert found.ratios[name].value == pytest.approx(law.ratios[name].value, abs=0.02)
+    assert found.ratios["prefix_hit_ratio"].value == pytest.approx(law.ratios["prefix_hit_ratio"].value, abs=0.02)  # fmt: skip
+    # what first turns share is not known apart from the sum
+    assert found.ratios["mean_request_hit_ratio"].value == pytest.approx(law.ratios["mean_request_hit_ratio"].value, abs=0.04)  # fmt: skip
     assert found.popularity.once == pytest.approx(law.popularity.once, abs=0.05)
     assert (
-        distance(law, found) < 0.06
-    )  # what sessions rest is theirs, not drawn for the curve's sake
+        distance(law, found) < 0.05
+    )  # when sessions come back is theirs, not drawn for the curve's sake
 
 
 def tokens_pair(lengths: Lengths, n: int, *purpose: int | str) -> Any:
     return Sampler(lengths).pairs(stream(5, n, *purpose), n)
+
+
+@pytest.mark.parametrize("sizes", [0, 10, 200])
+def test_little_is_known_of_some(source: tuple[Reuse, Lengths, Sessions], sizes: int) -> None:
+    """No LRU curve (times of sessions alone), no depths by size, no size of a block; prompts without a block, or none."""
+    law = replace(source[0], lru=(), depth_by_size=(), block_tokens=None, top_root=None)
+    law = replace(law, ratios={"block_hit_ratio": law.ratios["block_hit_ratio"]})
+    tokens = np.random.default_rng(1).integers(0, 8 * sizes + 1, 3000 if sizes else 0)
+    stage = PrefixStage(law, {"input_tokens": tokens}, 7)
+    made, state = stage.rows({"input_tokens": tokens}, stage.start())
+    assert (np.diff(made.begins) == -(-tokens // BLOCK)).all()
+    if sizes == 200:
+        ratio = made.shared_blocks.sum() / len(made.ids())
+        assert ratio == pytest.approx(law.ratios["block_hit_ratio"].value, abs=0.05)
+        assert len(state["paths"]) > 100
 
 
 @pytest.mark.parametrize("block", [4, 64, 512])
