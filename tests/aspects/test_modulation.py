@@ -65,7 +65,7 @@ def test_mehler_equals_the_integral_over_two_normals() -> None:
     for r in (0.2, 0.6, 0.9):
 
         def inner(x: float, y: float, r: float = r) -> float:
-            return q(x) * q(r * x + math.sqrt(1 - r * r) * y) * stats.norm.pdf(x) * stats.norm.pdf(y)  # fmt: skip
+            return float(q(x) * q(r * x + math.sqrt(1 - r * r) * y) * stats.norm.pdf(x) * stats.norm.pdf(y))  # fmt: skip
 
         z = np.linspace(-6, 6, 241)
         grid = np.array([[inner(x, y) for x in z] for y in z])
