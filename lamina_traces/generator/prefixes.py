@@ -48,6 +48,8 @@ MOST_ROOTS = 62
 """first blocks that are told apart: a bit each."""
 MOST_PATHS = 1 << 20
 """prompts that are remembered."""
+STREAM_BITS = 48
+"""a stream's blocks are numbered in so many bits."""
 OF_DEPTH, OF_DISTANCE, OF_PART, OF_ROOT, OF_NEW = range(5)
 
 
@@ -69,11 +71,14 @@ class Woven:
     partial: Ints
     again: float
     salt: np.uint64
+    first: np.uint64
+    """of the stream's block 0: streams share no blocks"""
 
     def ids(self) -> npt.NDArray[np.uint64]:
         """Of all prompts, one after the other."""
         out = np.empty(self.begins[-1], dtype=np.uint64)
-        _loop("write")(self.nodes, self.tips, self.partial, self.begins, self.again, self.salt, out)
+        told = self.nodes, self.tips, self.partial, self.begins, self.again, self.salt, self.first
+        _loop("write")(*told, out)
         return out
 
     def lists(self) -> pl.Series:
@@ -106,6 +111,7 @@ class PrefixStage:
             raise ModelError("a block of no tokens, or hits below 0", "give positive numbers")
         self.of = key(seed, "prefixes", stream)
         self.salt = salts(key(seed, "blocks", stream), 1)[0]
+        self.first = np.uint64(stream << STREAM_BITS)
         self.sessions = "parent" in rehearsal
         alone = float((rehearsal["parent"] < 0).mean()) if self.sessions else 1.0
         self.roots = _popularity(law)
@@ -159,7 +165,9 @@ class PrefixStage:
         held = int(numbers[trees.NODES])
         begins = np.zeros(n + 1, dtype=np.int64)
         np.cumsum((tokens + block - 1) // block, out=begins[1:])
-        woven = Woven(begins, hits, nodes[:held].copy(), tips, partial, self.again, self.salt)
+        woven = Woven(
+            begins, hits, nodes[:held].copy(), tips, partial, self.again, self.salt, self.first
+        )
         return woven, self._kept(nodes, paths, numbers, block)
 
     def _drawn(self, tokens: Ints, rows: Ints, block: int) -> tuple[Ints, Ints, Ints]:

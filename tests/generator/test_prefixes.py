@@ -141,16 +141,23 @@ def test_hits_come_back(source: tuple[Reuse, Lengths, Sessions]) -> None:
     assert found.top_root == pytest.approx(law.top_root, abs=0.02)
 
 
-def test_turns_share_what_their_session_has(source: tuple[Reuse, Lengths, Sessions]) -> None:
+def sessions_with_prefixes(
+    source: tuple[Reuse, Lengths, Sessions], seed: int
+) -> tuple[dict[str, Any], Woven]:
     law, lengths, sessions = source
-    stage = SessionStage(sessions, lengths, 7, rate_per_s=6.7)
-    rehearsal = stage.rehearsal(law.requests, lambda n: tokens_pair(lengths, n, "rehearsal"))
-    prefixes = PrefixStage(law, rehearsal, 7)
-    arrival = np.cumsum(np.random.default_rng(2).exponential(1 / 6.7, law.requests) * 1e9)
+    stage = SessionStage(sessions, lengths, seed, rate_per_s=6.7)
+    rehearsal = stage.rehearsal(law.requests, lambda n: tokens_pair(lengths, n, "rehearsal", seed))
+    prefixes = PrefixStage(law, rehearsal, seed)
+    arrival = np.cumsum(np.random.default_rng(seed).exponential(1 / 6.7, law.requests) * 1e9)
     columns, _ = stage.rows(
-        0, arrival.astype(np.int64), lambda n: tokens_pair(lengths, n), stage.start()
+        0, arrival.astype(np.int64), lambda n: tokens_pair(lengths, n, seed), stage.start()
     )
-    made, _ = prefixes.rows(columns, prefixes.start())
+    return columns, prefixes.rows(columns, prefixes.start())[0]
+
+
+def test_turns_share_what_their_session_has(source: tuple[Reuse, Lengths, Sessions]) -> None:
+    law = source[0]
+    columns, made = sessions_with_prefixes(source, 7)
     tokens = columns["input_tokens"]
     ids = list(lists(made))
     later = np.flatnonzero(columns["parent"] >= 0)
@@ -161,13 +168,21 @@ def test_turns_share_what_their_session_has(source: tuple[Reuse, Lengths, Sessio
         assert ids[i][:full] == ids[columns["parent"][i]][:full]
         assert made.shared_blocks[i] == full
     found = remeasured(made, tokens, BLOCK)
-    assert found.ratios["prefix_hit_ratio"].value == pytest.approx(law.ratios["prefix_hit_ratio"].value, abs=0.02)  # fmt: skip
-    # what first turns share is not known apart from the sum
-    assert found.ratios["mean_request_hit_ratio"].value == pytest.approx(law.ratios["mean_request_hit_ratio"].value, abs=0.04)  # fmt: skip
     assert found.popularity.once == pytest.approx(law.popularity.once, abs=0.05)
-    assert (
-        distance(law, found) < 0.05
-    )  # when sessions come back is theirs, not drawn for the curve's sake
+
+
+def test_hits_with_sessions(source: tuple[Reuse, Lengths, Sessions]) -> None:
+    """Infinite caches within two points. Bounded ones miss that: when sessions come back is theirs, not drawn for the curve's
+    sake. Over eight seeds the largest distance was 0.02 to 0.06, in the middle 0.036."""
+    law = source[0]
+    apart = []
+    for seed in (20, 21, 22):
+        columns, made = sessions_with_prefixes(source, seed)
+        found = remeasured(made, columns["input_tokens"], BLOCK)
+        for name in ("prefix_hit_ratio", "mean_request_hit_ratio"):
+            assert found.ratios[name].value == pytest.approx(law.ratios[name].value, abs=0.02)
+        apart.append(distance(law, found))
+    assert np.median(apart) < 0.05
 
 
 def tokens_pair(lengths: Lengths, n: int, *purpose: int | str) -> Any:
