@@ -368,14 +368,17 @@ def export(
     Example: lamina-traces export azure-code --to mooncake -o azure.jsonl
     """
     from lamina_traces import workloads
+    from lamina_traces.units import format_number
 
     poisson = poisson_rate(arrivals, rate)
     chosen = workloads.selected(workloads.trace(trace, store=store, say=say), where, None, None)
     if poisson is not None:
         chosen = workloads.with_poisson(chosen, poisson, seed, say=say)
     summary = workloads.export(chosen, to_target, output)
+    cv = workloads.gap_cv(chosen) if chosen.main_table == "llm_requests" else None
+    equivalent = 1 / cv**2 if cv else None
     if fmt in ("json", "jsonl"):
-        emit_object(summary.to_dict(), fmt)
+        emit_object(summary.to_dict() | {"gap_cv": cv, "vllm_burstiness": equivalent}, fmt)
     else:
         write(
             clean(
@@ -389,6 +392,10 @@ def export(
             write(clean(f"  not carried: {column} ({n:,} values)") + "\n")
         for note in summary.notes:
             write(clean(f"  note: {note}") + "\n")
+        if equivalent is not None:
+            write(
+                f"  gaps CV {format_number(cv)}; tools that draw gamma gaps by CV alone: --burstiness {equivalent:.3g} (vLLM, 1/CV²)\n"
+            )
     say(f"import it with: {summary.command}")
 
 

@@ -366,6 +366,16 @@ def joined(parts: Sequence[Path], path: Path, facts: Mapping[str, Any]) -> None:
 # --- export ----------------------------------------------------------------------------------------
 
 
+def gap_cv(chosen: Trace) -> float | None:
+    """Standard deviation over mean of the gaps between arrivals; None below two, or where all are zero."""
+    if not chosen.has("arrival_ns"):
+        return None
+    gap = pl.col("arrival_ns").drop_nulls().diff().drop_nulls() / NS_PER_S
+    found = chosen.scan(chosen.main_table).select(mean=gap.mean(), sd=gap.std(ddof=0)).collect()
+    mean, sd = found.row(0)
+    return float(sd / mean) if mean else None
+
+
 def export(chosen: Trace, target: str, path: Path) -> formats.ExportSummary:
     """Write a trace as a file or folder that another tool imports; see ``formats.export``."""
     main = chosen.manifest.main_table

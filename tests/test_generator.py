@@ -278,5 +278,5 @@ def test_impossible_rates_and_profiles() -> None:
     empty = Profile("x", {"llm_requests": Part("llm_requests", (Stream("all", 1.0, {}, {}),))}, {})
     with pytest.raises(ModelError, match="no arrivals"):
         plan(empty)
-    with pytest.raises(ModelError, match="no llm_requests"):
+    with pytest.raises(ModelError, match="describes nothing"):
         plan(Profile("x", {}, {}))

@@ -61,6 +61,11 @@ class Sampler:
                 x = np.minimum(x, rest)
                 rest -= x
             out[name] = x
+        for medium in rank:
+            tokens, count = f"{medium}_tokens", f"{medium}_count"
+            if tokens in out and count in out:  # without an image there are no tokens of one
+                rest += np.where(out[count] == 0, out[tokens], 0)
+                out[tokens] = np.where(out[count] == 0, 0, out[tokens])
         if "text_tokens" in self.kinds:
             out["text_tokens"] = rest
         return out

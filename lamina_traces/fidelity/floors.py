@@ -1,14 +1,16 @@
 """Floors: how far a workload is from itself by chance.
 
-No generator can be asked to be nearer to a trace than the trace is to a second draw of itself. Such draws are block
-bootstraps: blocks of a twelfth of the span in a new order, some twice, some not at all. They copy rows, so what they are near in is not
-what a generator should be praised for; what they are far in is chance.
+No generator can be asked to be nearer to a trace than one draw of it is to another. Such draws are block bootstraps: blocks of a
+twelfth of the span in a new order, some twice, some not at all. The floor is the largest distance of a few pairs of
+draws (of a draw and the trace it would be too small, since they share their rows). They copy rows, so what they are near
+in is not what a generator should be praised for; what they are far in is chance.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 
@@ -27,6 +29,7 @@ RAISED = 1.5
 """a limit is at least this many floors."""
 
 Key = tuple[str, str]
+Draw = TypeVar("Draw")
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class Floors:
         drawn = self.values.get((line.aspect, line.metric))
         if not drawn or line.limit is None:
             return line
-        floor = float(np.median(drawn))
+        floor = max(drawn)
         return replace(
             line,
             limit=max(line.limit, RAISED * floor),
@@ -55,12 +58,13 @@ class Floors:
 
 
 def floors(a: Rows, draws: int = DRAWS) -> Floors:
-    """Distances of block bootstraps of a from a."""
+    """Distances of pairs of block bootstraps of a."""
     cut = len(a) > MOST_ROWS
     if cut:
         end = int(a.arrival_ns[MOST_ROWS]) if a.timed > MOST_ROWS else a.span_ns
         a = a.between(0, end) if a.timed else a.take(np.arange(MOST_ROWS))
-    cards = [distances(a, _again(a, seed)) for seed in range(draws)] if len(a) else []
+    drawn = [_again(a, seed) for seed in range(draws)] if len(a) else []
+    cards = [distances(x, y) for x, y in _pairs(drawn)]
     return Floors(by_key(cards), cut)
 
 
@@ -76,12 +80,18 @@ def trace_floors(
         return {}
     frame, whole = columns_of(a), Rows.of(a)
     cards: list[list[Line]] = []
-    for seed in range(draws):
-        if failures.NAME in wanted and whole.timed:
-            cards.append(failures.score(a, of_rows(frame, _again(whole, seed))))
-        if sessions.NAME in wanted:
-            cards.append(sessions.score(a, of_sessions(frame, np.random.default_rng(seed))))
+    if failures.NAME in wanted and whole.timed:
+        made = [of_rows(frame, _again(whole, seed)) for seed in range(draws)]
+        cards += [failures.score(x, y) for x, y in _pairs(made)]
+    if sessions.NAME in wanted:
+        made = [of_sessions(frame, np.random.default_rng(seed)) for seed in range(draws)]
+        cards += [sessions.score(x, y) for x, y in _pairs(made)]
     return by_key(cards)
+
+
+def _pairs(drawn: Sequence[Draw]) -> list[tuple[Draw, Draw]]:
+    """Each draw and the next one, the last and the first."""
+    return list(zip(drawn, [*drawn[1:], *drawn[:1]], strict=True)) if len(drawn) > 1 else []
 
 
 def _again(a: Rows, seed: int) -> Rows:

@@ -68,6 +68,6 @@ def _of_lists(column: pl.Series) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
     first = np.cumsum(held) - held
     place = np.arange(len(members)) - np.repeat(first, held)
     with np.errstate(over="ignore"):
-        words = mix(members ^ mix(place.astype(np.uint64)))
+        words = mix(members + place.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15))
         sums = np.concatenate([np.zeros(1, dtype=np.uint64), np.cumsum(words)])
         return mix(sums[first + held] - sums[first] + sizes)

@@ -40,6 +40,11 @@ def without(profile: Profile, names: frozenset[str], table: str = "llm_requests"
     """The profile less some aspects: they are not generated. Raises UsageError where it does not have one of them."""
     known = {a for s in profile.part(table).streams for a in s.aspects} - {"arrivals", "lengths"}
     for name in sorted(names - known):
+        if not known:
+            raise UsageError(
+                f"profile {profile.name!r} has nothing that could be left out",
+                "arrivals and lengths always are made",
+            )
         raise UnknownName("aspect to leave out", name, sorted(known))
     return changed(
         profile,

@@ -128,8 +128,8 @@ def _rank(grid, x, u):  # type: ignore[no-untyped-def]
     """Inverse of ``_quantile``; where many ranks have the value ``x``, the part ``u`` of them."""
     m = len(grid) - 1
     high = _first_above(grid, x)
-    low = _first_above(grid, x - 1e-9)
-    if low < high:  # knots of exactly this value
+    if high > 0 and grid[high - 1] > x - 1e-9:  # knots of exactly this value
+        low = _first_above(grid, x - 1e-9)
         return min(max((low + u * (high - 1 - low)) / m, 0.0), 1.0)
     if high == 0:
         return 0.0
@@ -278,21 +278,22 @@ def grow(session, turn, at, kind, cut, shares, added, firsts, inputs, outputs, c
             thing = _thing(session[i], turn[i])
             before, answer = float(table[s, INPUT]), float(table[s, OUTPUT])
             new = _quantile(added, _unit(salts[OF_NEW], thing))
-            part = _unit(salts[OF_PART], thing)
-            v = _unit(salts[OF_KIND], thing)
+            v = _unit(salts[OF_KIND], thing) if growing < 1.0 or whole < 1.0 else 0.0
             held = before
             if kind == DELTA:
                 x, held = new, 0.0
             elif kind == CUMULATIVE and v < whole:
                 x = before + answer + new
             elif kind == CUMULATIVE and v < growing:
-                x = before + part * answer
+                x = before + _unit(salts[OF_PART], thing) * answer
             elif v < growing:
                 x = before + new
             else:
-                x, held = min(_quantile(firsts, part), max(before - 1.0, 1.0)), 0.0
+                anew = _quantile(firsts, _unit(salts[OF_PART], thing))
+                x, held = min(anew, max(before - 1.0, 1.0)), 0.0
             if x > longest:
-                x, held = (longest if cut else _quantile(firsts, part)), 0.0
+                x = longest if cut else _quantile(firsts, _unit(salts[OF_PART], thing))
+                held = 0.0
             x = np.rint(x)
             u = _rank(inputs, x, _unit(salts[OF_RANK], thing))
             row = copula[min(int(u * cells), cells - 1)]

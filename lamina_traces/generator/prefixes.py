@@ -40,11 +40,16 @@ REHEARSED_ROWS = 1 << 15
 ROUNDS = 10
 STEP = 0.5
 """of the difference by which the distances are moved in a round."""
-KNOTS = 129
+STEPS = 4096
+"""equal steps of probability in which depths and distances are drawn."""
+LEAST_BLOCKS = 1024
+"""to be remembered, where no LRU curve says how many."""
 MOST_ROOTS = 62
 """first blocks that are told apart: a bit each."""
 MOST_PATHS = 1 << 20
 """prompts that are remembered."""
+STREAM_BITS = 48
+"""a stream's blocks are numbered in so many bits."""
 OF_DEPTH, OF_DISTANCE, OF_PART, OF_ROOT, OF_NEW = range(5)
 
 
@@ -66,11 +71,14 @@ class Woven:
     partial: Ints
     again: float
     salt: np.uint64
+    first: np.uint64
+    """of the stream's block 0: streams share no blocks"""
 
     def ids(self) -> npt.NDArray[np.uint64]:
         """Of all prompts, one after the other."""
         out = np.empty(self.begins[-1], dtype=np.uint64)
-        _loop("write")(self.nodes, self.tips, self.partial, self.begins, self.again, self.salt, out)
+        told = self.nodes, self.tips, self.partial, self.begins, self.again, self.salt, self.first
+        _loop("write")(*told, out)
         return out
 
     def lists(self) -> pl.Series:
@@ -103,10 +111,12 @@ class PrefixStage:
             raise ModelError("a block of no tokens, or hits below 0", "give positive numbers")
         self.of = key(seed, "prefixes", stream)
         self.salt = salts(key(seed, "blocks", stream), 1)[0]
+        self.first = np.uint64(stream << STREAM_BITS)
         self.sessions = "parent" in rehearsal
         alone = float((rehearsal["parent"] < 0).mean()) if self.sessions else 1.0
         self.roots = _popularity(law)
         self.variety = 0.0 if len(self.roots) else _variety(law.roots, law.requests, alone)
+        self.few = law.roots <= MOST_ROOTS
         self.head = _head(law)
         self.unit = recorded
         block, anywhere = (law.ratios[k].value if k in law.ratios else 0.0 for k in ("block_hit_ratio", "any_block_hit_ratio"))  # fmt: skip
@@ -155,25 +165,29 @@ class PrefixStage:
         held = int(numbers[trees.NODES])
         begins = np.zeros(n + 1, dtype=np.int64)
         np.cumsum((tokens + block - 1) // block, out=begins[1:])
-        woven = Woven(begins, hits, nodes[:held].copy(), tips, partial, self.again, self.salt)
+        woven = Woven(
+            begins, hits, nodes[:held].copy(), tips, partial, self.again, self.salt, self.first
+        )
         return woven, self._kept(nodes, paths, numbers, block)
 
     def _drawn(self, tokens: Ints, rows: Ints, block: int) -> tuple[Ints, Ints, Ints]:
         """Blocks that each row would share, at which distance, and the first block that it begins with (−1: any)."""
         blocks = (tokens + self.unit - 1) // self.unit
         want = np.maximum(self.laws.depths(blocks, uniforms(self.of, rows, OF_DEPTH)), 1)
-        if (
-            self.variety
-        ):  # Ewens: the i-th prompt begins like none before with probability θ/(θ + i)
+        if self.sessions and self.few:
+            # what a first turn shares is what all begin with, not what sessions hold
+            want = np.full(len(rows), max(1, round(self.head * self.laws.stretch)))
+        if self.variety:
+            # Ewens: the i-th prompt begins like none before with probability θ/(θ + i)
             want[uniforms(self.of, rows, OF_NEW) * (self.variety + rows) < self.variety] = 0
         if block != self.unit:
             part = uniforms(self.of, rows, OF_PART) * self.unit if block < self.unit else 0.0
             want = np.where(want > 0, (want * self.unit + part) // block, 0).astype(np.int64)
-        distance = self.laws.distances(uniforms(self.of, rows, OF_DISTANCE)) / block
+        distance = self.laws.distances(uniforms(self.of, rows, OF_DISTANCE)) // block
         root = np.full(len(rows), -1)
         if len(self.roots):
             root = np.searchsorted(self.roots, uniforms(self.of, rows, OF_ROOT) * self.roots[-1])
-        return want, np.maximum(distance, 1.0).astype(np.int64), root
+        return want, np.maximum(distance, 1), root
 
     def _heads(self, block: int) -> int:
         """Blocks of ``block`` tokens that a cold cache knows of a prompt."""
@@ -271,45 +285,47 @@ def _sums(nodes: Ints, places: int) -> Ints:
 
 
 class _Laws:
-    """What a request's depth and distance are drawn from. ``depth``: [sizes, knots] quantiles of the blocks shared, for
+    """What a request's depth and distance are drawn from. ``depth``: [sizes, STEPS] quantiles of the blocks shared, for
     prompts of at most ``sizes`` blocks; ``stretch`` multiplies what is shared beyond the first. ``at``: log₂ of distances in
-    tokens, ``upto``: share of the distances up to each, 0 up to the place ``least``."""
+    tokens, ``upto``: share of the distances up to each."""
 
-    def __init__(self, sizes: Ints, depth: Array, at: Array, upto: Array, least: int = 0) -> None:
-        self.sizes, self.depth, self.at, self.upto, self.least = sizes, depth, at, upto, least
+    def __init__(self, sizes: Ints, depth: Array, at: Array, upto: Array) -> None:
+        self.sizes, self.depth, self.at, self.upto = sizes, depth, at, upto
         self.stretch = 1.0
 
     @classmethod
     def of(cls, law: Reuse, unit: int) -> _Laws:
-        """Distances as the LRU curve has them; without a curve all are short."""
+        """Distances as the LRU curve has them; without a curve all orders of them up to the source's blocks are alike."""
         by_size = law.depth_by_size or ((1, law.depth),)
-        knots = np.linspace(0, 1, KNOTS)
-        depth = np.stack([g.quantile(knots) for _, g in by_size])
+        steps = (np.arange(STEPS) + 0.5) / STEPS
+        depth = np.stack([g.quantile(steps) for _, g in by_size])
         sizes = np.array([n for n, _ in by_size[:-1]], dtype=np.int64)
         if not law.lru:
-            return cls(sizes, depth, np.array([0.0, np.log2(unit)]), np.array([0.0, 1.0]))
+            at = np.log2([unit, unit * max(law.distinct, LEAST_BLOCKS)])
+            return cls(sizes, depth, at, np.array([0.0, 1.0]))
         at = np.log2([c.blocks * unit for c in law.lru])
         hits = np.array([c.hit_ratio.value for c in law.lru])
-        rising = (
-            np.maximum.accumulate(hits) - hits[0]
-        )  # the least cache hits what all prompts begin with
+        rising = np.maximum.accumulate(hits) - hits[0]  # the least cache hits what all begin with
         return cls(sizes, depth, at, rising / max(rising[-1], 1e-300))
 
     def depths(self, blocks: Ints, u: Array) -> Ints:
         """Blocks that prompts of so many ``blocks`` would share."""
-        row = np.searchsorted(self.sizes, blocks)
-        h = u * (self.depth.shape[1] - 1)
-        i = h.astype(np.int64)
-        low = self.depth[row, i]
-        q = low + (h - i) * (self.depth[row, i + 1] - low)
-        return np.asarray(np.rint(np.where(q > 1, 1 + (q - 1) * self.stretch, q))).astype(np.int64)
+        table = self.depth.copy()
+        table[table > 1] = 1 + (table[table > 1] - 1) * self.stretch
+        rows = np.searchsorted(
+            self.sizes, np.arange(int(self.sizes[-1]) + 2 if len(self.sizes) else 1)
+        )
+        row = rows[np.minimum(blocks, len(rows) - 1)]
+        return np.rint(table).astype(np.int64).ravel()[row * STEPS + (u * STEPS).astype(np.int64)]
 
-    def distances(self, u: Array) -> Array:
+    def distances(self, u: Array) -> Ints:
         """In tokens."""
-        return np.asarray(2.0 ** np.interp(u, self.upto, self.at))
+        steps = (np.arange(STEPS) + 0.5) / STEPS
+        table = np.exp2(np.interp(steps, self.upto, self.at)).astype(np.int64)
+        return table[(u * STEPS).astype(np.int64)]
 
     def move(self, missing: Array, whole: float) -> None:
         """By half of what is ``missing`` of the ``whole`` hits at each capacity."""
-        upto = self.upto + STEP * (missing - missing[self.least]) / whole
-        upto[: self.least + 1], upto[-1] = 0.0, 1.0
+        upto = self.upto + STEP * (missing - missing[0]) / whole
+        upto[-1] = 1.0
         self.upto = np.maximum.accumulate(np.clip(upto, 0.0, 1.0))

@@ -51,9 +51,9 @@ MOST_TURNS = 1 << 16
 MOST_OPEN = 1 << 20
 """sessions that are under way when a trace begins."""
 KNOTS = 257
-REHEARSED_ROWS = 1 << 17
+REHEARSED_ROWS = 1 << 18
 """rows by which the law of first prompts is found."""
-REHEARSED = (256, 16384)
+REHEARSED = (256, 65536)
 """sessions of a rehearsal, at least and at most."""
 CLASSES = 64
 """of prompt lengths, by which first prompts are weighed."""

@@ -58,7 +58,7 @@ _U1 = types.Array(types.uint64, 1, "C")
 WEAVE = types.void(
     *(_I1,) * 6, types.int64, types.int64, types.int64, _I2, _I2, *(_I1,) * 7
 )  # fmt: skip
-WRITE = types.void(_I2, _I1, _I1, _I1, types.float64, types.uint64, _U1)
+WRITE = types.void(_I2, _I1, _I1, _I1, types.float64, types.uint64, types.uint64, _U1)
 GATHER = types.void(_I2, _I2, *(_I1,) * 3, types.int64, types.int64)
 
 _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "_nrt": False}
@@ -74,8 +74,8 @@ _FACTOR_B = np.uint64(0x94D049BB133111EB)
 
 
 @_hot
-def _id(salt, number):  # type: ignore[no-untyped-def]
-    """The finaliser of SplitMix64, a bijection: no two numbers of a stream share an id."""
+def _mixed(salt, number):  # type: ignore[no-untyped-def]
+    """The finaliser of SplitMix64."""
     x = np.uint64(number) + salt
     x = (x ^ (x >> _SHIFT_A)) * _FACTOR_A
     x = (x ^ (x >> _SHIFT_B)) * _FACTOR_B
@@ -84,14 +84,15 @@ def _id(salt, number):  # type: ignore[no-untyped-def]
 
 @_hot
 def _block(salt, again, number):  # type: ignore[no-untyped-def]
-    """The id of block ``number``. With chance ``again`` its content stood somewhere before, in another prompt: it has the id of
-    a block that was numbered earlier, any of them alike."""
+    """The id of block ``number``: the number itself, since small numbers that follow one another take a tenth of the room of
+    random ones. With chance ``again`` its content stood somewhere before, in another prompt: it has the id of a block
+    that was numbered earlier, any of them alike."""
     while again > 0.0 and number > 0:
-        x = _id(salt ^ _FACTOR_A, number)
+        x = _mixed(salt ^ _FACTOR_A, number)
         if float(x >> _SHIFT_D) * 2.0**-53 >= again:
             break
-        number = int(float(_id(salt ^ _FACTOR_B, number) >> _SHIFT_D) * 2.0**-53 * number)
-    return _id(salt, number)
+        number = int(float(_mixed(salt ^ _FACTOR_B, number) >> _SHIFT_D) * 2.0**-53 * number)
+    return np.uint64(number)
 
 
 @_hot
@@ -304,19 +305,20 @@ def weave(tokens, parent, own, want, distance, root, block, heads, head, nodes, 
             numbers[COUNTER] += 1
 
 
-def write(nodes, tips, partial, begins, again, salt, ids):  # type: ignore[no-untyped-def]
-    """The ids of prompts, from ``begins[i]`` on in ``ids``. Nodes that were cut since still lead to the same blocks."""
+def write(nodes, tips, partial, begins, again, salt, first, ids):  # type: ignore[no-untyped-def]
+    """The ids of prompts, from ``begins[i]`` on in ``ids``; ``first``: of the stream's block 0. Nodes that were cut since still
+    lead to the same blocks."""
     for i in range(len(tips)):
         at = begins[i + 1]
         if partial[i] >= 0:
             at -= 1
-            ids[at] = _block(salt, again, partial[i])
+            ids[at] = first + _block(salt, again, partial[i])
         node = tips[i]
         while node >= 0:
             run = nodes[node, COUNT]
             at -= run
             for k in range(run):
-                ids[at + k] = _block(salt, again, nodes[node, BASE] + k)
+                ids[at + k] = first + _block(salt, again, nodes[node, BASE] + k)
             node = nodes[node, PARENT]
 
 

@@ -135,22 +135,29 @@ def test_hits_come_back(source: tuple[Reuse, Lengths, Sessions]) -> None:
     for name in ("prefix_hit_ratio", "mean_request_hit_ratio", "request_hit_ratio"):
         assert found.ratios[name].value == pytest.approx(law.ratios[name].value, abs=0.02)
     # a mixture of two kinds of reuse, of which nothing but the sum is known here
-    assert distance(law, found) < 0.06
+    assert distance(law, found) < 0.055
     assert law.roots == 8
     assert 6 <= found.roots <= 8  # the rarest may not have come
     assert found.top_root == pytest.approx(law.top_root, abs=0.02)
 
 
-def test_turns_share_what_their_session_has(source: tuple[Reuse, Lengths, Sessions]) -> None:
+def sessions_with_prefixes(
+    source: tuple[Reuse, Lengths, Sessions], seed: int
+) -> tuple[dict[str, Any], Woven]:
     law, lengths, sessions = source
-    stage = SessionStage(sessions, lengths, 7, rate_per_s=6.7)
-    rehearsal = stage.rehearsal(law.requests, lambda n: tokens_pair(lengths, n, "rehearsal"))
-    prefixes = PrefixStage(law, rehearsal, 7)
-    arrival = np.cumsum(np.random.default_rng(2).exponential(1 / 6.7, law.requests) * 1e9)
+    stage = SessionStage(sessions, lengths, seed, rate_per_s=6.7)
+    rehearsal = stage.rehearsal(law.requests, lambda n: tokens_pair(lengths, n, "rehearsal", seed))
+    prefixes = PrefixStage(law, rehearsal, seed)
+    arrival = np.cumsum(np.random.default_rng(seed).exponential(1 / 6.7, law.requests) * 1e9)
     columns, _ = stage.rows(
-        0, arrival.astype(np.int64), lambda n: tokens_pair(lengths, n), stage.start()
+        0, arrival.astype(np.int64), lambda n: tokens_pair(lengths, n, seed), stage.start()
     )
-    made, _ = prefixes.rows(columns, prefixes.start())
+    return columns, prefixes.rows(columns, prefixes.start())[0]
+
+
+def test_turns_share_what_their_session_has(source: tuple[Reuse, Lengths, Sessions]) -> None:
+    law = source[0]
+    columns, made = sessions_with_prefixes(source, 7)
     tokens = columns["input_tokens"]
     ids = list(lists(made))
     later = np.flatnonzero(columns["parent"] >= 0)
@@ -161,16 +168,40 @@ def test_turns_share_what_their_session_has(source: tuple[Reuse, Lengths, Sessio
         assert ids[i][:full] == ids[columns["parent"][i]][:full]
         assert made.shared_blocks[i] == full
     found = remeasured(made, tokens, BLOCK)
-    for name in ("prefix_hit_ratio", "mean_request_hit_ratio"):
-        assert found.ratios[name].value == pytest.approx(law.ratios[name].value, abs=0.02)
     assert found.popularity.once == pytest.approx(law.popularity.once, abs=0.05)
-    assert (
-        distance(law, found) < 0.06
-    )  # what sessions rest is theirs, not drawn for the curve's sake
+
+
+def test_hits_with_sessions(source: tuple[Reuse, Lengths, Sessions]) -> None:
+    """Infinite caches within two points. Bounded ones miss that: when sessions come back is theirs, not drawn for the curve's
+    sake. Over eight seeds the largest distance was 0.02 to 0.06, in the middle 0.036."""
+    law = source[0]
+    apart = []
+    for seed in (20, 21, 22):
+        columns, made = sessions_with_prefixes(source, seed)
+        found = remeasured(made, columns["input_tokens"], BLOCK)
+        for name in ("prefix_hit_ratio", "mean_request_hit_ratio"):
+            assert found.ratios[name].value == pytest.approx(law.ratios[name].value, abs=0.02)
+        apart.append(distance(law, found))
+    assert np.median(apart) < 0.05
 
 
 def tokens_pair(lengths: Lengths, n: int, *purpose: int | str) -> Any:
     return Sampler(lengths).pairs(stream(5, n, *purpose), n)
+
+
+@pytest.mark.parametrize("sizes", [0, 10, 200])
+def test_little_is_known_of_some(source: tuple[Reuse, Lengths, Sessions], sizes: int) -> None:
+    """No LRU curve (times of sessions alone), no depths by size, no size of a block; prompts without a block, or none."""
+    law = replace(source[0], lru=(), depth_by_size=(), block_tokens=None, top_root=None)
+    law = replace(law, ratios={"block_hit_ratio": law.ratios["block_hit_ratio"]})
+    tokens = np.random.default_rng(1).integers(0, 8 * sizes + 1, 3000 if sizes else 0)
+    stage = PrefixStage(law, {"input_tokens": tokens}, 7)
+    made, state = stage.rows({"input_tokens": tokens}, stage.start())
+    assert (np.diff(made.begins) == -(-tokens // BLOCK)).all()
+    if sizes == 200:
+        ratio = made.shared_blocks.sum() / len(made.ids())
+        assert ratio == pytest.approx(law.ratios["block_hit_ratio"].value, abs=0.05)
+        assert len(state["paths"]) > 100
 
 
 @pytest.mark.parametrize("block", [4, 64, 512])

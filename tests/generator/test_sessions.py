@@ -109,8 +109,8 @@ def test_realised_gaps_and_lengths_have_the_drawn_laws(
     drawn = np.interp(u, np.linspace(0, 1, len(stage.gaps)), stage.gaps) / S
     assert stats.ks_2samp(gaps_s(c), drawn).statistic < 0.03
     for margin, column in ((lengths.input, "input_tokens"), (lengths.output, "output_tokens")):
-        # sessions are what is independent: 18,000 of them, 0.01 to be at the 5 % level
-        assert stats.ks_2samp(c[column], np.rint(margin.grid.quantile(u))).statistic < 0.02
+        # sessions are what is independent: 18,000 of them make, 65,000 rehearse: 0.012 at the 5 % level
+        assert stats.ks_2samp(c[column], np.rint(margin.grid.quantile(u))).statistic < 0.015
     # what the source shows of first prompts, which went into nothing
     first = float(np.median(c["input_tokens"][c["turn"] == 1]))
     assert first == pytest.approx(float(law.by_turn[0].input_tokens or 0), rel=0.08)
