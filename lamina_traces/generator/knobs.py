@@ -239,7 +239,7 @@ def _turns(a: Sessions, factor: float) -> Sessions:
 
 
 def _hits(a: Prefixes, factor: float) -> Prefixes:
-    """Hit ratios of caches of every size, at most 1, and the depths that bring them."""
+    """Hit ratios of caches of every size, at most 1: ``factor`` times as many prompts share as much as those that do."""
     b = a.blocks
     if b is None:
         raise UsageError("the prefixes of the profile tell no blocks", "fit a trace whose rows carry prefix_hashes")  # fmt: skip
@@ -247,14 +247,18 @@ def _hits(a: Prefixes, factor: float) -> Prefixes:
     def times(r: Ratio) -> Ratio:
         return Ratio(min(r.value * factor, 1.0))
 
+    def shared(g: Grid) -> Grid:
+        u = np.linspace(0, 1, len(g.values))
+        return Grid(g.quantile(1 - (1 - u) / factor), g.mean * factor, g.rows)
+
     own = {k: r if k == "any_block_hit_ratio" else times(r) for k, r in b.ratios.items()}
     changed_ = replace(
         b,
         ratios=own,
         later_half=min(b.later_half * factor, 1.0),
         lru=tuple(replace(c, hit_ratio=times(c.hit_ratio)) for c in b.lru),
-        depth=_scaled(b.depth, factor),
-        depth_by_size=tuple((n, _scaled(g, factor)) for n, g in b.depth_by_size),
+        depth=shared(b.depth),
+        depth_by_size=tuple((n, shared(g)) for n, g in b.depth_by_size),
     )
     return replace(a, blocks=changed_)
 

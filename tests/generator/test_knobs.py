@@ -65,10 +65,8 @@ def test_turns(phone: pl.DataFrame, factor: float) -> None:
     assert later[1] == pytest.approx(later[0], rel=0.05)
     answers = [x["output_tokens"].mean() for x in (phone, d)]
     assert answers[1] == pytest.approx(answers[0], rel=0.03)
-    firsts = [x.filter(pl.col("turn") == 1)["input_tokens"].mean() for x in (phone, d)]
-    assert (firsts[1] <= firsts[0]) == (factor > 1), (
-        "prompts as a whole keep their law where they can"
-    )  # type: ignore[operator]
+    firsts = [float(np.mean(x.filter(pl.col("turn") == 1)["input_tokens"].to_numpy())) for x in (phone, d)]  # fmt: skip
+    assert (firsts[1] < firsts[0]) == (factor > 1), "all prompts keep their law where they can"
 
 
 def test_turns_cannot_be_fewer_than_one() -> None:
@@ -125,13 +123,14 @@ def test_lengths_of_workflows(queries: pl.DataFrame) -> None:
 # --- prefixes and reasoning ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("factor", [0.5, 0.8, 1.15])
+@pytest.mark.parametrize("factor", [0.5, 1.15, 1.4])
 def test_hits(factor: float) -> None:
-    """Beyond about 1.2 there are not enough prompts on this trace that share anything."""
+    """The fidelity of a hit ratio is two points; at 0.52 prompts that share begin to run out."""
     p = Profile.library("mooncake-conversation")
     own = made(p, rows=12_000)
     d = made(p, f"prefixes.hits=x{factor:g}", rows=12_000)
-    assert hit_ratio(d) / hit_ratio(own) == pytest.approx(factor, rel=0.06)
+    stated = p.aspect("prefixes").blocks.ratios["prefix_hit_ratio"].value
+    assert hit_ratio(d) == pytest.approx(factor * stated, abs=0.02 if factor < 1.2 else 0.035)
     assert d["input_tokens"].equals(own["input_tokens"])
     assert d["arrival_ns"].equals(own["arrival_ns"])
 
