@@ -204,18 +204,19 @@ def _modulation(
     season = daily if daily and daily.explained >= LEAST_EXPLAINED else None
     flat = Modulation(3600.0, np.ones(2), (1.0,), (), (), season, starts_s)
     quantum_s = steps[0] if steps else 0.0
+    tick_s = (trace.manifest.tick_ns or 0) / NS_PER_S
     found = levels_of(
         seen.windows, flat.expected, quantum_s=quantum_s, classes=1 if steps else CLASSES
     )
     if found is None:
-        law = steps[1] if steps else Grid.of(seen.gaps().scaled(mean_rate))
-        return replace(flat, unit_gaps=(law,))
+        own = None if steps else renewal.of_gaps(seen.gaps().scaled(mean_rate), max(tick_s * mean_rate, 1e-9))  # fmt: skip
+        return replace(flat, unit_gaps=(own or (steps[1] if steps else renewal.poisson_grid()),))
     if steps:
-        laws: tuple[Grid, ...] = (renewal.gamma_grid(found.noise, t.timed),)
+        laws: tuple[renewal.Gaps, ...] = (renewal.gamma_grid(found.noise, t.timed),)
     else:
-        unit = UnitGaps(t, found, flat.expected)
+        unit = UnitGaps(t, found, flat.expected, tick_s)
         scan(trace, [unit])
-        laws = unit.grids()
+        laws = unit.laws()
     return replace(
         flat, window_s=found.window_ns / NS_PER_S, levels=found.knots, parts=found.parts, cuts=found.cuts, unit_gaps=laws
     )  # fmt: skip

@@ -23,6 +23,8 @@ class Sampler:
         self.lengths = lengths
         self.cells = len(lengths.copula)
         self.keep, self.alias = alias(lengths.copula.ravel())
+        cell = np.arange(self.cells**2)
+        self.corner = cell // self.cells / self.cells, cell % self.cells / self.cells
         self.kinds = [k for k in GENERATED if k in lengths.others]
 
     def pairs(self, rng: np.random.Generator, size: int) -> tuple[Ints, Ints]:
@@ -33,12 +35,15 @@ class Sampler:
     def ranks(self, rng: np.random.Generator, size: int) -> tuple[Array, Array]:
         """``size`` pairs of ranks in [0, 1), dependent as the copula says."""
         drawn = rng.random((3, size))
-        at = drawn[0] * len(self.keep)
+        at = drawn[0]
+        at *= len(self.keep)
         cell = at.astype(np.int64)
-        other = at - cell >= self.keep[cell]
-        cell[other] = self.alias[cell[other]]
-        u, v = np.divmod(cell, self.cells)
-        return (u + drawn[1]) / self.cells, (v + drawn[2]) / self.cells
+        at -= cell
+        cell = np.where(at < self.keep[cell], cell, self.alias[cell])
+        for side in (0, 1):
+            drawn[side + 1] *= 1 / self.cells
+            drawn[side + 1] += self.corner[side][cell]
+        return drawn[1], drawn[2]
 
     def others(
         self, rng: np.random.Generator, inputs: Ints, outputs: Ints
@@ -71,11 +76,9 @@ class Sampler:
         return out
 
     def tokens(self, u: Array, v: Array) -> tuple[Ints, Ints]:
-        """Whole lengths at the ranks of input and output."""
-        return (
-            np.rint(self.lengths.input.grid.quantile(u)).astype(np.int64),
-            np.rint(self.lengths.output.grid.quantile(v)).astype(np.int64),
-        )
+        """Whole lengths at the ranks of input and output, which are used up."""
+        x, y = self.lengths.input.grid.drawn(u), self.lengths.output.grid.drawn(v)
+        return np.rint(x, out=x).astype(np.int64), np.rint(y, out=y).astype(np.int64)
 
 
 def alias(weights: Array) -> tuple[Array, Ints]:

@@ -407,8 +407,8 @@ class UnitGaps:
 
     columns: Mapping[str, str] = {"arrival_ns": "arrival_ns"}
 
-    def __init__(self, timeline: Timeline, found: Levels, season: Season) -> None:
-        self.timeline, self.found = timeline, found
+    def __init__(self, timeline: Timeline, found: Levels, season: Season, tick_s: float) -> None:
+        self.timeline, self.found, self.tick_s = timeline, found, tick_s
         level = found.of_window
         self.kind = np.searchsorted(np.array(found.cuts), level, side="right").astype(np.int8)
         window_s = found.window_ns / NS_PER_S
@@ -450,18 +450,13 @@ class UnitGaps:
             count_into(self.n[c], bins)
             count_into(self.total[c], bins, gaps)
 
-    def grids(self) -> tuple[Grid, ...]:
-        """Laws of the classes, scaled to mean 1; classes with few gaps are given the law of all."""
-        whole = self._grid(self.n.sum(axis=0), self.total.sum(axis=0))
-        found = (self._grid(n, total) for n, total in zip(self.n, self.total, strict=True))
+    def laws(self) -> tuple[renewal.Gaps, ...]:
+        """Laws of the classes, of mean 1; classes with few gaps are given the law of all."""
+        tick = self.timeline.timed / self.timeline.observed_s * self.tick_s
+        whole = self._law(self.n.sum(axis=0), self.total.sum(axis=0), tick)
+        found = (self._law(n, total, tick) for n, total in zip(self.n, self.total, strict=True))
         return tuple(g or whole or renewal.poisson_grid() for g in found)
 
-    def _grid(self, n: Ints, total: Array) -> Grid | None:
+    def _law(self, n: Ints, total: Array, tick: float) -> renewal.Gaps | None:
         used = n > 0
-        if n.sum() < 2 * K_ANONYMITY:
-            return None
-        mean = total[used] / n[used]
-        g = Grid.of(Counts.exact(mean, n[used], "mean gaps"), knots=129)
-        if renewal.grid_mean(g) <= 0:
-            return None
-        return Grid(significant(g.values / renewal.grid_mean(g), 5), 1.0, g.rows)
+        return renewal.of_gaps(Counts.exact(total[used] / n[used], n[used], "mean gaps"), max(tick, 1e-9))  # fmt: skip

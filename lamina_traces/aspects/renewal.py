@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ..counts import significant
-from ..distributions import FAMILIES, GRID_KNOTS, K_ANONYMITY, Grid
+from ..counts import Counts, significant
+from ..distributions import FAMILIES, GRID_KNOTS, K_ANONYMITY, Grid, fit_families
 from ..errors import ModelError
 from ..units import short
 
@@ -76,6 +77,8 @@ class UnitLaw:
 
 
 MAX_CV = 100.0
+SMALL_CUT = 0.01
+"""share of the gaps beyond a grid's ends, from which a family is considered."""
 Gaps = Grid | UnitLaw
 """law of gaps in operational time."""
 
@@ -83,6 +86,38 @@ Gaps = Grid | UnitLaw
 def gaps_from_dict(d: dict[str, Any]) -> Gaps:
     """Inverse of ``to_dict`` of either."""
     return UnitLaw(str(d["law"]), float(d["cv"])) if "law" in d else Grid.from_dict(d)
+
+
+def of_gaps(c: Counts, tick: float) -> Gaps | None:
+    """The law of gaps at a steady rate, mean 1: a quantile grid, or a family where it is nearer to the gaps than the grid
+    can be, whose ends are the tenth extremes. ``tick``: what zero gaps stand for. None below 2·k gaps, or where all are
+    zero."""
+    if c.rows < 2 * K_ANONYMITY:
+        return None
+    grid = Grid.of(c, knots=129)
+    mean = grid_mean(grid)
+    if mean <= 0:
+        return None
+    cut = 2 * K_ANONYMITY / c.rows
+    if cut > SMALL_CUT and c.var() > 0:
+        found = fit_families(c, ("exponential", "gamma", "weibull", "lognormal"), tick=tick)
+        best = min(found, key=lambda f: f.ks_d, default=None)
+        if best is not None and best.ks_d < cut:
+            cv = _cv_of(best.family, best.params)
+            if 0 < cv <= MAX_CV:
+                return UnitLaw(best.family, short(cv, 4))
+    return Grid(significant(grid.values / mean, 5), 1.0, grid.rows)
+
+
+def _cv_of(family: str, params: Mapping[str, float]) -> float:
+    if family == "exponential":
+        return 1.0
+    if family == "gamma":
+        return 1 / math.sqrt(params["shape"])
+    if family == "lognormal":
+        return math.sqrt(math.expm1(params["sigma"] ** 2)) if params["sigma"] < 3 else math.inf
+    k = params["shape"]
+    return math.sqrt(math.expm1(math.lgamma(1 + 2 / k) - 2 * math.lgamma(1 + 1 / k)))
 
 
 def _weibull_shape(cv: float) -> float:
@@ -99,7 +134,7 @@ def sample(gaps: Gaps, rng: np.random.Generator, size: int) -> Array:
     """``size`` gaps in operational time, scaled so that their long-run mean is exactly 1."""
     if isinstance(gaps, UnitLaw):
         return gaps.draw(rng, size)
-    out = gaps.quantile(rng.random(size))
+    out = gaps.drawn(rng.random(size))
     out /= grid_mean(gaps)
     return out
 

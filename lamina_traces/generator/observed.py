@@ -40,27 +40,36 @@ class Observed:
         self.filled |= {c.name for c in frame if c.null_count() < frame.height}
         if "arrival_ns" not in frame.columns:
             return
-        t = frame["arrival_ns"].drop_nulls().to_numpy()
+        column = frame["arrival_ns"]
+        t = (column.drop_nulls() if column.null_count() else column).to_numpy()
         if not len(t):
             return
         if self.first_ns < 0:
-            self.first_ns = int(t[0])
-            gaps = np.diff(t) / NS_PER_S
-        else:
-            gaps = np.diff(t, prepend=self.last_ns) / NS_PER_S
+            self.first_ns = self.last_ns = int(t[0])
+            self.gaps -= np.array([1.0, 0.0, 0.0])  # the first one has no gap
+        gaps = np.empty(len(t))
+        gaps[0] = int(t[0]) - self.last_ns
+        gaps[1:] = t[1:] - t[:-1]
+        gaps /= NS_PER_S
         self.last_ns = int(t[-1])
-        self.gaps += np.array([len(gaps), gaps.sum(), gaps @ gaps])
+        self.gaps += np.array(
+            [len(gaps), gaps.sum(), np.square(gaps).sum()]
+        )  # not @: BLAS wakes its threads
+        since = t - self.first_ns
         for k, width in enumerate(WIDTHS_S):
-            at = (t - self.first_ns) // (width * NS_PER_S)
-            n = np.bincount(at - int(at[0])).astype(np.float64)
-            number, held, _, _ = self.windows[k]
-            if int(at[0]) == int(number):
-                n[0] += held
-            else:
-                self.windows[k, 2:] += (held, held * held)
-            self.windows[k] = (
-                at[-1], n[-1], self.windows[k, 2] + n[:-1].sum(), self.windows[k, 3] + n[:-1] @ n[:-1]
-            )  # fmt: skip
+            self._count(k, since // (width * NS_PER_S))
+
+    def _count(self, k: int, at: npt.NDArray[np.int64]) -> None:
+        """Rows by the number of their window, rising: windows without a row add nothing to the sums."""
+        begins = np.append(0, np.flatnonzero(at[1:] != at[:-1]) + 1)
+        n = np.diff(np.append(begins, len(at))).astype(np.float64)
+        number, held, total, squares = self.windows[k]
+        if int(at[0]) == int(number):
+            n[0] += held
+        else:
+            total, squares = total + held, squares + held * held
+        full = n[:-1]
+        self.windows[k] = (at[-1], n[-1], total + full.sum(), squares + np.square(full).sum())
 
     @property
     def row_hash(self) -> str:
