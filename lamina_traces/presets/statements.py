@@ -260,8 +260,14 @@ def _mixture(parts: list[tuple[float, Law]], t: Table) -> Array:
     order = np.argsort(x, kind="stable")
     values: Array = np.interp(_U, np.cumsum(weight[order]) - weight[order] / 2, x[order])
     mean = math.fsum(share * law.mean for share, law in parts)
-    values[-1] += max(2 * (KNOTS - 1) * (mean - Law(values).mean), 0.0)
-    return values
+    return with_last(values, mean)
+
+
+def with_last(values: Array, mean: float) -> Array:
+    """With the last knot where the mean of the grid is as near to ``mean`` as it goes: the furthest value that was looked at
+    says little of a tail."""
+    last = values[-1] + 2 * (KNOTS - 1) * (mean - Law(values).mean)
+    return np.append(values[:-1], max(last, values[-2]))
 
 
 def _with_mean(of: Callable[[float], Array], mean: float, t: Table) -> Array:
