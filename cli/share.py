@@ -148,6 +148,7 @@ def demo(
         [
             "generate",
             str(where / "profile.json"),
+            "--replay-rate",
             "--seed",
             "1",
             "--name",

@@ -13,7 +13,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from .aspects import ASPECTS, Aspect
+from .aspects.modulation import normalised
 from .errors import ModelError, Notice
 from .profile import Profile
 from .units import short
@@ -144,10 +147,20 @@ def _arrivals(d: dict[str, Any], rate: float) -> dict[str, Any]:
         # a window's count is a whole number: steps of its own, and the busiest one's multiple, would tell the mean
         "rate_curve": curve
         | {"multiple_of_mean": steps if any(steps) else curve["multiple_of_mean"]},
+        "modulation": _levels(d["modulation"]),
         "dispersion": [s | {"peak_to_mean": None} for s in d["dispersion"]],
         "silences": [],
         "families": [_law(f, rate) for f in d["families"]],
     }
+
+
+def _levels(m: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Levels to twentieths, as the rate curve, at mean 1 again."""
+    if m is None:
+        return None
+    steps = np.round(np.array(m["levels"]) / 0.05) * 0.05
+    told = normalised(steps) if steps.any() else np.array(m["levels"])
+    return m | {"levels": [short(v, 4) for v in told]}
 
 
 def _law(f: dict[str, Any], rate: float) -> dict[str, Any]:

@@ -60,6 +60,7 @@ COARSE_TICK = 0.1
 MAX_PER_TICK = 10.0
 """requests a tick above which gap fits are refused."""
 WEEK_NS = 7 * DAY_NS
+SEASON_BIN_S = 60.0
 LEAST_EXPLAINED = 0.2
 """share of the variance of hourly rates from which a daily course is taken to come back."""
 FITS_DRAWN = 100
@@ -141,8 +142,9 @@ def of_pass(trace: Trace, seen: Pass, notices: list[Notice]) -> Arrivals | None:
         steady = seen.cv() < 1e-6 or len(gaps) < 2
         unit_families = [] if steady else fit_families(table, tick=max(tick_s * mean_rate, 1e-9))
     origin = origin_of_day_ns(trace)
-    per_bin = seen.windows.n.astype(np.float64)
-    daily = seasons(-t.first_ns if origin is None else origin, t, per_bin, seen.windows.base_ns)
+    bin_s = max(SEASON_BIN_S, seen.windows.base_s)
+    per_bin = seen.windows.counts(bin_s)[0].astype(np.float64)
+    daily = seasons(-t.first_ns if origin is None else origin, t, per_bin, round(bin_s * NS_PER_S))
     starts_s = 0.0 if origin is None else (origin + t.first_ns) % WEEK_NS / NS_PER_S
     steps = (quantum_s, unit_gaps) if quantum_s > 0 or share is not None else None
     new_days = _modulation(trace, seen, daily, starts_s, steps)

@@ -53,6 +53,11 @@ FACTOR = 4
 """ratio of the lengths of successive parts of z."""
 FEWEST_PARTS = 8
 """the longest part is seen so many times in the source: what changes more slowly cannot be told from one course of it."""
+MOST_SORTED = 1 << 18
+MOST_LAG = 128
+"""windows, beyond which covariances are of wider windows."""
+MOST_GAPS = 1 << 21
+"""gaps that are read again, in whole batches all over the trace."""
 TERMS = 60
 """of Mehler's series."""
 
@@ -270,7 +275,9 @@ def levels_of(
     idc = _dispersion(n, seen, x)
     wanted = max(idc - noise, 0.0) / mean
     rows = float(n[seen].sum())
-    raw = _knots(x[seen], int(min(KNOTS, rows // K_ANONYMITY, seen.sum())))
+    # of very many windows every other one, or fewer: what is sorted has MOST_SORTED at most
+    few = np.flatnonzero(seen)[:: max(1, int(seen.sum()) // MOST_SORTED)]
+    raw = _knots(x[few], int(min(KNOTS, rows // K_ANONYMITY, len(few))))
     p = _solved(lambda p: _variance(normalised(raw**p)), wanted, 8.0) or 1.0
     knots = normalised(raw**p)
     level = x**p / (float((x[seen] ** p).mean()) or 1.0)
@@ -278,9 +285,9 @@ def levels_of(
     several = min(classes, int(rows // ROWS_PER_CLASS))
     cuts: tuple[float, ...] = ()
     if several > 1:  # as many arrivals in each
-        order = np.argsort(x[seen], kind="stable")
-        at = np.searchsorted(np.cumsum(n[seen][order]), rows * np.arange(1, several) / several)
-        found = np.unique(level[seen][order][at])
+        order = few[np.argsort(x[few], kind="stable")]
+        upto = np.cumsum(n[order])
+        found = np.unique(level[order][np.searchsorted(upto, upto[-1] * np.arange(1, several) / several)])  # fmt: skip
         cuts = tuple(short(c, 5) for c in found)
     return Levels(
         round(window_s * NS_PER_S), significant(knots, 5), tuple(short(q, 4) for q in parts), level, cuts, noise
@@ -359,15 +366,22 @@ def _lags(n: int) -> list[int]:
 
 def _copula(x: Array, seen: npt.NDArray[np.bool_], knots: Array) -> Array:
     """Shares of z's parts, from the covariances of levels at positive lags."""
-    d = np.where(seen, x - x[seen].mean(), 0.0)
+    d, held = np.where(seen, x - x[seen].mean(), 0.0), seen.astype(np.float64)
     lags = _lags(len(d))
-    pairs = [float((seen[:-k] & seen[k:]).sum()) for k in lags]
-    covariance = np.array([float(d[:-k] @ d[k:]) / max(n, 1.0) for k, n in zip(lags, pairs, strict=True)])  # fmt: skip
+    covariance = np.empty(len(lags))
+    step = 1
+    for i, lag in enumerate(lags):
+        if lag // step > MOST_LAG:  # long lags of wider windows: of means of eight
+            whole = len(d) // 8 * 8
+            d, held = (v[:whole].reshape(-1, 8).mean(axis=1) for v in (d, held))
+            step *= 8
+        k = round(lag / step)
+        covariance[i] = float(d[:-k] @ d[k:]) / max(float(held[:-k] @ held[k:]), 1e-9)
     powers = mehler(knots)
     r: Array = np.concatenate([np.linspace(0, 0.9, 46), 1 - np.geomspace(0.09, 1e-4, 40)])
     f = np.power(r[:, None], np.arange(1, TERMS + 1)) @ powers
     wanted = np.interp(np.maximum(covariance, 0.0), f, r)
-    lengths = [FACTOR**k for k in range(20) if FACTOR**k <= max(len(d) / FEWEST_PARTS, 1)]
+    lengths = [FACTOR**k for k in range(20) if FACTOR**k <= max(len(x) / FEWEST_PARTS, 1)]
     shape = np.maximum(0.0, 1 - np.array(lags)[:, None] / np.array(lengths))
     return _simplex(shape, wanted)
 
@@ -424,11 +438,17 @@ class UnitGaps:
             self.before[own] = np.cumsum(per_window[own]) - per_window[own]
         self.per_window = per_window
         self.last = [math.nan] * (len(found.cuts) + 1)
+        self.every = max(1, round(timeline.timed / MOST_GAPS))
+        self.batch = 0
         # bins an eighth of a binary digit wide, from 2⁻⁴⁰ of a mean gap on
         self.n = np.zeros((len(self.last), 8 * 70 * 4), dtype=np.int64)
         self.total = np.zeros(self.n.shape)
 
     def add(self, rows: Mapping[str, pl.Series]) -> None:
+        self.batch += 1
+        if (self.batch - 1) % self.every:
+            self.last = [math.nan] * len(self.last)
+            return
         t = instants(rows)
         at = t - self.timeline.first_ns
         window = at // self.found.window_ns

@@ -158,11 +158,11 @@ def origin_of_day_ns(trace: Trace) -> int | None:
 def seasons(origin: int, timeline: Timeline, n: Array, bin_ns: int) -> Seasons | None:
     """Hourly and daily factors from counts ``n`` per bin of ``bin_ns`` (an hour or less); ``origin``: ns from a midnight
     (a Monday's, where it is known) to the trace's instant 0. None where the span is shorter than two days."""
-    if timeline.span_ns < DAILY_SPAN_NS or bin_ns > HOUR_NS:
+    if timeline.span_ns < DAILY_SPAN_NS or bin_ns > HOUR_NS or not len(n):
         return None
     start = timeline.first_ns + np.arange(len(n), dtype=np.int64) * bin_ns
     covered = np.full(len(n), float(bin_ns))
-    covered[-1] = max(timeline.last_ns - int(start[-1]), 0)
+    covered[-1] = min(max(timeline.last_ns - int(start[-1]), 0), bin_ns)
     for a, b in timeline.masks:
         covered -= np.clip(np.minimum(start + bin_ns, b) - np.maximum(start, a), 0, None)
     clock = origin + start
