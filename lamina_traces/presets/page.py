@@ -16,7 +16,7 @@ $ lamina-traces catalog presets                               # fitted and state
 $ lamina-traces catalog presets text-to-sql                   # every number of one
 $ lamina-traces show text-to-sql
 $ lamina-traces generate text-to-sql -n 2000 --seed 1 -o queries.parquet
-$ lamina-traces generate coding-agents -n 2000 --knob sessions.turns=x2 -o agents.parquet
+$ lamina-traces generate coding-agents -n 2000 --set sessions.turns=x2 -o agents.parquet
 $ lamina-traces simulate queries.parquet --model llama-3.1-70b --gpu h100-sxm --tp 8
 ```
 
