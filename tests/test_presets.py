@@ -21,7 +21,7 @@ from lamina_traces import generator, presets, runs, specs, workloads
 from lamina_traces.errors import DataError, UnknownName
 from lamina_traces.presets.page import page
 from lamina_traces.presets.statements import BASES, Book, Law, Table
-from lamina_traces.profile import Profile
+from lamina_traces.profile import Part, Profile, Stream
 from lamina_traces.profile_schema import schema
 
 from .conftest import Ran
@@ -330,6 +330,19 @@ def test_the_least_preset_loads() -> None:
     p = presets.loads(RIGHT, "mine", "mine.toml")
     assert p.bases == {"assumed": 5}
     assert p.span_s == 60
+
+
+def test_failures_as_stated() -> None:
+    """A twentieth fails, three in a row: with 60,000 rows the share has a standard error of 0.002."""
+    text = RIGHT + "[failures]\nrate = 0.05\nrun = 3\nbasis = 'assumed'\nsource = 'ours'\n"
+    (stream,) = presets.loads(text, "mine", "mine.toml").streams
+    own = Stream(stream.name, 1.0, {}, stream.aspects)
+    p = Profile("mine", {"llm_requests": Part("llm_requests", (own,))}, {"kind": "llm"})
+    d = pl.concat(list(generator.generate(p, rows=60_000, seed=1)))
+    bad = (d["status"] == "error").to_numpy()
+    assert bad.mean() == pytest.approx(0.05, abs=0.008)
+    assert bad.sum() / (bad[1:] & ~bad[:-1]).sum() == pytest.approx(3, rel=0.08)
+    assert "5.00% of the requests fail" in " ".join(f.text for f in p.findings())
 
 
 @pytest.mark.parametrize(
