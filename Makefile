@@ -134,9 +134,10 @@ samples: $(VENV)/.ready profile-azure-code ## remake sample_data/requests.csv fr
 	$(BIN)/lamina-traces generate azure-code --duration 30m --seed 7 --name sample --store build/samples
 	$(BIN)/lamina-traces export sample --to azure -o sample_data/requests.csv --store build/samples
 
-docs: $(VENV)/.ready ## write docs/cli.md, docs/formats.md and the reference in docs/profile.md again
+docs: $(VENV)/.ready ## write docs/cli.md, docs/formats.md, docs/presets.md and the reference in docs/profile.md again
 	TYPER_USE_RICH=0 $(BIN)/python -m typer lamina_traces.cli.app utils docs --name lamina-traces --output docs/cli.md
 	$(BIN)/python -c "from lamina_traces.catalogs import formats_page; print(formats_page(), end='')" > docs/formats.md
+	$(BIN)/python -c "from lamina_traces.presets.page import page; print(page(), end='')" > docs/presets.md
 	$(BIN)/python -c "from pathlib import Path; from lamina_traces.profile_schema import page; p = Path('docs/profile.md'); p.write_text(page(p.read_text()))"
 
 statistics: $(VENV)/.ready ## run the recovery by simulation and write its tables into docs/statistics.md (minutes)

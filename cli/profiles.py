@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from .output import clean, emit, emit_object, table, warn, write
@@ -80,7 +80,19 @@ def text(profile: Profile) -> str:
         )
         out.append("p50, p90, p99: error of the law's quantile\n")
     out.append(cannot_say(profile.unanswered))
+    stated = profile.source.get("preset")
+    if stated:
+        out.append("\n" + quantities(stated["quantities"]))
     return "".join(out)
+
+
+def quantities(stated: Mapping[str, Mapping[str, Any]]) -> str:
+    """The numbers that a preset states, with their basis and source."""
+    rows = [
+        [clean(k), f"{q['value']:,g} {q['unit']}".rstrip(), q["basis"], clean(q["source"])]
+        for k, q in stated.items()
+    ]
+    return table(rows, ["number", "value", "basis", "source"])
 
 
 def cannot_say(unanswered: Iterable[Unanswered]) -> str:
@@ -95,6 +107,10 @@ def cannot_say(unanswered: Iterable[Unanswered]) -> str:
 def _head(profile: Profile) -> str:
     source = profile.source
     rows = source.get("rows")
+    stated = source.get("preset")
+    if stated:
+        text = f"{profile.name}: {stated['title']}; a preset, after {stated['paper']}"
+        return _wrapped("", clean(text)) + _wrapped("", clean(f"It models {stated['models']}. What it leaves out: {stated['limits']}."))  # fmt: skip
     if source.get("relative"):
         text = f"{profile.name}: rates are multiples of the mean rate, counts are not told"
         return clean(text) + "\n"

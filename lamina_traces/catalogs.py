@@ -1,11 +1,16 @@
-"""What is built in, as rows: formats, targets, gpus, models, presets, queries."""
+"""What is built in, as rows: formats, targets, gpus, models, techniques, presets, knobs, queries."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import UnknownName
+from .units import short
+
+if TYPE_CHECKING:
+    from .profile import Profile
 
 Row = dict[str, Any]
 
@@ -55,32 +60,83 @@ EVIDENCE_KINDS: Mapping[str, str] = {
 
 
 def _presets() -> list[Row]:
+    """Fitted profiles and stated ones alike; what a kind of profile does not say is None."""
     from .profile import Profile, library_names
 
-    rows = []
-    for name in library_names():
-        p = Profile.library(name)
-        rows.append(
-            {
-                "name": name,
-                "kind": p.source.get("kind"),
-                "fitted_on": p.source.get("trace"),
-                "rows": p.source.get("rows"),
-                "evidence": EVIDENCE_KINDS.get(str(p.source.get("table")), "rows"),
-                "span_s": p.source.get("span_s"),
-                "streams": sum(len(part.streams) for part in p.parts.values()),
-                "aspects": ", ".join(
-                    dict.fromkeys(
-                        a
-                        for part in p.parts.values()
-                        for stream in part.streams
-                        for a in stream.aspects
-                    )
-                ),
-                "licence": p.source.get("licence"),
-            }
-        )
-    return rows
+    return [_preset(Profile.library(name)) for name in library_names()]
+
+
+def _preset(p: Profile) -> Row:
+    from .aspects.arrivals import Arrivals
+    from .aspects.lengths import Lengths
+
+    source = p.source
+    stated = source.get("preset")
+    streams = [s for part in p.parts.values() for s in part.streams]
+    has = list(dict.fromkeys(a for s in streams for a in s.aspects))
+    arrivals = [a for s in streams if isinstance(a := s.aspects.get("arrivals"), Arrivals)]
+    lengths = [(s.weight, a) for s in streams if isinstance(a := s.aspects.get("lengths"), Lengths)]
+    known = not source.get("relative") and "llm_requests" in p.parts
+    extra = [c for c in ("adapter",) if any(c in s.where for s in streams)]
+    bases = Counter(q["basis"] for q in stated["quantities"].values()) if stated else Counter()
+    return {
+        "name": p.name,
+        "kind": source.get("kind"),
+        "basis": _basis(bases) if stated else "fitted",
+        "fitted_on": source.get("trace"),
+        "numbers": dict(bases.most_common()) or None,
+        "published": f"{sum(bases[b] for b in PUBLISHED)} of {bases.total()}" if stated else None,
+        "requests_per_s": short(sum(a.rate_per_s for a in arrivals), 4) if arrivals and known else None,
+        "input_tokens_mean": _mean([(w, a.input.grid.mean) for w, a in lengths]),
+        "output_tokens_mean": _mean([(w, a.output.grid.mean) for w, a in lengths]),
+        "rows": source.get("rows"),
+        "evidence": "statements" if stated else EVIDENCE_KINDS.get(str(source.get("table")), "rows"),
+        "span_s": source.get("span_s"),
+        "streams": len(streams),
+        "aspects": ", ".join([*has, *extra]),
+        "licence": source.get("licence"),
+        "title": stated["title"] if stated else f"fitted to {source.get('trace')}",
+        "paper": stated["paper"] if stated else None,
+    }  # fmt: skip
+
+
+PUBLISHED = ("paper", "measured")
+
+
+def _basis(bases: Mapping[str, int]) -> str:
+    """``paper`` where any number is published or measured."""
+    return "paper" if any(bases.get(b) for b in PUBLISHED) else "assumed"
+
+
+def _mean(parts: list[tuple[float, float]]) -> float | None:
+    whole = sum(w for w, _ in parts)
+    return short(sum(w * m for w, m in parts) / whole, 4) if whole else None
+
+
+PRESET_COLUMNS = (
+    "name", "kind", "basis", "published", "requests_per_s", "input_tokens_mean", "output_tokens_mean", "aspects", "title",
+)  # fmt: skip
+"""of the list for people; machines get all."""
+
+
+def preset_details(name: str) -> Row:
+    """One profile of the library, with what a preset states number by number. Raises UnknownName."""
+    from .profile import Profile
+
+    p = Profile.library(name)
+    stated = p.source.get("preset") or {}
+    numbers = [{"number": k, **q} for k, q in stated.get("quantities", {}).items()]
+    more = {k: stated.get(k) for k in ("models", "limits")}
+    return {**_preset(p), **more, "quantities": numbers}
+
+
+def _knobs() -> list[Row]:
+    from .generator.knobs import KNOBS
+
+    return [
+        {"name": name, "takes": k.takes, "turns": k.aspect, "changes": k.doc}
+        for name, k in KNOBS.items()
+    ]
 
 
 def _queries() -> list[Row]:
@@ -159,6 +215,7 @@ TOPICS: Mapping[str, Callable[[], list[Row]]] = {
     "models": _models,
     "techniques": _techniques,
     "presets": _presets,
+    "knobs": _knobs,
     "queries": _queries,
 }
 

@@ -20,7 +20,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from . import __version__
+from . import __version__, presets
 from .aspects import ASPECTS, Aspect, Finding, Unanswered, from_dict
 from .errors import DataError, ModelError, Notice, UnknownName
 from .schema import TABLES
@@ -249,11 +249,19 @@ class Profile:
 
     @classmethod
     def library(cls, name: str) -> Profile:
-        """A profile that ships with the package, such as ``azure-code``."""
+        """A profile that ships with the package, fitted such as ``azure-code`` or stated such as ``text-to-sql``."""
         names = library_names()
         if name not in names:
             raise UnknownName("library profile", name, names, "lamina-traces catalog presets")
+        if name in presets.names():
+            return cls._stated(presets.load(name))
         return cls.loads(_library().joinpath(f"{name}.json").read_text(encoding="utf-8"), name)
+
+    @classmethod
+    def _stated(cls, preset: presets.Preset) -> Profile:
+        streams = tuple(Stream(s.name, s.weight, s.where, s.aspects) for s in preset.streams)
+        parts = {"llm_requests": Part("llm_requests", streams)}
+        return cls(preset.name, parts, preset.source())
 
 
 def _library() -> Any:
@@ -261,7 +269,12 @@ def _library() -> Any:
 
 
 def library_names() -> list[str]:
-    """Names of the profiles that ship with the package."""
+    """Names of the profiles that ship with the package: fitted ones, and presets."""
+    return sorted([*fitted_names(), *presets.names()])
+
+
+def fitted_names() -> list[str]:
+    """Names of the profiles that ship with the package and were fitted to a trace."""
     folder = _library()
     if not folder.is_dir():
         return []

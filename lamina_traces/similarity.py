@@ -21,7 +21,7 @@ from .aspects.failures import Failures
 from .aspects.lengths import Lengths
 from .distributions import Grid
 from .errors import ModelError
-from .profile import Profile, library_names
+from .profile import Profile, fitted_names
 from .units import short
 
 if TYPE_CHECKING:
@@ -96,13 +96,13 @@ def _w1(a: Grid, b: Grid, floor: float) -> float:
 
 
 def nearest(profile: Profile) -> list[Likeness]:
-    """The library's workload profiles of requests, nearest first. Raises ModelError where the profile is of something else."""
+    """The library's fitted profiles of requests, nearest first. Raises ModelError where the profile is of something else."""
     if TABLE not in profile.parts:
         raise ModelError(
             f"profile {profile.name!r} is not of requests",
             "name a trace or profile of LLM requests",
         )
-    found = [between(profile, Profile.library(name)) for name in library_names()]
+    found = [between(profile, Profile.library(name)) for name in fitted_names()]
     return sorted((f for f in found if f is not None), key=lambda f: (f.distance, f.name))
 
 

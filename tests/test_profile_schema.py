@@ -17,7 +17,7 @@ from lamina_traces import disclosure
 from lamina_traces.aspects import ASPECTS
 from lamina_traces.characterization import characterize
 from lamina_traces.errors import ModelError
-from lamina_traces.profile import FORMAT, Profile, library_names
+from lamina_traces.profile import FORMAT, Profile, fitted_names
 from lamina_traces.profile_schema import page, reference, schema, text
 from tests.recovery import scrapes
 
@@ -318,7 +318,7 @@ def test_what_hides_volumes_and_names_passes(kind: str, fitted: dict[str, Profil
         assert faults(json.loads(disclosure.relative(p).dumps())) == []
 
 
-@pytest.mark.parametrize("name", library_names())
+@pytest.mark.parametrize("name", fitted_names())
 def test_library_profiles_pass(name: str) -> None:
     assert faults(json.loads(Profile.library(name).dumps())) == []
     file = ROOT / "sample_data" / "profiles" / f"{name}.json"

@@ -162,6 +162,8 @@ class Arrivals:
         ]
 
     def findings(self) -> list[Finding]:
+        if self.evidence == "stated":
+            return [self._stated()]
         if not self.events:
             return [
                 Finding(
@@ -175,6 +177,18 @@ class Arrivals:
             for x in (self._rate(), self._dispersion(), self._drift(), self._gaps(), self._silent())
             if x
         ]
+
+    def _stated(self) -> Finding:
+        """What a preset says of its arrivals."""
+        law = self.modulation.unit_gaps[0] if self.modulation else self.unit_gaps
+        named = law.family if isinstance(law, renewal.UnitLaw) else "exponential"
+        how = {"constant": "at equal gaps", "exponential": "as a Poisson process"}.get(
+            named, f"with {named} gaps of CV {format_number(self.cv)}"
+        )
+        season = self.modulation.season if self.modulation else None
+        course = ", with a daily course" if season else ""
+        text = f"Stated, not recorded: requests come {how}, {format_number(self.rate_per_s)} per second in the mean{course}."
+        return Finding(NAME, text, named)
 
     def _rate(self) -> Finding:
         if self.relative:

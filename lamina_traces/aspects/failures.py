@@ -122,6 +122,9 @@ class Failures:
         }
 
     def findings(self) -> list[Finding]:
+        if not self.requests:
+            text = f"Stated, not counted: {self.rate:.2%} of the requests fail, {format_number(self.mean_run)} in a row on average."
+            return [Finding(NAME, text, "two-state chain")]
         if not self.failed:
             return [
                 Finding(

@@ -160,16 +160,17 @@ def _findings(b: Reuse) -> list[Finding]:
         )  # fmt: skip
     p = b.popularity
     law = p.zipf
-    out.append(
-        Finding(
-            NAME,
-            f"{_percent(p.once)} of {b.distinct:,} different blocks are referenced once"
-            + (f"; references fall with a block's rank to the power −{format_number(law.params['a'])}." if law else "."),
-            model="zipf" if law else "",
-            parameters=law.parameters() if law else "",
-            effect=f"KS D {law.ks_d:.3f}" if law else "",
-        )
-    )  # fmt: skip
+    if p.once or law:  # neither is stated by presets
+        out.append(
+            Finding(
+                NAME,
+                f"{_percent(p.once)} of {b.distinct:,} different blocks are referenced once"
+                + (f"; references fall with a block's rank to the power −{format_number(law.params['a'])}." if law else "."),
+                model="zipf" if law else "",
+                parameters=law.parameters() if law else "",
+                effect=f"KS D {law.ks_d:.3f}" if law else "",
+            )
+        )  # fmt: skip
     if b.reuse:
         q = b.reuse.quantiles_s
         out.append(

@@ -139,7 +139,8 @@ class Sessions:
         out = [
             Finding(
                 NAME,
-                f"{self.requests:,} requests belong to {about}{self.sessions:,} sessions of {format_number(t.mean)} turns on average; "
+                (f"{self.requests:,} requests belong to {about}{self.sessions:,} sessions of" if self.sessions else "Stated, not counted: sessions have")
+                + f" {format_number(t.mean)} turns on average; "
                 f"{_percent(self.single.value)} of the sessions have one turn, and {_percent(self.multi_turn_requests.value)} of the requests are in longer ones.",
                 model=_named(best.family) if best else "",
                 parameters=f"mean {format_number(t.mean)}{ends}, single {self.single}" + (f"; {best.parameters()}" if best else ""),

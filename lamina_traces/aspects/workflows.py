@@ -160,6 +160,14 @@ class Workflows:
         return out
 
     def _size(self) -> Finding:
+        if not self.workflows and self.templates:
+            named = (
+                f"“{t.name}” of {len(t.steps)} step{'s' if len(t.steps) > 1 else ''}"
+                for t in self.templates
+            )
+            return Finding(
+                NAME, f"Stated, not counted: workflows follow {' or '.join(named)}.", "templates"
+            )
         t = self.tallies.get("calls_per_workflow")
         about = "about " if self.share < 1 else ""
         text = f"{self.calls:,} calls belong to {about}{self.workflows:,} workflows"

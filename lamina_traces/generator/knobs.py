@@ -8,18 +8,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+import numpy as np
 
 from ..aspects import Aspect, renewal
 from ..aspects.arrivals import Arrivals, poisson
+from ..aspects.durations import Durations
 from ..aspects.failures import Failures
 from ..aspects.lengths import Lengths, Margin
 from ..aspects.mix import Slice
 from ..aspects.modulation import of_curve, steady
+from ..aspects.prefixes import Prefixes
+from ..aspects.ratios import Ratio
+from ..aspects.sessions import TIMES, Sessions
+from ..aspects.templates import Spread, Step
+from ..aspects.workflows import Workflows
 from ..distributions import Grid
 from ..errors import UnknownName, UsageError
 from ..profile import Profile, Stream
+from .sessions import quantiles_s, turn_law
 
 Change = Callable[[Stream], Stream]
 
@@ -118,12 +127,14 @@ def with_idc(profile: Profile, factor: float) -> Profile:
 
 @dataclass(frozen=True)
 class Knob:
-    """``turn(aspect, value)`` → the changed aspect; ``takes``: xN (a factor) or N% (a share)."""
+    """``turn(aspect, value)`` → the changed aspect; ``takes``: xN (a factor) or N% (a share). ``also``: how another aspect that
+    states the same thing is turned with it, where the stream has it."""
 
     aspect: str
     takes: str
     doc: str
     turn: Callable[[Any, float], Aspect]
+    also: Mapping[str, Callable[[Any, float], Aspect]] = field(default_factory=dict)
 
 
 def _scaled(grid: Grid, factor: float) -> Grid:
@@ -164,9 +175,108 @@ def _runs(a: Failures, factor: float) -> Failures:
     return replace(a, p_fail_after_ok=p, p_ok_after_fail=q, mean_run=1 / q if q else a.mean_run)
 
 
+def _reasoning(a: Lengths, factor: float) -> Lengths:
+    own = a.others.get("reasoning_tokens")
+    if own is None:
+        raise UsageError("the lengths of the profile tell no reasoning tokens", "see what they tell: lamina-traces show PROFILE")  # fmt: skip
+    return replace(a, others={**a.others, "reasoning_tokens": replace(own, grid=_scaled(own.grid, factor))})  # fmt: skip
+
+
+def _of_steps(what: str) -> Callable[[Workflows, float], Workflows]:
+    """Scales what steps of templates state."""
+
+    def step(s: Step, factor: float) -> Step:
+        own: Spread | None = getattr(s, what)
+        if own is None:
+            return s
+        values = own.values * factor
+        changes: dict[str, Any] = {what: Spread({"values": values.tolist()}, values)}
+        return replace(s, **changes)
+
+    def turn(a: Workflows, factor: float) -> Workflows:
+        templates = tuple(replace(t, steps=tuple(step(s, factor) for s in t.steps)) for t in a.templates)  # fmt: skip
+        return replace(a, templates=templates)
+
+    return turn
+
+
+def _slower(d: Durations, factor: float) -> Durations:
+    """Seconds times ``factor``; laws that were fitted give way to the quantiles."""
+    quantiles = {k: v * factor for k, v in d.quantiles_s.items()}
+    grid = Grid(quantiles_s(d) * factor, d.mean_s * factor, d.rows)
+    return replace(d, mean_s=d.mean_s * factor, quantiles_s=quantiles, grid=grid, families=(), survival=None, intervals={})  # fmt: skip
+
+
+def _delays(a: Workflows, factor: float) -> Workflows:
+    slower = {k: _slower(d, factor) for k, d in a.delays.items()}
+    return replace(_of_steps("delay_s")(a, factor), delays=slower)
+
+
+def _thinking(a: Sessions, factor: float) -> Sessions:
+    changes: dict[str, Any] = {k: _slower(d, factor) for k in TIMES if (d := getattr(a, k)) is not None}  # fmt: skip
+    return replace(a, **changes)
+
+
+def _turns(a: Sessions, factor: float) -> Sessions:
+    """The mean times ``factor``: turns beyond the first are stretched, T → 1 + g·(T − 1), a fraction of a turn by chance; so
+    sessions of one turn stay what they are."""
+    upto = turn_law(a.turns)
+    share = np.diff(upto, prepend=0.0)
+    beyond = np.arange(len(share), dtype=np.float64)
+    mean = 1 + float(share @ beyond)
+    if mean == 1:
+        raise UsageError("every session has one turn: there is nothing to stretch", "leave sessions.turns out")  # fmt: skip
+    if mean * factor < 1:
+        raise UsageError(f"sessions cannot have {mean * factor:.3g} turns on average", f"give at least x{1 / mean:.3g}")  # fmt: skip
+    longer = beyond * (mean * factor - 1) / (mean - 1)
+    whole = np.floor(longer).astype(np.int64)
+    at = np.bincount(whole, share * (1 - (longer - whole)), int(whole.max()) + 2)
+    at += np.bincount(whole + 1, share * (longer - whole), int(whole.max()) + 2)
+    rows = np.rint(at * TALLIED).astype(np.int64)
+    cells = tuple((i + 1, i + 1, int(n)) for i, n in enumerate(rows) if n)
+    turns = replace(a.turns, rows=int(rows.sum()), mean=mean * factor, interval=None, quantiles={}, cells=cells, censored=0, families=())  # fmt: skip
+    return replace(a, turns=turns)
+
+
+def _hits(a: Prefixes, factor: float) -> Prefixes:
+    """Hit ratios of caches of every size, at most 1: ``factor`` times as many prompts share as much as those that do."""
+    b = a.blocks
+    if b is None:
+        raise UsageError("the prefixes of the profile tell no blocks", "fit a trace whose rows carry prefix_hashes")  # fmt: skip
+
+    def times(r: Ratio) -> Ratio:
+        return Ratio(min(r.value * factor, 1.0))
+
+    def shared(g: Grid) -> Grid:
+        u = np.linspace(0, 1, len(g.values))
+        return Grid(g.quantile(1 - (1 - u) / factor), g.mean * factor, g.rows)
+
+    own = {k: r if k == "any_block_hit_ratio" else times(r) for k, r in b.ratios.items()}
+    changed_ = replace(
+        b,
+        ratios=own,
+        later_half=min(b.later_half * factor, 1.0),
+        lru=tuple(replace(c, hit_ratio=times(c.hit_ratio)) for c in b.lru),
+        depth=shared(b.depth),
+        depth_by_size=tuple((n, shared(g)) for n, g in b.depth_by_size),
+    )
+    return replace(a, blocks=changed_)
+
+
+TALLIED = 1_000_000
+"""parts in which a stretched law of turns is told."""
 KNOBS: Mapping[str, Knob] = {
-    "lengths.input": Knob("lengths", "xN", "all input lengths; ranks and dependence stay", _side("input")),
-    "lengths.output": Knob("lengths", "xN", "all output lengths; ranks and dependence stay", _side("output")),
+    "lengths.input": Knob(
+        "lengths", "xN", "all input lengths; ranks and dependence stay", _side("input"), {"workflows": _of_steps("input")}
+    ),
+    "lengths.output": Knob(
+        "lengths", "xN", "all output lengths; ranks and dependence stay", _side("output"), {"workflows": _of_steps("output")}
+    ),
+    "lengths.reasoning": Knob("lengths", "xN", "reasoning tokens, at most the output; outputs stay", _reasoning),
+    "sessions.turns": Knob("sessions", "xN", "mean turns of a session, by those beyond the first; requests are as many, and prompts grow where contexts accumulate beyond what first prompts leave", _turns),
+    "sessions.think_time": Knob("sessions", "xN", "all times between turns, the answer's included where only they are known", _thinking),
+    "workflows.delays": Knob("workflows", "xN", "all delays between calls; the calls stay", _delays),
+    "prefixes.hits": Knob("prefixes", "xN", "hit ratios of caches of every size, as far as what prompts begin with can bring them; lengths stay", _hits),
     "failures.rate": Knob("failures", "N%", "share of requests that fail; runs stay as long", _failing),
     "failures.runs": Knob("failures", "xN", "mean length of runs of failures; their rate stays", _runs),
 }  # fmt: skip
@@ -187,8 +297,10 @@ def turned(profile: Profile, text: str) -> Profile:
         )
 
     def change(s: Stream) -> Stream:
-        own = s.aspects.get(knob.aspect)
-        return s if own is None else with_aspect(s, knob.aspect, knob.turn(own, number))
+        for name, turn in {knob.aspect: knob.turn, **knob.also}.items():
+            own = s.aspects.get(name)
+            s = s if own is None else with_aspect(s, name, turn(own, number))
+        return s
 
     return changed(profile, change)
 
