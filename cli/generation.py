@@ -196,6 +196,7 @@ def _tell(
             "name": name,
             "path": None if output is None else str(output),
             "rows": made.rows,
+            "expected_rows": plan.expected_rows,
             "duration_s": duration_s,
             "requests_per_s": made.rows / duration_s if duration_s > 0 and shard is None else None,
             "seed": plan.seed,
@@ -213,6 +214,9 @@ def _tell(
     plural = "" if made.rows == 1 else "s"
     of = "" if plan.table == "llm_requests" else f" of {plan.table}"
     counted = f"{made.rows:,} {'row' if of else 'request'}{plural}{of}"
+    expected = plan.expected_rows
+    if plan.rows is None and shard is None and abs(made.rows / max(expected, 1) - 1) > 0.05:
+        counted += f" ({expected:,.0f} are expected; days vary)"
     what = f"{counted} over {format_seconds(duration_s)} from {plan.profile.name}"
     cut = f", shard {shard}" if shard else ""
     options = "".join(f", {k.replace('_', ' ')} {v}" for k, v in plan.options)

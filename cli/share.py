@@ -139,7 +139,7 @@ def demo(
             "--rate",
             "x2",
             "--seed",
-            "1",
+            "3",
             "--name",
             "twice",
             "--replace",
