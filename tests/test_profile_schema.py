@@ -348,7 +348,9 @@ def profile_of(name: str, aspect: dict[str, Any]) -> dict[str, Any]:
 def documented(x: Any, entry: Mapping[str, Any], where: str = "") -> Iterator[str]:
     """Keys that the schema does not name."""
     options = [resolved(e) for e in entry.get("anyOf", [entry])]
-    entry = next((e for e in options if fits(x, e)), {})
+    alike = [e for e in options if fits(x, e)]
+    whole = [e for e in alike if isinstance(x, dict) and set(e.get("required", ())) <= set(x)]
+    entry = next(iter([*whole, *alike]), {})
     if isinstance(x, dict):
         named, rest = entry.get("properties", {}), entry.get("additionalProperties")
         for k, v in x.items():
