@@ -5,7 +5,6 @@ What a fitted aspect counts (requests, sessions, workflows) is 0 here: nobody co
 
 from __future__ import annotations
 
-import itertools
 import math
 from dataclasses import replace
 from typing import Any
@@ -16,25 +15,24 @@ from scipy import special
 
 from ..aspects import Aspect, renewal
 from ..aspects.arrival_process import Arrivals, poisson
-from ..aspects.block_reuse import Capacity, Popularity, Reuse
 from ..aspects.contexts import KINDS, Context
 from ..aspects.durations import LEVELS, Durations
 from ..aspects.failures import Failures
 from ..aspects.length_draws import GENERATED
 from ..aspects.lengths import SHOWN, Lengths, Margin
 from ..aspects.modulation import steady
-from ..aspects.prefixes import Prefixes
 from ..aspects.rates import Seasons
 from ..aspects.ratios import Ratio, rounded_share
 from ..aspects.sessions import Sessions
 from ..aspects.tallies import Tally
 from ..aspects.templates import DELAY_KINDS, REPEATS, Spread, Step, Template
 from ..aspects.workflows import Workflows
-from ..distributions import Atoms, Grid
+from ..distributions import Atoms
 from ..errors import ModelError
 from ..units import short
 from . import rehearsal
-from .rehearsal import Rehearsed
+from .rehearsal import NOMINAL, Rehearsed
+from .sharing import prefixes
 from .statements import Law, Table
 
 Array = npt.NDArray[np.float64]
@@ -47,8 +45,6 @@ COPULA = 16
 """rank cells a side of a stated dependence."""
 MOST_OFF = 0.03
 """of a mean that a preset is held to: what spreads that are cut and rounded may take away."""
-NOMINAL = 10_000
-"""sessions of a tally, requests of a prefix law: shares need a number of which they are shares."""
 
 
 def aspects(top: Table) -> tuple[dict[str, Aspect], float]:
@@ -66,7 +62,7 @@ def aspects(top: Table) -> tuple[dict[str, Aspect], float]:
         out["workflows"] = _workflows(templates)
     if sessions is not None:
         out["sessions"] = _sessions(sessions, seen)
-    for name, of in (("prefixes", _prefixes), ("failures", _failures)):
+    for name, of in (("prefixes", prefixes), ("failures", _failures)):
         below = top.table(name)
         if below is not None:
             out[name] = of(below, seen)
@@ -340,70 +336,7 @@ def _step(t: Table) -> Step:
     )
 
 
-# --- prefixes, failures ----------------------------------------------------------------------------
-
-
-def _prefixes(t: Table, seen: Rehearsed) -> Prefixes:
-    """``heads`` beginnings of ``head_tokens`` that prompts have in common, by Zipf's law; ``hit_ratio``: of all prompt tokens in an
-    infinite cache; without it, what the heads (and the turns of sessions) make of it."""
-    size = round(t.number("block_tokens", "tokens", most=1 << 16))
-    tokens = t.number("head_tokens", "tokens", above_zero=False)
-    heads = max(round(t.number("heads", "prompts", most=NOMINAL)), 1) if t.has("heads") else 1
-    zipf = t.number("zipf", "", above_zero=False) if t.has("zipf") else 0.0
-    requests = round(t.number("requests", "requests")) if t.has("requests") else NOMINAL
-    head = max(int(tokens) // size, 1)
-    full = seen.inputs // size
-    first = seen.shared < 0
-    shared = np.where(first, np.minimum(full, head), np.minimum(seen.shared // size, full))
-    begun = float(first.mean()) * requests  # each head is new once
-    cold = max(1 - heads / max(begun, heads), 0.0)
-    hits = np.where(first, shared * cold, shared)
-    ratio = float(hits.sum() * size / max(seen.inputs.sum(), 1.0))
-    depth = np.full(2, float(head))
-    if t.has("hit_ratio"):
-        stated = t.number("hit_ratio", "share of prompt tokens", most=1.0)
-        beyond = max(stated - ratio, 0.0) * float(seen.inputs.mean()) / size / max(first.mean(), 1e-9)  # fmt: skip
-        u = np.linspace(0, 1, 65)
-        depth = head - beyond * np.log1p(-np.minimum(u, 1 - 1 / 256)) if beyond > 0 else depth
-        ratio = stated
-    anywhere = t.number("anywhere_ratio", "share of blocks", most=1.0) if t.has("anywhere_ratio") else None  # fmt: skip
-    lru = []
-    for point in t.tables("lru"):
-        at = round(point.number("cache_tokens", "tokens") / size)
-        hit = point.number("hit_ratio", "share of prompt tokens", most=1.0, above_zero=False)
-        lru.append(Capacity(max(at, 1), Ratio(rounded_share(hit))))
-        point.close()
-    if any(a.blocks >= b.blocks for a, b in itertools.pairwise(lru)):
-        raise t.fault("lru", "does not rise", "list caches from the smallest on")
-    t.close()
-    blocks = np.ceil(seen.inputs / size).sum()
-    of_blocks = min(ratio * seen.inputs.sum() / size / max(blocks, 1.0), 1.0)
-    ratios = {"prefix_hit_ratio": ratio, "block_hit_ratio": of_blocks}
-    if anywhere is not None:
-        ratios["any_block_hit_ratio"] = max(anywhere, of_blocks)
-    rank = np.arange(1, heads + 1.0)
-    each = requests / len(seen.inputs)
-    return Prefixes(
-        Reuse(
-            requests=requests,
-            prompt_tokens=round(float(seen.inputs.sum()) * each),
-            block_tokens=size,
-            every=1,
-            chained=anywhere is None,
-            blocks=round(float(blocks) * each),
-            distinct=round(float(blocks) * each * (1 - of_blocks)),
-            ratios={k: Ratio(rounded_share(v)) for k, v in ratios.items()},
-            later_half=rounded_share(ratio),
-            lru=tuple(lru),
-            working_sets={},
-            popularity=Popularity(0.0, None, None, ((heads * head, max(requests // heads, 1)),)),
-            depth=Grid(np.array([short(v) for v in depth]), short(float(depth.mean())), 0.0),
-            reuse=None,
-            roots=heads,
-            top_root=rounded_share(float(1 / (rank**-zipf).sum())),
-        ),
-        None,
-    )
+# --- failures ----------------------------------------------------------------------------
 
 
 def _failures(t: Table, _seen: Rehearsed) -> Failures:

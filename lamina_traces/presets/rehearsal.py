@@ -21,6 +21,8 @@ Ints = npt.NDArray[np.int64]
 WORKFLOWS = 2048
 SESSIONS = 4096
 MOST_TURNS = 4096
+NOMINAL = 10_000
+"""sessions of a tally, requests of a prefix law: shares need a number of which they are shares."""
 
 
 @dataclass(frozen=True, eq=False)
