@@ -215,7 +215,12 @@ def _tell(
     of = "" if plan.table == "llm_requests" else f" of {plan.table}"
     counted = f"{made.rows:,} {'row' if of else 'request'}{plural}{of}"
     expected = plan.expected_rows
-    if plan.rows is None and shard is None and abs(made.rows / max(expected, 1) - 1) > 0.05:
+    if (
+        plan.rows is None
+        and shard is None
+        and expected > 1
+        and abs(made.rows / expected - 1) > 0.05
+    ):
         counted += f" ({expected:,.0f} are expected; days vary)"
     what = f"{counted} over {format_seconds(duration_s)} from {plan.profile.name}"
     cut = f", shard {shard}" if shard else ""

@@ -40,7 +40,7 @@ MAX_RATE_PER_S = 1e9
 
 @dataclass(frozen=True)
 class Options:
-    """How arrivals are made, where not as fitted; each changes one thing.
+    """What is made otherwise than the profile says; each changes one thing.
 
     ``replay``: the source's own course of the rate, again and again, instead of new days. ``scale_by``: what more requests
     mean: "rate" makes each stream busier, "time" plays everything faster, "clients" superposes copies of each stream.

@@ -59,7 +59,8 @@ class Process:
         self.cuts = np.array(() if replay else new.cuts)
         self.window_ns = new.window_s / speed * NS_PER_S
         steps = 1 if new.season is None else math.ceil(new.window_s / SEASON_STEP_S)
-        self.piece_ns = self.window_ns / steps
+        self.piece_ns = self.curve_ns if replay else self.window_ns / steps
+        """length of a stretch of steady rate"""
         self.steps = steps
         self.keys = [key(seed, "levels", index, k) for k in range(len(new.parts))]
         # without a shift the parts would all change at the trace's start

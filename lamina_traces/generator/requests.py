@@ -26,6 +26,7 @@ from .randomness import stream
 from .request_stream import Columns, Flags, Ints, Made, RequestStream
 
 BLOCK_ROWS = 131_072
+MOST_PIECES = 1 << 19
 MOST_COPIES = 256
 
 
@@ -62,7 +63,11 @@ class RequestMaker:
         self.kinds = ["unknown", "ok", *sorted(known)]
         self.rate_per_s = math.fsum(s.rate_per_s for s in self.streams)
         self.span_s = max(s.law.span_s for s in self.streams) / speed
-        self.block_ns = block_length(self.rate_per_s, BLOCK_ROWS)
+        # no more pieces of the rate than rows, also where requests are rare beside the windows of their levels
+        finest_ns = min(s.process.piece_ns for s in self.streams)
+        self.block_ns = min(
+            block_length(self.rate_per_s, BLOCK_ROWS), 2 ** int(math.log2(finest_ns * MOST_PIECES))
+        )
 
     def expected_rows(self, duration_ns: int) -> float:
         return math.fsum(s.expected(duration_ns) for s in self.streams)
