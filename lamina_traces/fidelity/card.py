@@ -1,7 +1,7 @@
 """The score card: how far a second workload is from a first, line by line, with what chance alone would do.
 
 A limit is the fixed threshold that the fidelity research proposed, or 1.5 times the floor where that is more: the
-distance of block bootstraps of the first trace from itself. Lines without a limit inform and are not judged.
+largest distance of pairs of block bootstraps of the first trace. Lines without a limit inform and are not judged.
 """
 
 from __future__ import annotations
