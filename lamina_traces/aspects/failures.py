@@ -388,8 +388,9 @@ def sample_chain(
     """The chain over requests with numbers ``uniform`` in [0, 1), from ``state`` (0 ok, 1 failed): which fail, and the last
     state. ``load``: the rate at each request (1/s), where failures follow it.
 
-    Below p, P(fail | ok), a request fails whatever was before it; from 1 − q on, q = P(ok | fail), it does not; in
-    between it does as the one before. So each depends on the last request outside, which needs no loop.
+    With p = P(fail | ok) and q = P(ok | fail): below both p and 1 − q a request fails whatever was before it, from both on
+    it does not; in between it does as the one before (p < 1 − q: runs) or the opposite (p > 1 − q). So each depends on
+    the last request outside and on how often the chain turned since, which needs no loop.
     """
     if not len(uniform):
         return np.zeros(0, dtype=bool), state
@@ -397,11 +398,13 @@ def sample_chain(
     p: Any = failures.p_fail_after_ok
     if load is not None:
         wanted = _rate_at(failures, load)
-        p = wanted * q / np.maximum(1 - wanted, 1e-9)
+        p = np.minimum(wanted * q / np.maximum(1 - wanted, 1e-9), 1.0)
     fails = uniform < np.minimum(p, 1 - q)
-    decided = fails | (uniform >= 1 - q)
+    decided = fails | (uniform >= np.maximum(p, 1 - q))
     at = np.maximum.accumulate(np.where(decided, np.arange(len(uniform)), -1))
-    out = np.where(at >= 0, fails[at], bool(state))
+    turns = np.cumsum(~decided & (p > 1 - q))
+    since = turns - np.where(at >= 0, turns[at], 0)
+    out = np.where(at >= 0, fails[at], bool(state)) ^ (since % 2 == 1)
     return out, int(out[-1])
 
 

@@ -86,6 +86,13 @@ class Options:
                     "--arrivals states a law, --idc-scale changes the fitted one",
                     "give one of them",
                 )
+            if self.replay:
+                raise UsageError(
+                    "--replay-rate plays the source's own course, --arrivals a steady one",
+                    "give one of them",
+                )
+            if table not in ("llm_requests", "cold_starts"):
+                raise UsageError(f"{table} come by laws of their own", "leave --arrivals out")
             profile = knobs.with_arrivals(
                 profile, knobs.arrivals_law(self.arrivals), rate_per_s, table
             )

@@ -162,10 +162,10 @@ def _side(side: str) -> Callable[[Lengths, float], Lengths]:
 
 
 def _failing(a: Failures, rate: float) -> Failures:
-    """The rate, runs of failures as long as they were."""
-    q = a.p_ok_after_fail or 1.0
-    p = min(rate * q / (1 - rate), 1.0) if rate < 1 else 1.0
-    return replace(a, rate=rate, p_fail_after_ok=p, p_ok_after_fail=q if rate < 1 else 0.0)
+    """The rate, runs of failures as long as they were, or longer where so many cannot be had in such runs."""
+    q = min(a.p_ok_after_fail or 1.0, (1 - rate) / rate if rate > 0 else 1.0)
+    p = rate * q / (1 - rate) if rate < 1 else 1.0
+    return replace(a, rate=rate, p_fail_after_ok=min(p, 1.0), p_ok_after_fail=q if rate < 1 else 0.0)  # fmt: skip
 
 
 def _runs(a: Failures, factor: float) -> Failures:

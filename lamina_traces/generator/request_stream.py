@@ -137,7 +137,8 @@ class RequestStream:
         """Before block 0, under names of its own."""
         out: State = {"left": self.process.start()}
         if self.failures is not None:
-            out["failed"] = np.array(0)
+            begun = stream(self.seed, "failures", self.index).random() < self.failures.rate
+            out["failed"] = np.array(int(begun))
         for name in STAGES:
             stage = getattr(self, name)
             if stage is not None:

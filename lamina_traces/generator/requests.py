@@ -319,6 +319,11 @@ def _named(place: npt.NDArray[Any], names: Sequence[str]) -> pl.Series:
 
 
 def _numbers(x: npt.NDArray[Any], kind: Any) -> pl.Series:
-    """Numbers, −1 for none."""
+    """Numbers, −1 for none. Raises ModelError beyond what the column holds."""
+    if len(x) and x.max() > np.iinfo(kind).max:
+        raise ModelError(
+            f"{x.max():,} is more than a column of counts holds",
+            "turn the knob that makes it less far",
+        )
     s = pl.Series(x.astype(kind))
     return s.set(s < 0, None) if len(x) and x.min() < 0 else s

@@ -136,6 +136,24 @@ def test_chain_equals_its_definition_step_by_step() -> None:
     assert np.array_equal(np.concatenate([first, rest]), got)
 
 
+@pytest.mark.parametrize(("p", "q"), [(0.5, 0.9), (1.0, 0.3), (0.9, 1.0), (0.2, 1.0), (0.0, 1.0)])
+def test_chains_that_turn_often(p: float, q: float) -> None:
+    """p + q above 1: a failure is less likely after a failure. The rate is p/(p + q), a mean run 1/q."""
+    law = replace(FAILING, p_fail_after_ok=p, p_ok_after_fail=q)
+    u = np.random.default_rng(4).random(100_000)
+    got, _ = failures.sample_chain(law, u, 0)
+    assert got.mean() == pytest.approx(p / (p + q), abs=0.01)
+    if p:
+        starts = (got[1:] & ~got[:-1]).sum()
+        assert got.sum() / starts == pytest.approx(1 / q, rel=0.03)
+
+
+@pytest.mark.parametrize("rate", [0.3, 0.5, 0.9])
+def test_the_rate_of_failures_is_the_knob_s(rate: float) -> None:
+    d = rows(KNOBS, options=Options(knobs=(f"failures.rate={rate:.0%}",)), duration_ns=5 * HOUR_NS)
+    assert (d["status"] != "ok").mean() == pytest.approx(rate, abs=0.02)
+
+
 def test_failures_follow_the_load() -> None:
     from lamina_traces.aspects.failure_rates import Load
 
@@ -259,6 +277,7 @@ def test_knobs_turn_one_thing() -> None:
         (Options(arrivals="gamma:x"), UsageError, "no law of arrivals"),
         (Options(arrivals="gamma:0"), ModelError, "cannot have CV"),
         (Options(arrivals="poisson", idc_scale=2.0), UsageError, "give one|changes the fitted one"),
+        (Options(arrivals="poisson", replay=True), UsageError, "steady one"),
         (Options(idc_scale=float("nan")), UsageError, "no factor"),
         (Options(idc_scale=2.0, replay=True), UsageError, "plays the source's own"),
         (Options(knobs=("lengths.output=x0",)), UsageError, "is not xN"),
