@@ -162,7 +162,7 @@ def compiling() -> Iterator[None]:
     from lamina_traces import compiled
     from lamina_traces.simulator import serving
 
-    if not compiled.is_kept(serving.__file__):
+    if not compiled.is_kept(serving.advance):
         say("compiling the serving clock, once: about ten seconds")
     yield
     if compiled.outcome()["unsaved"]:

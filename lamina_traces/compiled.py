@@ -2,9 +2,10 @@
 
 numba's own cache trusts a file's size and modification time, writes next to the source (impossible in a
 read-only site-packages), and fails when it can write nowhere. Here the folder is named by the sha256 of
-the source's content together with everything else that the machine code depends on: numba, llvmlite,
-Python, CPU and its features. A folder that cannot be written costs the compile time of each
-process and nothing more.
+the content of the sources together with everything else that the machine code depends on: numba, llvmlite,
+Python, CPU and its features. The sources are a function's own file and those of the jitted functions that this
+file imports; what is compiled takes constants from nowhere else. A folder that cannot be written costs the compile time
+of each process and nothing more.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import sys
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numba
@@ -26,9 +28,18 @@ from numba.core.caching import (
     FunctionCache,
     _CacheLocator,
 )
+from numba.core.dispatcher import Dispatcher
 from numba.core.registry import cpu_target
 
 log = logging.getLogger(__name__)
+
+# What is compiled allocates nothing, so arrays need no reference counts (``_nrt``): their atomic updates cost a third
+# of the serving clock's run time.
+_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "_nrt": False}
+called = numba.njit(**_OPTIONS)
+"""decorates a part of a loop"""
+hot = numba.njit(**_OPTIONS, forceinline=True)
+"""the same, inlined where it is called: for what runs often, since it lengthens the compilation"""
 
 
 def cache_folder() -> Path:
@@ -44,9 +55,9 @@ def cache_folder() -> Path:
     return base / "lamina-traces"
 
 
-def is_kept(source: str) -> bool:
-    """Whether compiled code of a source file, as it is now, lies in the cache."""
-    folder = cache_folder() / "compiled" / source_stamp(source)[:32]
+def is_kept(function: Callable[..., Any]) -> bool:
+    """Whether compiled code of the file of a function, as it is now, lies in the cache."""
+    folder = cache_folder() / "compiled" / source_stamp(*_sources(function))[:32]
     try:
         return any(folder.glob("*.nbi"))
     except OSError:
@@ -61,19 +72,32 @@ def _machine() -> str:
     return "\n".join(parts)
 
 
+def _sources(function: Callable[..., Any]) -> tuple[str, ...]:
+    """The file of a function, and those of the jitted functions that its module knows."""
+    found: dict[str, None] = {}
+    ahead: list[Any] = [function]
+    while ahead:
+        f = ahead.pop()
+        if f.__code__.co_filename not in found:
+            found[f.__code__.co_filename] = None
+            ahead += [d.py_func for d in f.__globals__.values() if isinstance(d, Dispatcher)]
+    return tuple(found)
+
+
 @functools.cache
-def source_stamp(path: str) -> str:
-    """sha256 over the source file's content and the machine and compiler that it is compiled for."""
-    digest = hashlib.sha256(Path(path).read_bytes())
-    digest.update(Path(__file__).read_bytes())  # the compiler's options are in here
+def source_stamp(*paths: str) -> str:
+    """sha256 over the content of source files and the machine and compiler that they are compiled for."""
+    digest = hashlib.sha256()
+    for path in (*paths, __file__):  # the compiler's options are in here
+        digest.update(hashlib.sha256(Path(path).read_bytes()).digest())
     digest.update(_machine().encode())
     return digest.hexdigest()
 
 
 class _Locator(_CacheLocator):
-    def __init__(self, source: str) -> None:
-        self._py_file = source  # numba's warnings name it
-        self._stamp = source_stamp(source)
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._py_file = function.__code__.co_filename  # numba's warnings name it
+        self._stamp = source_stamp(*_sources(function))
 
     def get_cache_path(self) -> str:
         return str(cache_folder() / "compiled" / self._stamp[:32])
@@ -85,15 +109,15 @@ class _Locator(_CacheLocator):
         return self._stamp[:8]
 
     @classmethod
-    def from_function(cls, _py_func: Any, py_file: str) -> _Locator:
-        return cls(py_file)
+    def from_function(cls, py_func: Any, _py_file: str) -> _Locator:
+        return cls(py_func)
 
 
 class _Impl(CompileResultCacheImpl):
     def __init__(self, py_func: Any) -> None:
         # numba's own constructor would choose among its locators, and may be told to by environment.
         self._lineno = py_func.__code__.co_firstlineno
-        self._locator = _Locator(py_func.__code__.co_filename)
+        self._locator = _Locator(py_func)
         self._filename_base = self.get_filename_base(py_func.__qualname__, "")  # type: ignore[no-untyped-call]
 
 
@@ -137,11 +161,10 @@ def outcome() -> dict[str, int]:
 def compile_cached(function: Callable[..., Any], signature: Any) -> Any:
     """Compile a plain function for one explicit signature, or load it; returns numba's dispatcher.
 
-    ``function`` may call jitted functions of its own file only (the cache is keyed by that file), and
-    must not allocate: it is compiled without reference counts.
+    ``function`` may call what is ``called`` or ``hot`` by its name in the function's own module (the cache is keyed by what stands
+    there), and must not allocate: it is compiled without reference counts.
     """
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "_nrt": False}
-    dispatcher = numba.njit(**options)(function)
+    dispatcher = called(function)
     try:
         dispatcher._cache = _Cache(function)  # type: ignore[no-untyped-call]
     except OSError as e:  # no source to be keyed by: imported from an archive
@@ -150,3 +173,9 @@ def compile_cached(function: Callable[..., Any], signature: Any) -> Any:
     dispatcher.compile(signature)
     dispatcher.disable_compile()
     return dispatcher
+
+
+@functools.cache
+def kernel(module: ModuleType, name: str) -> Any:
+    """The function ``name`` of a module compiled for the signature that stands there in capitals."""
+    return compile_cached(getattr(module, name), getattr(module, name.upper()))

@@ -85,6 +85,17 @@ def test_code_of_equal_size_and_time_is_not_mistaken(tmp_path: Path, source: Pat
     }
 
 
+def test_an_edit_of_jitted_code_that_is_imported_is_seen(tmp_path: Path, source: Path) -> None:
+    cache = tmp_path / "cache"
+    (source / "small.py").write_text("from part import g\ndef f(x):\n    return g(x)\n")
+    part = "from lamina_traces.compiled import hot\n@hot\ndef g(x):\n    return x + {}\n"
+    for add in (1, 7):
+        (source / "part.py").write_text(part.format(add))
+        made = python(SMALL, str(source), cache=cache)
+        assert (made["f"], made["compiled"]) == (1 + add, 1)
+    assert python(SMALL, str(source), cache=cache)["loaded"] == 1
+
+
 def test_a_folder_that_cannot_be_written_costs_only_time(tmp_path: Path, source: Path) -> None:
     (tmp_path / "file").write_text("")
     for _ in range(2):

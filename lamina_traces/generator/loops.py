@@ -1,7 +1,6 @@
 """The compiled loops of sessions: which turn an arrival is, and how contexts grow from turn to turn.
 
-All jitted code of this file calls only this file (see ``compiled``), and allocates nothing. Whoever calls it
-(``sessions``) lays out the arrays:
+Nothing is allocated here (see ``compiled``). Whoever calls the loops (``sessions``) lays out the arrays:
 
 - ``due``, ``slot``: a heap of the open sessions by the instant at which their next turn is due; ``numbers[SIZE]`` of them;
 - ``table``: [slots, 6] what an open session hands on (columns ``SESSION`` … ``OUTPUT``); ``free``: a stack of unused slots;
@@ -12,10 +11,11 @@ Random numbers are hashes of (session, turn), the same as ``randomness.uniforms`
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numba import njit, types
+from numba import types
+
+from ..compiled import called, hot
+from .jitted import quantile, unit
 
 # Columns of an open session.
 SESSION = 0
@@ -69,48 +69,16 @@ GROW = types.void(
     _I1, _I1, _I1, types.int64, types.int64, _F1, _F1, _F1, _F1, _F1, _F2, _U1, _I2, _I1, _I1, _I1
 )
 
-_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "_nrt": False}
-_called = njit(**_OPTIONS)
-_hot = njit(**_OPTIONS, forceinline=True)
-
-_SHIFT_A = np.uint64(30)
-_SHIFT_B = np.uint64(27)
-_SHIFT_C = np.uint64(31)
-_SHIFT_D = np.uint64(11)
 _TURN_BITS = np.uint64(TURN_BITS)
-_FACTOR_A = np.uint64(0xBF58476D1CE4E5B9)
-_FACTOR_B = np.uint64(0x94D049BB133111EB)
 
 
-@_hot
-def _mix(x):  # type: ignore[no-untyped-def]
-    """The finaliser of SplitMix64, as ``randomness.mix``."""
-    x = (x ^ (x >> _SHIFT_A)) * _FACTOR_A
-    x = (x ^ (x >> _SHIFT_B)) * _FACTOR_B
-    return x ^ (x >> _SHIFT_C)
-
-
-@_hot
-def _unit(salt, thing):  # type: ignore[no-untyped-def]
-    """A number in (0, 1), as ``randomness.uniforms``."""
-    return (float(_mix(_mix(thing) ^ salt) >> _SHIFT_D) + 0.5) * 2.0**-53
-
-
-@_hot
+@hot
 def _thing(session, turn):  # type: ignore[no-untyped-def]
     """What a turn's hashes are of."""
     return (np.uint64(session) << _TURN_BITS) | np.uint64(turn)
 
 
-@_hot
-def _quantile(grid, u):  # type: ignore[no-untyped-def]
-    """As ``Grid.quantile``, for u in (0, 1)."""
-    h = u * (len(grid) - 1)
-    i = int(h)
-    return grid[i] + (h - i) * (grid[i + 1] - grid[i])
-
-
-@_called
+@called
 def _first_above(values, x):  # type: ignore[no-untyped-def]
     """Index of the first of the rising ``values`` that is greater than ``x``; their number where none is."""
     low, high = 0, len(values)
@@ -123,9 +91,9 @@ def _first_above(values, x):  # type: ignore[no-untyped-def]
     return low
 
 
-@_called
+@called
 def _rank(grid, x, u):  # type: ignore[no-untyped-def]
-    """Inverse of ``_quantile``; where many ranks have the value ``x``, the part ``u`` of them."""
+    """Inverse of ``quantile``; where many ranks have the value ``x``, the part ``u`` of them."""
     m = len(grid) - 1
     high = _first_above(grid, x)
     if high > 0 and grid[high - 1] > x - 1e-9:  # knots of exactly this value
@@ -138,7 +106,7 @@ def _rank(grid, x, u):  # type: ignore[no-untyped-def]
     return (high - 1 + (x - grid[high - 1]) / (grid[high] - grid[high - 1])) / m
 
 
-@_called
+@called
 def _push(due, slot, size, instant, of):  # type: ignore[no-untyped-def]
     i = size
     while i > 0:
@@ -150,7 +118,7 @@ def _push(due, slot, size, instant, of):  # type: ignore[no-untyped-def]
     due[i], slot[i] = instant, of
 
 
-@_called
+@called
 def _pop(due, slot, size):  # type: ignore[no-untyped-def]
     """Take the first of ``size`` entries away."""
     last = size - 1
@@ -169,14 +137,14 @@ def _pop(due, slot, size):  # type: ignore[no-untyped-def]
     due[i], slot[i] = instant, of
 
 
-@_called
+@called
 def _begin(turns, salts, table, free, numbers):  # type: ignore[no-untyped-def]
     """A new session in a free slot."""
     numbers[UNUSED] -= 1
     s = free[numbers[UNUSED]]
     number = numbers[FRESH]
     numbers[FRESH] += 1
-    u = _unit(salts[OF_TURNS], np.uint64(number))
+    u = unit(salts[OF_TURNS], np.uint64(number))
     table[s, SESSION] = number
     table[s, TURN] = 0
     table[s, LEFT] = _first_above(turns, u) + 1
@@ -184,7 +152,7 @@ def _begin(turns, salts, table, free, numbers):  # type: ignore[no-untyped-def]
     return s
 
 
-@_called
+@called
 def _take(t, s, i, gaps, delays, salts, due, slot, table, free, numbers, session, turn, delay, parent, at):  # type: ignore[no-untyped-def]  # fmt: skip
     """Row ``i`` at ``t`` is the next turn of the session in slot ``s``, which no longer stands in the heap."""
     number, before = table[s, SESSION], table[s, TURN]
@@ -194,12 +162,12 @@ def _take(t, s, i, gaps, delays, salts, due, slot, table, free, numbers, session
     if before > 0:
         numbers[LATER] += 1
         if len(delays) and table[s, ROW] >= 0:
-            delay[i] = int(_quantile(delays, _unit(salts[OF_GAP], _thing(number, before))))
+            delay[i] = int(quantile(delays, unit(salts[OF_GAP], _thing(number, before))))
     table[s, TURN] = before + 1
     table[s, LEFT] -= 1
     table[s, ROW] = numbers[ROWS]
     if table[s, LEFT] > 0:
-        gap = int(_quantile(gaps, _unit(salts[OF_GAP], _thing(number, before + 1))))
+        gap = int(quantile(gaps, unit(salts[OF_GAP], _thing(number, before + 1))))
         _push(due, slot, numbers[SIZE], t + gap, s)
         numbers[SIZE] += 1
     else:
@@ -217,7 +185,7 @@ def follow(arrival, turns, gaps, delays, salts, due, slot, table, free, numbers,
         t = arrival[i]
         member = True
         if reals[SHARE] < 1.0:
-            member = _unit(salts[OF_MEMBER], np.uint64(numbers[ROWS])) < reals[SHARE]
+            member = unit(salts[OF_MEMBER], np.uint64(numbers[ROWS])) < reals[SHARE]
         if not member:
             session[i], turn[i], delay[i], parent[i], at[i] = -1, 0, -1, -1, -1
         elif numbers[SIZE] > 0 and due[0] <= t + int(reals[AHEAD]):
@@ -277,30 +245,30 @@ def grow(session, turn, at, kind, cut, shares, added, firsts, inputs, outputs, c
         if turn[i] > 1:
             thing = _thing(session[i], turn[i])
             before, answer = float(table[s, INPUT]), float(table[s, OUTPUT])
-            new = _quantile(added, _unit(salts[OF_NEW], thing))
-            v = _unit(salts[OF_KIND], thing) if growing < 1.0 or whole < 1.0 else 0.0
+            new = quantile(added, unit(salts[OF_NEW], thing))
+            v = unit(salts[OF_KIND], thing) if growing < 1.0 or whole < 1.0 else 0.0
             held = before
             if kind == DELTA:
                 x, held = new, 0.0
             elif kind == CUMULATIVE and v < whole:
                 x = before + answer + new
             elif kind == CUMULATIVE and v < growing:
-                x = before + _unit(salts[OF_PART], thing) * answer
+                x = before + unit(salts[OF_PART], thing) * answer
             elif v < growing:
                 x = before + new
             else:
-                anew = _quantile(firsts, _unit(salts[OF_PART], thing))
+                anew = quantile(firsts, unit(salts[OF_PART], thing))
                 x, held = min(anew, max(before - 1.0, 1.0)), 0.0
             if x > longest:
-                x = longest if cut else _quantile(firsts, _unit(salts[OF_PART], thing))
+                x = longest if cut else quantile(firsts, unit(salts[OF_PART], thing))
                 held = 0.0
             x = np.rint(x)
-            u = _rank(inputs, x, _unit(salts[OF_RANK], thing))
+            u = _rank(inputs, x, unit(salts[OF_RANK], thing))
             row = copula[min(int(u * cells), cells - 1)]
-            w = _unit(salts[OF_CELL], thing)
+            w = unit(salts[OF_CELL], thing)
             cell = min(_first_above(row, w), cells - 1)
             low = row[cell - 1] if cell > 0 else 0.0
             inside = (w - low) / (row[cell] - low) if row[cell] > low else 0.5
-            y = _quantile(outputs, min(max((cell + inside) / cells, 0.0), 1.0 - 1e-12))
+            y = quantile(outputs, min(max((cell + inside) / cells, 0.0), 1.0 - 1e-12))
             input_tokens[i], output_tokens[i], shared[i] = int(x), int(np.rint(y)), int(held)
         table[s, INPUT], table[s, OUTPUT] = input_tokens[i], output_tokens[i]

@@ -13,7 +13,6 @@ causes are moved by the difference, a few times over. What a cold cache at the b
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ import polars as pl
 import pyarrow as pa
 
 from ..aspects.block_reuse import Reuse
-from ..compiled import compile_cached
+from ..compiled import kernel
 from ..errors import ModelError
 from . import trees
 from .maker import State
@@ -53,11 +52,6 @@ STREAM_BITS = 48
 OF_DEPTH, OF_DISTANCE, OF_PART, OF_ROOT, OF_NEW = range(5)
 
 
-@functools.cache
-def _loop(name: str) -> Any:
-    return compile_cached(getattr(trees, name), getattr(trees, name.upper()))
-
-
 @dataclass(frozen=True, eq=False)
 class Woven:
     """The prompts of a block of time. The i-th has the ids from ``begins[i]`` to ``begins[i + 1]``, ⌈input/block⌉ of them;
@@ -78,7 +72,7 @@ class Woven:
         """Of all prompts, one after the other."""
         out = np.empty(self.begins[-1], dtype=np.uint64)
         told = self.nodes, self.tips, self.partial, self.begins, self.again, self.salt, self.first
-        _loop("write")(*told, out)
+        kernel(trees, "write")(*told, out)
         return out
 
     def lists(self) -> pl.Series:
@@ -158,7 +152,7 @@ class PrefixStage:
         nodes[:held], paths[:known] = state["nodes"], state["paths"]
         numbers = state["numbers"].copy()
         owned = _sums(nodes[:held], known + n)
-        _loop("weave")(
+        kernel(trees, "weave")(
             tokens, parent, own, want, distance, root, block, int(self.sessions), self._heads(block), nodes, paths, owned, numbers,
             hits, tips, partial, capacities, curve,
         )  # fmt: skip
@@ -203,7 +197,7 @@ class PrefixStage:
         coldest = max(coldest, count - MOST_PATHS)
         renamed = np.empty(int(numbers[trees.NODES]), dtype=np.int64)
         places = np.empty(count, dtype=np.int64)
-        _loop("gather")(nodes, paths, numbers, renamed, places, coldest, int(self.sessions))
+        kernel(trees, "gather")(nodes, paths, numbers, renamed, places, coldest, int(self.sessions))
         return {
             "nodes": nodes[: numbers[trees.NODES]].copy(),
             "paths": paths[: numbers[trees.PATHS]].copy(),

@@ -31,7 +31,7 @@ from ..aspects.durations import Durations
 from ..aspects.lengths import Lengths
 from ..aspects.sessions import MANY_CENSORED, Sessions
 from ..aspects.tallies import Tally
-from ..compiled import compile_cached
+from ..compiled import kernel
 from ..distributions import FAMILIES
 from ..errors import ModelError
 from ..units import NS_PER_S
@@ -61,11 +61,6 @@ ROUNDS = 200
 FEWEST_KEPT = 1 / 64
 """least share of lengths drawn that first turns keep."""
 _SERVICE_S = 5.0
-
-
-@functools.cache
-def _loop(name: str) -> Any:
-    return compile_cached(getattr(loops, name), getattr(loops, name.upper()))
 
 
 class SessionStage:
@@ -141,7 +136,7 @@ class SessionStage:
         """
         work = _Work(state, len(arrival_ns))
         found = [np.empty(len(arrival_ns), dtype=np.int64) for _ in range(5)]
-        _loop("follow")(
+        kernel(loops, "follow")(
             np.require(arrival_ns, np.int64, ["C", "W"]),
             *self._laws,
             *work.arrays,
@@ -161,7 +156,7 @@ class SessionStage:
         parts: list[list[Ints]] = []
         while True:
             found = [np.empty(2 * expected + 64, dtype=np.int64) for _ in range(6)]
-            made = _loop("lead")(starts, end_ns, *self._laws, *work.arrays, *found)
+            made = kernel(loops, "lead")(starts, end_ns, *self._laws, *work.arrays, *found)
             parts.append([c[:made] for c in found])
             if made < len(found[0]):
                 break
@@ -374,7 +369,7 @@ class Contexts:
 
     def _grow(self, session: Ints, turn: Ints, at: Ints, table: Ints, inputs: Ints, outputs: Ints) -> Ints:  # fmt: skip
         shared = np.zeros(len(turn), dtype=np.int64)
-        _loop("grow")(
+        kernel(loops, "grow")(
             session, turn, at, self.kind, self.cut, self.shares, self.added, self.firsts, self.inputs,
             self.outputs, self.copula, self.salts, table, inputs, outputs, shared,
         )  # fmt: skip

@@ -15,10 +15,11 @@ a newcomer stood at a distance that is known before anything is drawn.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numba import njit, types
+from numba import types
+
+from ..compiled import called, hot
+from .jitted import FACTOR_A, FACTOR_B, fraction, mix
 
 # Columns of a node.
 PARENT = 0  # −1: the node begins a prompt
@@ -61,41 +62,21 @@ WEAVE = types.void(
 WRITE = types.void(_I2, _I1, _I1, _I1, types.float64, types.uint64, types.uint64, _U1)
 GATHER = types.void(_I2, _I2, *(_I1,) * 3, types.int64, types.int64)
 
-_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "_nrt": False}
-_called = njit(**_OPTIONS)
-_hot = njit(**_OPTIONS, forceinline=True)
 
-_SHIFT_A = np.uint64(30)
-_SHIFT_B = np.uint64(27)
-_SHIFT_C = np.uint64(31)
-_SHIFT_D = np.uint64(11)
-_FACTOR_A = np.uint64(0xBF58476D1CE4E5B9)
-_FACTOR_B = np.uint64(0x94D049BB133111EB)
-
-
-@_hot
-def _mixed(salt, number):  # type: ignore[no-untyped-def]
-    """The finaliser of SplitMix64."""
-    x = np.uint64(number) + salt
-    x = (x ^ (x >> _SHIFT_A)) * _FACTOR_A
-    x = (x ^ (x >> _SHIFT_B)) * _FACTOR_B
-    return x ^ (x >> _SHIFT_C)
-
-
-@_hot
+@hot
 def _block(salt, again, number):  # type: ignore[no-untyped-def]
     """The id of block ``number``: the number itself, since small numbers that follow one another take a tenth of the room of
     random ones. With chance ``again`` its content stood somewhere before, in another prompt: it has the id of a block
     that was numbered earlier, any of them alike."""
     while again > 0.0 and number > 0:
-        x = _mixed(salt ^ _FACTOR_A, number)
-        if float(x >> _SHIFT_D) * 2.0**-53 >= again:
+        x = mix(np.uint64(number) + (salt ^ FACTOR_A))
+        if fraction(x) >= again:
             break
-        number = int(float(_mixed(salt ^ _FACTOR_B, number) >> _SHIFT_D) * 2.0**-53 * number)
+        number = int(fraction(mix(np.uint64(number) + (salt ^ FACTOR_B))) * number)
     return np.uint64(number)
 
 
-@_hot
+@hot
 def _add(owned, place, blocks):  # type: ignore[no-untyped-def]
     i = place + 1
     while i < len(owned):
@@ -103,7 +84,7 @@ def _add(owned, place, blocks):  # type: ignore[no-untyped-def]
         i += i & -i
 
 
-@_hot
+@hot
 def _upto(owned, place):  # type: ignore[no-untyped-def]
     """Blocks owned at ``place`` and before."""
     total = 0
@@ -114,7 +95,7 @@ def _upto(owned, place):  # type: ignore[no-untyped-def]
     return total
 
 
-@_called
+@called
 def _at(owned, blocks):  # type: ignore[no-untyped-def]
     """The first place up to which more than ``blocks`` are owned."""
     i, step = 0, 1
@@ -128,7 +109,7 @@ def _at(owned, blocks):  # type: ignore[no-untyped-def]
     return i
 
 
-@_called
+@called
 def _of_row(paths, count, row):  # type: ignore[no-untyped-def]
     """The place of a row's prompt, −1 where it is forgotten."""
     low, high = 0, count
@@ -141,7 +122,7 @@ def _of_row(paths, count, row):  # type: ignore[no-untyped-def]
     return low if low < count and paths[low, ROW] == row else -1
 
 
-@_called
+@called
 def _fitting(paths, nodes, count, place, want, root, heads):  # type: ignore[no-untyped-def]
     """Near ``place``, the prompt that owns its block number ``want`` and is longer by the least; else one whose block
     there is owned by a later prompt, else the longest. Where ``heads`` alone are shared, any that is long enough. Prompts
@@ -179,7 +160,7 @@ def _fitting(paths, nodes, count, place, want, root, heads):  # type: ignore[no-
     return best
 
 
-@_called
+@called
 def _branching(paths, nodes, q, want):  # type: ignore[no-untyped-def]
     """Of the places where others have branched off prompt ``q``, the one nearest to ``want`` blocks; ``want`` itself where
     none is within a factor of two."""
@@ -192,7 +173,7 @@ def _branching(paths, nodes, q, want):  # type: ignore[no-untyped-def]
     return best if want <= 2 * best and best <= 2 * want else want
 
 
-@_called
+@called
 def _split(nodes, paths, numbers, q, h):  # type: ignore[no-untyped-def]
     """The node that ends the first ``h`` blocks of prompt ``q``, cut there if it is longer."""
     node, end = paths[q, TIP], paths[q, LENGTH]
@@ -214,7 +195,7 @@ def _split(nodes, paths, numbers, q, h):  # type: ignore[no-untyped-def]
     return upper
 
 
-@_called
+@called
 def _measure(nodes, owned, tip, total, capacities, curve):  # type: ignore[no-untyped-def]
     """Add to ``curve`` the blocks down to ``tip`` that LRU caches of the ``capacities`` hit."""
     node = tip
@@ -228,7 +209,7 @@ def _measure(nodes, owned, tip, total, capacities, curve):  # type: ignore[no-un
             curve[k] += min(max(capacities[k] - above, 0), run)
 
 
-@_called
+@called
 def _touch(nodes, owned, tip, place):  # type: ignore[no-untyped-def]
     """The blocks down to ``tip`` go over to the prompt at ``place``."""
     node = tip

@@ -6,10 +6,11 @@ waits for. A call's numbers are hashes of (workflow, call), so a workflow can be
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numba import njit, types
+from numba import types
+
+from ..compiled import called
+from .jitted import quantile, unit
 
 # Columns of a call.
 ARRIVAL = 0  # nominal, ns
@@ -48,44 +49,13 @@ UNFOLD = types.void(
     types.int64, _I1, _I1, *_TEMPLATES, _U1, _I1, types.float64, types.float64, _I1, _I1, _I2, _I1, _I1
 )  # fmt: skip
 
-_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "_nrt": False}
-_called = njit(**_OPTIONS)
-_hot = njit(**_OPTIONS, forceinline=True)
-
-_SHIFT_A = np.uint64(30)
-_SHIFT_B = np.uint64(27)
-_SHIFT_C = np.uint64(31)
-_SHIFT_D = np.uint64(11)
 _CALL_BITS = np.uint64(CALL_BITS)
 _STEP_BIT = np.uint64(1 << (CALL_BITS - 1))
-_FACTOR_A = np.uint64(0xBF58476D1CE4E5B9)
-_FACTOR_B = np.uint64(0x94D049BB133111EB)
 _ONE = np.uint64(1)
 _ZERO = np.uint64(0)
 
 
-@_hot
-def _mix(x):  # type: ignore[no-untyped-def]
-    """The finaliser of SplitMix64, as ``randomness.mix``."""
-    x = (x ^ (x >> _SHIFT_A)) * _FACTOR_A
-    x = (x ^ (x >> _SHIFT_B)) * _FACTOR_B
-    return x ^ (x >> _SHIFT_C)
-
-
-@_hot
-def _unit(salt, thing):  # type: ignore[no-untyped-def]
-    """A number in (0, 1), as ``randomness.uniforms``."""
-    return (float(_mix(_mix(thing) ^ salt) >> _SHIFT_D) + 0.5) * 2.0**-53
-
-
-@_hot
-def _quantile(table, u):  # type: ignore[no-untyped-def]
-    h = u * (len(table) - 1)
-    i = int(h)
-    return table[i] + (h - i) * (table[i + 1] - table[i])
-
-
-@_called
+@called
 def _plan(number, first, last, chance, after_from, after, tables, salts, waits, calls):  # type: ignore[no-untyped-def]
     """How many ``calls`` each of the steps makes (0: it is left out), and the steps that it ``waits`` for, as bits. Who waits
     for a step that is left out waits for those before it."""
@@ -96,8 +66,8 @@ def _plan(number, first, last, chance, after_from, after, tables, salts, waits, 
             t = after[k]
             waits[s - first] |= (_ONE << np.uint64(t)) if calls[t] > 0 else waits[t]
         calls[s - first] = 0
-        if _unit(salts[OF_STEP], thing) < chance[s]:
-            drawn = _quantile(tables[s, REPEAT], _unit(salts[OF_REPEAT], thing))
+        if unit(salts[OF_STEP], thing) < chance[s]:
+            drawn = quantile(tables[s, REPEAT], unit(salts[OF_REPEAT], thing))
             calls[s - first] = max(int(np.rint(drawn)), 1)
 
 
@@ -155,18 +125,18 @@ def unfold(fresh, arrival, template, begins, chance, features, after_from, after
                         ended, latest = end, parents[e]
                 delay = -1
                 if latest >= 0:
-                    delay = int(_quantile(tables[step, PAUSE], _unit(salts[OF_PAUSE], thing)))
+                    delay = int(quantile(tables[step, PAUSE], unit(salts[OF_PAUSE], thing)))
                     ended += delay
                 prompt, answer = drawn_input[at], drawn_output[at]
                 if tables[step, PROMPT, 0] >= 0:
-                    prompt = int(np.rint(_quantile(tables[step, PROMPT], _unit(salts[OF_PROMPT], thing))))  # fmt: skip
+                    prompt = int(np.rint(quantile(tables[step, PROMPT], unit(salts[OF_PROMPT], thing))))  # fmt: skip
                 if tables[step, ANSWER, 0] >= 0:
-                    answer = int(np.rint(_quantile(tables[step, ANSWER], _unit(salts[OF_ANSWER], thing))))  # fmt: skip
+                    answer = int(np.rint(quantile(tables[step, ANSWER], unit(salts[OF_ANSWER], thing))))  # fmt: skip
                 if features[step, HOLDS] and latest >= 0:
                     prompt += out[latest, INPUT] + out[latest, OUTPUT]
                 lasts = ttft_ns + tpot_ns * answer
                 if tables[step, LASTS, 0] >= 0:
-                    lasts = _quantile(tables[step, LASTS], _unit(salts[OF_LASTS], thing))
+                    lasts = quantile(tables[step, LASTS], unit(salts[OF_LASTS], thing))
                 out[at, ARRIVAL], out[at, WORKFLOW], out[at, INDEX] = ended, number, at - origin + 1
                 out[at, STEP], out[at, DELAY] = step, delay
                 out[at, INPUT], out[at, OUTPUT] = prompt, answer

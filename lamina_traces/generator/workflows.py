@@ -11,7 +11,6 @@ that arrived before it (as a Poisson process), as far as they last; what they ha
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -20,7 +19,7 @@ import numpy.typing as npt
 
 from ..aspects.templates import DELAY_KINDS, KNOTS, Spread, Step, Template
 from ..aspects.workflows import Workflows
-from ..compiled import compile_cached
+from ..compiled import kernel
 from ..errors import ModelError
 from ..units import NS_PER_S
 from . import unfolding
@@ -38,11 +37,6 @@ REHEARSED = 256
 """workflows by which sizes and makespans are estimated."""
 MOST_PAST = 1 << 16
 """workflows that arrived before the trace and are looked at."""
-
-
-@functools.cache
-def _loop(name: str) -> Any:
-    return compile_cached(getattr(unfolding, name), getattr(unfolding, name.upper()))
 
 
 class WorkflowStage:
@@ -186,7 +180,7 @@ class WorkflowStage:
     def _counted(self, fresh: int, template: Ints) -> tuple[Ints, Ints]:
         """[workflows] calls and edges."""
         sizes = np.empty(2 * len(template), dtype=np.int64)
-        _loop("count")(fresh, template, *self._laws, *self._scratch(), sizes)
+        kernel(unfolding, "count")(fresh, template, *self._laws, *self._scratch(), sizes)
         return sizes[: len(template)], sizes[len(template) :]
 
     def _unfolded(self, fresh: int, arrival: Ints, lengths: Draw) -> tuple[Ints, Ints, Ints]:
@@ -199,7 +193,7 @@ class WorkflowStage:
         parents_from = np.zeros(n + 1, dtype=np.int64)
         parents = np.empty(int(edges.sum()), dtype=np.int64)
         pairs = (np.require(c, np.int64, ["C", "W"]) for c in drawn)
-        _loop("unfold")(
+        kernel(unfolding, "unfold")(
             fresh, arrival, template, *self._laws, *self._scratch(), *self.service_ns, *pairs, out, parents_from, parents
         )  # fmt: skip
         return out, parents_from, parents

@@ -1,7 +1,6 @@
 """The serving clock: every request through replicas that batch continuously, one compiled loop.
 
-This file holds all the jitted code there is, since a compile cache that is keyed by a file's content
-cannot see an edit in another file. Times are int64 nanoseconds from the trace's origin. This text is
+Times are int64 nanoseconds from the trace's origin. This text is
 the definition; ``tests/simulator/oracle.py`` is written from it and must agree to the nanosecond.
 
 **Instants.** At an instant t, in this order:
@@ -69,7 +68,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import njit, types
+from numba import types
+
+from ..compiled import called, hot
 
 NEVER = 2**63 - 1
 """the instant after all others."""
@@ -204,13 +205,6 @@ ADVANCE = types.int64(
 FEED = types.void(_I1, _I2, _I2, _I2, _I1, _I1, _I1, _I1, _I1)
 
 
-# Nothing here allocates, so arrays need no reference counts (``_nrt``): their atomic updates cost a third
-# of the run time. Inlining the rare parts would only lengthen the compilation.
-_OPTIONS: dict[str, Any] = {"error_model": "numpy", "_nrt": False}
-_called = njit(**_OPTIONS)
-_hot = njit(**_OPTIONS, forceinline=True)
-
-
 # ---------------------------------------------------------------------------- policies
 
 
@@ -256,7 +250,7 @@ def tick_never(now, slot, replica, req, rep, mem, par):  # type: ignore[no-untyp
 # ---------------------------------------------------------------------------- waiting queue
 
 
-@_hot
+@hot
 def _before(req: Any, a: int, b: int) -> Any:
     """Does ``a`` come before ``b`` in the queue?"""
     if req[a, KEY] != req[b, KEY]:
@@ -266,7 +260,7 @@ def _before(req: Any, a: int, b: int) -> Any:
     return req[a, ROW] < req[b, ROW]
 
 
-@_hot
+@hot
 def _meld(req: Any, a: int, b: int) -> Any:
     """Two pairing heaps into one; either may be -1. Both roots have no sibling."""
     if a < 0:
@@ -280,7 +274,7 @@ def _meld(req: Any, a: int, b: int) -> Any:
     return a
 
 
-@_called
+@called
 def _pop(req: Any, root: int) -> Any:
     """Remove the root; returns the new root. Pairs from left to right, then melds from right to left."""
     paired = -1
@@ -304,7 +298,7 @@ def _pop(req: Any, root: int) -> Any:
     return top
 
 
-@_hot
+@hot
 def _enqueue(req: Any, rep: Any, r: int, slot: int) -> None:
     req[slot, STATE] = WAITING
     req[slot, NEXT] = -1
@@ -317,14 +311,14 @@ def _enqueue(req: Any, rep: Any, r: int, slot: int) -> None:
 # ---------------------------------------------------------------------------- releases
 
 
-@_hot
+@hot
 def _heap_less(heap: Any, i: int, j: int) -> Any:
     if heap[i, 0] != heap[j, 0]:
         return heap[i, 0] < heap[j, 0]
     return heap[i, 1] < heap[j, 1]
 
 
-@_called
+@called
 def _heap_swap(heap: Any, i: int, j: int) -> None:
     for c in range(3):
         held = heap[i, c]
@@ -332,7 +326,7 @@ def _heap_swap(heap: Any, i: int, j: int) -> None:
         heap[j, c] = held
 
 
-@_called
+@called
 def _heap_push(g: Any, heap: Any, when: int, row: int, slot: int) -> None:
     i = g[G_HEAP]
     g[G_HEAP] += 1
@@ -344,7 +338,7 @@ def _heap_push(g: Any, heap: Any, when: int, row: int, slot: int) -> None:
         i = (i - 1) // 2
 
 
-@_called
+@called
 def _heap_pop(g: Any, heap: Any) -> Any:
     """Remove the earliest (ties: lowest row_id); returns its slot."""
     slot = heap[0, 2]
@@ -363,7 +357,7 @@ def _heap_pop(g: Any, heap: Any) -> Any:
         i = least
 
 
-@_called
+@called
 def _plan_release(g: Any, req: Any, heap: Any, slot: int) -> None:
     """All parents have ended: put the request into the release heap."""
     g[G_DEPENDENT] += 1
@@ -371,7 +365,7 @@ def _plan_release(g: Any, req: Any, heap: Any, slot: int) -> None:
     _heap_push(g, heap, when, req[slot, ROW], slot)
 
 
-@_called
+@called
 def _free_slot(g: Any, req: Any, free: Any, slot: int) -> None:
     req[slot, POS] = -1
     free[g[G_FREE]] = slot
@@ -408,7 +402,7 @@ def feed(g, req, edges, heap, free, slots, fed, parents_from, parent_slots):  # 
             _plan_release(g, req, heap, slot)
 
 
-@_called
+@called
 def _over(
     g: Any, req: Any, edges: Any, heap: Any, free: Any, out: Any, slot: int, now: int, status: int
 ) -> None:
@@ -446,29 +440,29 @@ def _over(
 # ---------------------------------------------------------------------------- the batch
 
 
-@_hot
+@hot
 def _blocks(tokens: int, size: int) -> Any:
     return (tokens + size - 1) // size
 
 
-@_hot
+@hot
 def _emitted(req: Any, slot: int, steps: int) -> Any:
     """Tokens that ``steps`` steps of this request have emitted."""
     return steps * req[slot, OUTPUT] // req[slot, STEPS]
 
 
-@_hot
+@hot
 def _context(req: Any, slot: int, iteration: int) -> Any:
     """Tokens that the request attends to when it decodes in ``iteration``."""
     return req[slot, TOTAL] + 1 + req[slot, AHEAD] // 2 + iteration - req[slot, JOINED]
 
 
-@_hot
+@hot
 def _rate(req: Any, slot: int) -> Any:
     return (req[slot, OUTPUT] * 65536) // req[slot, STEPS]
 
 
-@_hot
+@hot
 def _unlink(req: Any, rep: Any, r: int, slot: int) -> None:
     """Out of the list of admitted requests."""
     before, after = req[slot, PREV], req[slot, NEXT]
@@ -481,7 +475,7 @@ def _unlink(req: Any, rep: Any, r: int, slot: int) -> None:
     rep[r, R_HELD] -= 1
 
 
-@_hot
+@hot
 def _join(
     req: Any, rep: Any, ring: Any, grow: Any, r: int, slot: int, iteration: int, size: int
 ) -> None:
@@ -503,7 +497,7 @@ def _join(
     rep[r, R_RATE] += _rate(req, slot)
 
 
-@_hot
+@hot
 def _leave(
     req: Any, rep: Any, ring: Any, grow: Any, r: int, slot: int, iteration: int, size: int
 ) -> None:
@@ -523,7 +517,7 @@ def _leave(
     rep[r, R_RATE] -= _rate(req, slot)
 
 
-@_hot
+@hot
 def _account(g: Any, rep: Any, xs: Any, pool: Any, win: Any, rowacc: Any, r: int) -> None:
     """Add the iteration that ends now to its windows (split by time where it spans several)."""
     start, end = rep[r, R_START], rep[r, R_END]
@@ -553,7 +547,7 @@ def _account(g: Any, rep: Any, xs: Any, pool: Any, win: Any, rowacc: Any, r: int
     _credit(rep, xs, pool, rowacc, r)
 
 
-@_hot
+@hot
 def _credit(rep: Any, xs: Any, pool: Any, rowacc: Any, r: int) -> None:
     """Add the state to the rows that were the longest of their block."""
     won = rep[r, R_WON]
@@ -566,7 +560,7 @@ def _credit(rep: Any, xs: Any, pool: Any, rowacc: Any, r: int) -> None:
         row += 1
 
 
-@_hot
+@hot
 def _duration(rep: Any, xs: Any, pool: Any, coef: Any, ends: Any, r: int) -> Any:
     """How long an iteration in the replica's state lasts, ns; notes which rows were the longest."""
     p = rep[r, R_POOL]
@@ -589,7 +583,7 @@ def _duration(rep: Any, xs: Any, pool: Any, coef: Any, ends: Any, r: int) -> Any
     return max(1, int(total_ns + 0.5))
 
 
-@_called
+@called
 def _coast(
     g: Any,
     rep: Any,
@@ -655,7 +649,7 @@ def _coast(
     g[G_NOW] = start
 
 
-@_hot
+@hot
 def _end_iteration(
     g: Any,
     req: Any,
@@ -706,7 +700,7 @@ def _end_iteration(
         done = following
 
 
-@_called
+@called
 def _in_order(req: Any, head: int, slot: int) -> Any:
     """Insert into a list sorted by admission number; returns its head."""
     if head < 0 or req[slot, ORDER] < req[head, ORDER]:
@@ -720,7 +714,7 @@ def _in_order(req: Any, head: int, slot: int) -> Any:
     return head
 
 
-@_hot
+@hot
 def _chunk(req: Any, rep: Any, xs: Any, r: int, slot: int, budget: int) -> Any:
     """The prefill takes its share of the budget; returns what is left of it."""
     rest = req[slot, TOTAL] - req[slot, PROGRESS]

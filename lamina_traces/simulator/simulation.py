@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..compiled import compile_cached
+from ..compiled import compile_cached, kernel
 from ..costs import Rows
 from ..errors import ModelError, UnknownName
 from ..schema import Requests
@@ -75,16 +75,6 @@ class Engine:
 
 
 @functools.cache
-def _clock() -> Any:
-    return compile_cached(k.advance, k.ADVANCE)
-
-
-@functools.cache
-def _feeder() -> Any:
-    return compile_cached(k.feed, k.FEED)
-
-
-@functools.cache
 def policy(function: Callable[..., Any]) -> Any:
     """A policy compiled for the clock. Stock ones are kept between processes, a caller's own are not.
 
@@ -107,8 +97,8 @@ def policy(function: Callable[..., Any]) -> Any:
 
 def warm_up() -> None:
     """Compile (or load) the clock now: 0.3 s from the cache, some seconds without."""
-    _clock()
-    _feeder()
+    kernel(k, "advance")
+    kernel(k, "feed")
     for f in (*ROUTES.values(), *RANKS.values(), k.reuse_none, k.tick_never):
         policy(f)
 
@@ -349,7 +339,7 @@ class Simulation:
         self._fed = np.concatenate([waiting, np.empty(n, np.int64)])
         g[k.G_FED], g[k.G_FED_TO] = 0, len(waiting)
         self._seen += n
-        _feeder()(
+        kernel(k, "feed")(
             g,
             req,
             self._edges,
@@ -455,7 +445,7 @@ class Simulation:
 
     def _advance(self) -> int:
         return int(
-            _clock()(
+            kernel(k, "advance")(
                 self._g,
                 self._req,
                 self._rep,
