@@ -22,7 +22,7 @@ class Sampler:
     def __init__(self, lengths: Lengths) -> None:
         self.lengths = lengths
         self.cells = len(lengths.copula)
-        self.keep, self.alias = alias(lengths.copula.ravel())
+        self.alias = Alias(lengths.copula.ravel())
         cell = np.arange(self.cells**2)
         self.corner = cell // self.cells / self.cells, cell % self.cells / self.cells
         self.kinds = [k for k in GENERATED if k in lengths.others]
@@ -35,11 +35,7 @@ class Sampler:
     def ranks(self, rng: np.random.Generator, size: int) -> tuple[Array, Array]:
         """``size`` pairs of ranks in [0, 1), dependent as the copula says."""
         drawn = rng.random((3, size))
-        at = drawn[0]
-        at *= len(self.keep)
-        cell = at.astype(np.int64)
-        at -= cell
-        cell = np.where(at < self.keep[cell], cell, self.alias[cell])
+        cell = self.alias.drawn(drawn[0])
         for side in (0, 1):
             drawn[side + 1] *= 1 / self.cells
             drawn[side + 1] += self.corner[side][cell]
@@ -81,16 +77,26 @@ class Sampler:
         return np.rint(x, out=x).astype(np.int64), np.rint(y, out=y).astype(np.int64)
 
 
-def alias(weights: Array) -> tuple[Array, Ints]:
-    """Tables of Walker's alias method (Vose 1991): column i stands for itself below ``keep[i]``, else for ``alias[i]``."""
-    keep = np.asarray(weights, dtype=np.float64) * (len(weights) / weights.sum())
-    alias = np.arange(len(weights))
-    small = [i for i, k in enumerate(keep) if k < 1]
-    large = [i for i, k in enumerate(keep) if k >= 1]
-    while small and large:
-        s, big = small.pop(), large.pop()
-        alias[s] = big
-        keep[big] -= 1 - keep[s]
-        (small if keep[big] < 1 else large).append(big)
-    keep[[*small, *large]] = 1.0  # what rounding left over
-    return keep, alias
+class Alias:
+    """Draws places with chances as their ``weights`` by Walker's alias method (Vose 1991): column i stands for itself below
+    ``keep[i]``, else for ``other[i]``."""
+
+    def __init__(self, weights: Array) -> None:
+        keep = np.asarray(weights, dtype=np.float64) * (len(weights) / weights.sum())
+        other = np.arange(len(weights))
+        small = [i for i, k in enumerate(keep) if k < 1]
+        large = [i for i, k in enumerate(keep) if k >= 1]
+        while small and large:
+            s, big = small.pop(), large.pop()
+            other[s] = big
+            keep[big] -= 1 - keep[s]
+            (small if keep[big] < 1 else large).append(big)
+        keep[[*small, *large]] = 1.0  # what rounding left over
+        self.keep, self.other = keep, other
+
+    def drawn(self, u: Array) -> Ints:
+        """Places at numbers in [0, 1), which are used up."""
+        u *= len(self.keep)
+        at = u.astype(np.int64)
+        u -= at
+        return np.where(u < self.keep[at], at, self.other[at])

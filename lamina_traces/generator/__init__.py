@@ -25,7 +25,7 @@ from .invocations import InvocationMaker
 from .maker import Maker
 from .plan import Place, Plan, Shard, count, frames, profile_sha256, start, walk
 from .power import PowerMaker
-from .process import Process
+from .process import MAX_RATE_PER_S, Process
 from .randomness import GENERATOR_VERSION
 from .request_stream import law_of
 from .requests import RequestMaker
@@ -34,8 +34,6 @@ __all__ = [
     "GENERATOR_VERSION", "Options", "Place", "Plan", "Shard", "count", "frame_hash", "frames", "generate", "plan", "profile_sha256",
     "row_hash", "start", "walk",
 ]  # fmt: skip
-
-MAX_RATE_PER_S = 1e9
 
 
 @dataclass(frozen=True)
@@ -224,7 +222,7 @@ def generate(
     shard: Shard | None = None,
     threads: int = 1,
 ) -> Iterator[pl.DataFrame]:
-    """Stream canonical ``llm_requests`` frames, sorted by arrival: one per block that has rows, or one empty frame.
+    """Stream canonical frames of the table that the profile describes, sorted by time: one per block that has rows, or one empty frame.
 
     See ``plan`` for the arguments. Memory is bounded by ``threads`` + 1 blocks.
     """

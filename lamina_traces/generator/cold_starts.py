@@ -20,16 +20,15 @@ from ..aspects.cold_start_draws import Draws
 from ..aspects.cold_starts import ColdStarts
 from ..errors import ModelError
 from ..profile import Part, Stream
-from ..units import NS_PER_S
 from .maker import Made, State
-from .process import Process
+from .plan import block_length
+from .process import MAX_RATE_PER_S, Process
 from .randomness import key, uniforms
 
 Array = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 BLOCK_ROWS = 65_536
-MAX_RATE_PER_S = 1e9
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +61,7 @@ class ColdStartMaker:
                 f"the profile has no cold starts for {part.table}", "fit a trace that holds them"
             )
         rate = math.fsum(s.process.per_s for s in self._sources)
-        self.block_ns = 2 ** int(np.clip(round(math.log2(BLOCK_ROWS / rate * NS_PER_S)), 10, 55))
+        self.block_ns = block_length(rate, BLOCK_ROWS)
 
     def expected_rows(self, duration_ns: int) -> float:
         """E[rows] of a trace of this length."""
@@ -80,7 +79,7 @@ class ColdStartMaker:
         numbers: list[Ints] = []
         arrival: list[Ints] = []
         for i, s in enumerate(self._sources):
-            at, _, after[f"{i}.left"] = s.process.arrivals(
+            at, after[f"{i}.left"] = s.process.arrivals(
                 block, block * self.block_ns, end_ns, state[f"{i}.left"]
             )
             stream.append(np.full(len(at), i, dtype=np.int64))
@@ -101,18 +100,18 @@ class ColdStartMaker:
             columns: dict[str, pl.Series | Array | Ints] = {
                 "place": mine,
                 "arrival_ns": at[mine],
-                "func_id": _all(s.where.get("func_id", s.name), len(mine)),
+                "func_id": pl.repeat(
+                    s.where.get("func_id", s.name), len(mine), dtype=pl.String, eager=True
+                ),
                 **seconds,
             }
             for by, which in named.items():
                 columns[by] = pl.Series("", [*s.draws.groups[by].names, None], dtype=pl.String).gather(which)  # fmt: skip
-            columns |= {k: _all(v, len(mine)) for k, v in s.where.items()}
+            columns |= {
+                k: pl.repeat(v, len(mine), dtype=pl.String, eager=True) for k, v in s.where.items()
+            }
             frames.append(pl.DataFrame(columns))
         return pl.concat(frames, how="diagonal").sort("place").drop("place")
-
-
-def _all(value: str, rows: int) -> pl.Series:
-    return pl.Series("", [value], dtype=pl.String).new_from_index(0, rows)
 
 
 def _source(stream: Stream, seed: int, i: int, factor: float) -> _Source | None:

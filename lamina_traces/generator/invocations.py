@@ -27,6 +27,7 @@ from ..errors import ModelError
 from ..profile import Part, Stream
 from ..units import NS_PER_S
 from .maker import Made, State
+from .plan import block_length
 from .randomness import key, uniforms
 from .renewals import LONGEST_NS, OperationalTime, Renewals, named
 
@@ -112,7 +113,7 @@ class InvocationMaker:
                 "fit the trace again: its calls need func_id and start times",
             )
         rate = math.fsum(float(_rates(s).sum()) for s in self._sources)
-        self.block_ns = 2 ** int(np.clip(round(math.log2(BLOCK_ROWS / rate * NS_PER_S)), 10, 55))
+        self.block_ns = block_length(rate, BLOCK_ROWS)
 
     def expected_rows(self, duration_ns: int) -> float:
         """E[rows] of a trace of this length, exactly where timers run at any phase: rate × operational time, and a
@@ -244,13 +245,9 @@ def _rows(s: _Source, function: Ints, number: Ints, at: Ints, cold: Flags) -> pl
         if "init" in s.times:
             init = s.times["init"].quantile(uniforms(s.of, things, INIT))
             columns["init_s"] = pl.Series("", np.where(cold, init, np.nan)).fill_nan(None)
-    columns["status"] = _all("unknown", len(at))
-    columns |= {k: _all(v, len(at)) for k, v in s.where.items()}
+    columns["status"] = pl.repeat("unknown", len(at), dtype=pl.String, eager=True)
+    columns |= {k: pl.repeat(v, len(at), dtype=pl.String, eager=True) for k, v in s.where.items()}
     return pl.DataFrame(columns)
-
-
-def _all(value: str, rows: int) -> pl.Series:
-    return pl.Series("", [value], dtype=pl.String).new_from_index(0, rows)
 
 
 def _source(stream: Stream, of: int, factor: float, first: int) -> _Source | None:

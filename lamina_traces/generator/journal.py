@@ -21,7 +21,7 @@ from ..errors import StoreError
 from ..formats.parquet import ParquetSink
 from ..store.generations import Lock, sync
 from .observed import Observed
-from .plan import Place, Plan, Shard, frames, walk
+from .plan import Place, Plan, Shard, empty, start, walk
 
 PART_ROWS = 1 << 24
 """rows of a part: what an interruption may cost."""
@@ -99,10 +99,10 @@ class Journal:
         """Make the parts that are missing, each whole before the journal tells of it."""
         if self.done:
             return
-        place = self.place or Place(0, 0, plan.maker.start())
+        place = self.place or start(plan)
         sink: ParquetSink | None = None
         try:
-            for piece in walk(plan, shard=shard, threads=threads, place=self.place):
+            for piece in walk(plan, shard=shard, threads=threads, place=place):
                 sink = sink or ParquetSink(self._part(self.parts))
                 sink.add(piece.frame)
                 self.seen.add(piece.frame)
@@ -115,7 +115,7 @@ class Journal:
                     self._save(place, done=False)
             if sink is None and not self.parts:
                 sink = ParquetSink(self._part(0))
-                sink.add(next(frames(plan, shard=shard)).clear())
+                sink.add(empty(plan))
             if sink is not None:
                 self._close(sink)
             self._save(place, done=True)

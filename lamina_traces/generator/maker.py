@@ -20,6 +20,21 @@ State = dict[str, npt.NDArray[Any]]
 """what one block hands on to the next: arrays of numbers (single numbers have no dimension)."""
 
 
+def within(name: str, state: State) -> State:
+    """A part's state as it stands in that of the whole: under names that begin with the part's."""
+    return {f"{name}.{k}": v for k, v in state.items()}
+
+
+def split(state: State) -> dict[str, State]:
+    """The states of all parts, by their names: the inverse of ``within``."""
+    out: dict[str, State] = {}
+    for k, v in state.items():
+        part, dot, own = k.partition(".")
+        if dot:
+            out.setdefault(part, {})[own] = v
+    return out
+
+
 @dataclass(frozen=True)
 class Made:
     """``rows`` of one block, how to draw them (canonical columns without ``row_id``, sorted by the table's time), and the

@@ -15,6 +15,7 @@ import polars as pl
 
 from ..errors import ModelError, UsageError
 from ..profile import Profile
+from ..units import NS_PER_S
 from .maker import Made, Maker, State
 
 LONGEST_NS = 2**62
@@ -119,12 +120,17 @@ def frames(plan: Plan, *, shard: Shard | None = None, threads: int = 1) -> Itera
     pieces = walk(plan, shard=shard, threads=threads)
     first = next(pieces, None)
     if first is None:
-        made = plan.maker.make(0, min(plan.maker.block_ns, LONGEST_NS), plan.maker.start())
-        yield _numbered(made, 0, made.rows)().clear()
+        yield empty(plan)
         return
     yield first.frame
     for piece in pieces:
         yield piece.frame
+
+
+def empty(plan: Plan) -> pl.DataFrame:
+    """The columns of a plan that has no rows."""
+    made = plan.maker.make(0, min(plan.maker.block_ns, LONGEST_NS), plan.maker.start())
+    return _numbered(made, 0, made.rows)().clear()
 
 
 def count(plan: Plan) -> int:
@@ -179,7 +185,7 @@ def _numbered(made: Made, first: int, stop: int) -> Callable[[], pl.DataFrame]:
 
 def block_length(rate_per_s: float, rows: int) -> int:
     """A power of two ns that holds about ``rows`` rows."""
-    wanted = math.log2(rows / rate_per_s * 1e9)
+    wanted = math.log2(rows / rate_per_s * NS_PER_S)
     return int(2 ** min(max(round(wanted), 10), 55))
 
 

@@ -27,6 +27,7 @@ from ..errors import ModelError, UsageError
 from ..profile import Part
 from ..units import NS_PER_S
 from .maker import Made, State
+from .plan import block_length
 from .randomness import key, uniforms
 
 Array = npt.NDArray[np.float64]
@@ -84,7 +85,7 @@ class PowerMaker:
                 "fit a trace of power_samples: readings of devices with their times",
             )
         per_ns = math.fsum(len(g.names) / g.step_ns for g in self._groups)
-        self.block_ns = 2 ** int(np.clip(round(math.log2(BLOCK_ROWS / per_ns)), 10, 60))
+        self.block_ns = block_length(per_ns * NS_PER_S, BLOCK_ROWS)
 
     def expected_rows(self, duration_ns: int) -> float:
         """Rows of a trace of this length: exact."""
@@ -287,7 +288,7 @@ def _rows(g: _Together, first: int, watts: Array, level: Ints, apart: Array) -> 
         columns["phase"] = pl.Series("", list(g.phases), dtype=pl.String).gather(np.repeat(level, d))  # fmt: skip
     average = READINGS.get(g.devices[0].reading) if g.devices else None
     if average is not None:
-        columns["is_average"] = pl.Series("", [average], dtype=pl.Boolean).new_from_index(0, n * d)
+        columns["is_average"] = pl.repeat(average, n * d, dtype=pl.Boolean, eager=True)
     for name, value in g.where.items():
-        columns.setdefault(name, pl.Series("", [value], dtype=pl.String).new_from_index(0, n * d))
+        columns.setdefault(name, pl.repeat(value, n * d, dtype=pl.String, eager=True))
     return pl.DataFrame(columns)

@@ -24,6 +24,8 @@ from .randomness import key, stream, uniforms
 Array = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
+MAX_RATE_PER_S = 1e9
+"""of all streams together."""
 SEASON_STEP_S = 900.0
 """longest piece where a season changes the rate inside a window."""
 
@@ -140,8 +142,8 @@ class Process:
             z += np.repeat(parts, length)[cut : cut + len(z)] if length > 1 else parts
         return self.new.level(ndtr(z))
 
-    def arrivals(self, block: int, a: int, b: int, left: Array) -> tuple[Ints, Pieces, Array]:
-        """(sorted instants in [a, b), the rate there, what is left on each clock after it)."""
+    def arrivals(self, block: int, a: int, b: int, left: Array) -> tuple[Ints, Array]:
+        """(sorted instants in [a, b), what is left on each clock after them)."""
         pieces = self.pieces(a, b)
         found = []
         after = np.empty_like(left)
@@ -155,7 +157,7 @@ class Process:
         if len(found) > 1:
             t.sort()
         ns = np.clip(t.astype(np.int64), a, b - 1)
-        return self._stamped(ns), pieces, after
+        return self._stamped(ns), after
 
     def _stamped(self, ns: Ints) -> Ints:
         """As a coarse clock logs them: at its steps, which jitter by whole ticks. A step has one stamp, whatever block

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from ..aspects import failures as failures_aspect
 from ..aspects.arrivals import Arrivals
 from ..aspects.failures import Failures
-from ..aspects.length_draws import Sampler, alias
+from ..aspects.length_draws import Alias, Sampler
 from ..aspects.lengths import Lengths
 from ..aspects.mix import warp
 from ..aspects.prefixes import Prefixes
@@ -22,7 +22,8 @@ from ..errors import ModelError
 from ..profile import Part, Profile, Stream
 from ..streams import Tail
 from ..units import NS_PER_S
-from .maker import State
+from .loops import ROW
+from .maker import State, split, within
 from .prefixes import REHEARSED_ROWS, PrefixStage, Woven
 from .process import Process
 from .randomness import stream
@@ -134,7 +135,7 @@ class RequestStream:
         return {"input_tokens": draw(REHEARSED_ROWS)[0]}
 
     def start(self) -> State:
-        """Before block 0, under names of its own."""
+        """Before block 0."""
         out: State = {"left": self.process.start()}
         if self.failures is not None:
             begun = stream(self.seed, "failures", self.index).random() < self.failures.rate
@@ -142,14 +143,13 @@ class RequestStream:
         for name in STAGES:
             stage = getattr(self, name)
             if stage is not None:
-                out |= {f"{name}.{k}": v for k, v in stage.start().items()}
-        return {f"{self.index}.{k}": v for k, v in out.items()}
+                out |= within(name, stage.start())
+        return out
 
     def make(self, block: int, begin_ns: int, end_ns: int, state: State) -> tuple[Made, State]:
         """Rows in [begin_ns, end_ns), and the state after them."""
-        head = f"{self.index}."
-        own = {k[len(head) :]: v for k, v in state.items() if k.startswith(head)}
-        t, _, left = self.process.arrivals(block, begin_ns, end_ns, own["left"])
+        stages = split(state)
+        t, left = self.process.arrivals(block, begin_ns, end_ns, state["left"])
         after: State = {"left": left}
         rng = stream(self.seed, "lengths", self.index, block)
 
@@ -161,18 +161,18 @@ class RequestStream:
         lengths: tuple[Ints, Ints] | None = None
         parents_from = parents = None
         if self.workflows is not None:
-            columns, kept = self.workflows.rows(t, end_ns, draw, _part_of(own, "workflows"))
-            after |= {f"workflows.{k}": v for k, v in kept.items()}
+            columns, kept = self.workflows.rows(t, end_ns, draw, stages["workflows"])
+            after |= within("workflows", kept)
             t = columns.pop("arrival_ns")
             parents_from, parents = columns.pop("parents_from"), columns.pop("parents")
         elif self.sessions is not None:
-            before = _part_of(own, "sessions")
+            before = stages["sessions"]
             if self.sessions.leads == "requests":
                 columns, kept = self.sessions.rows(block, t, draw, before)
             else:
                 columns, kept = self.sessions.led(block, t, end_ns, draw, before)
                 t = columns.pop("arrival_ns")
-            after |= {f"sessions.{k}": v for k, v in kept.items()}
+            after |= within("sessions", kept)
             known = columns["parent"] >= 0
             parents_from = np.concatenate([[0], np.cumsum(known)])
             parents = columns["parent"][known]
@@ -184,18 +184,18 @@ class RequestStream:
             given = {"input_tokens": lengths[0]}
             if self.sessions is not None:
                 given |= {k: columns[k] for k in ("parent", "shared_tokens")}
-            woven, kept = self.prefixes.rows(given, _part_of(own, "prefixes"))
-            after |= {f"prefixes.{k}": v for k, v in kept.items()}
+            woven, kept = self.prefixes.rows(given, stages["prefixes"])
+            after |= within("prefixes", kept)
         failed = None
         if self.failures is not None:
             load = self.load(t, begin_ns, end_ns) * self.law.rate_per_s if self.failing_under_load else None  # fmt: skip
             uniform = stream(self.seed, "failures", self.index, block).random(len(t))
             failed, last = failures_aspect.sample_chain(
-                self.failures, uniform, int(own["failed"]), load
+                self.failures, uniform, int(state["failed"]), load
             )
             after["failed"] = np.array(last)
         made = Made(t, failed, columns, lengths, woven, parents_from, parents)
-        return made, {head + k: v for k, v in after.items()}
+        return made, after
 
     def drawn(self, block: int, begin_ns: int, end_ns: int, t: Ints) -> tuple[Ints, Ints]:
         """(input, output) of rows that are drawn alone: dependent on each other, and on time or load."""
@@ -220,13 +220,10 @@ class RequestStream:
 
     def referred(self, state: State) -> Ints:
         """The stream's rows so far that rows to come may wait for, rising."""
-        head = f"{self.index}."
         if self.sessions is not None:
-            from .loops import ROW
-
-            rows = state[f"{head}sessions.open"][:, ROW]
+            rows = state["sessions.open"][:, ROW]
             return np.unique(rows[rows >= 0])
-        parents = state[f"{head}workflows.parents"]
+        parents = state["workflows.parents"]
         return np.unique(-1 - parents[parents < 0])
 
 
@@ -236,15 +233,11 @@ class SmallStreams:
     def __init__(self, tail: Tail) -> None:
         at = (np.arange(tail.streams) + 0.5) / tail.streams
         sizes = np.maximum(tail.rows.quantile(at)[::-1], 1e-9)
-        self.keep, self.alias = alias(sizes)
+        self.alias = Alias(sizes)
 
     def draw(self, rng: np.random.Generator, size: int) -> Ints:
         """Numbers from 1, the largest first."""
-        u = rng.random(size) * len(self.keep)
-        at = u.astype(np.int64)
-        other = u - at >= self.keep[at]
-        at[other] = self.alias[at[other]]
-        return at + 1
+        return self.alias.drawn(rng.random(size)) + 1
 
 
 def law_of(profile: Profile, s: Stream, kind: type[Law], what: str, needs: str) -> Law:
@@ -261,8 +254,3 @@ def law_of(profile: Profile, s: Stream, kind: type[Law], what: str, needs: str) 
 def _maybe(s: Stream, name: str, kind: type[Law]) -> Law | None:
     found = s.aspects.get(name)
     return found if isinstance(found, kind) else None
-
-
-def _part_of(state: State, stage: str) -> State:
-    head = f"{stage}."
-    return {k[len(head) :]: v for k, v in state.items() if k.startswith(head)}

@@ -20,7 +20,7 @@ from ..errors import ModelError
 from ..profile import Part, Profile
 from ..units import NS_PER_S
 from . import maker
-from .maker import State
+from .maker import State, split, within
 from .plan import block_length
 from .randomness import stream
 from .request_stream import Columns, Flags, Ints, Made, RequestStream
@@ -75,22 +75,22 @@ class RequestMaker:
     def start(self) -> State:
         out: State = {"rows": np.array(0)}
         for s in self.streams:
-            out |= s.start()
+            begun = s.start()
             if s.refers:
-                out |= _places(s.index, np.zeros(0, np.int64), np.zeros(0, np.int64), 0)
+                begun |= within("places", _places(np.zeros(0, np.int64), np.zeros(0, np.int64), 0))
+            out |= within(f"{s.index}", begun)
         return out
 
     def make(self, block: int, end_ns: int, state: State) -> maker.Made:
         begin_ns = block * self.block_ns
-        parts: list[Made] = []
-        after: State = {}
-        for s in self.streams:
-            made, kept = s.make(block, begin_ns, end_ns, state)
-            parts.append(made)
-            after |= kept
+        own = split(state)
+        before = [own[f"{s.index}"] for s in self.streams]
+        made = [
+            s.make(block, begin_ns, end_ns, b) for s, b in zip(self.streams, before, strict=True)
+        ]
+        parts, kept = [p for p, _ in made], [k for _, k in made]
         first = int(state["rows"])
         total = sum(len(p.t) for p in parts)
-        after["rows"] = np.array(first + total)
         order = None
         if len(parts) > 1:
             order = np.argsort(np.concatenate([p.t for p in parts]), kind="stable")
@@ -103,29 +103,15 @@ class RequestMaker:
             for i, (s, p) in enumerate(zip(self.streams, parts, strict=True)):
                 if s.refers:
                     rows = place[at : at + len(p.t)] + first
-                    waits[i], places = self._waits(s, p, rows, state, after)
-                    after |= places
+                    places = split(before[i])["places"]
+                    waits[i], places = _waits(p, rows, places, s.referred(kept[i]))
+                    kept[i] |= within("places", places)
                 at += len(p.t)
+        after: State = {"rows": np.array(first + total)}
+        for s, k in zip(self.streams, kept, strict=True):
+            after |= within(f"{s.index}", k)
         frame = partial(self._frame, block, begin_ns, end_ns, parts, waits, order)
         return maker.Made(total, frame, after)
-
-    def _waits(
-        self, s: RequestStream, p: Made, rows: Ints, state: State, after: State
-    ) -> tuple[Ints, State]:
-        """(row_ids that the rows of a stream wait for, where those stand that later rows may wait for)."""
-        head = f"{s.index}.places."
-        known, at, before = state[head + "known"], state[head + "at"], int(state[head + "rows"])
-
-        def row_ids(numbers: Ints) -> Ints:
-            out = np.empty(len(numbers), dtype=np.int64)
-            new = numbers >= before
-            out[new] = rows[numbers[new] - before]
-            out[~new] = at[np.searchsorted(known, numbers[~new])]
-            return out
-
-        later = s.referred(after)
-        waits = row_ids(p.parents) if p.parents is not None else np.zeros(0, np.int64)
-        return waits, _places(s.index, later, row_ids(later), before + len(rows))
 
     def _rows(self, s: RequestStream, block: int, begin_ns: int, end_ns: int, p: Made) -> Columns:
         """Columns of numbers of one stream."""
@@ -290,10 +276,25 @@ def retried(
     return out
 
 
-def _places(index: int, known: Ints, at: Ints, rows: int) -> State:
+def _waits(p: Made, rows: Ints, places: State, later: Ints) -> tuple[Ints, State]:
+    """(row_ids that the rows of a stream wait for, where those stand that ``later`` rows may wait for). ``rows``: row_ids
+    of the stream's rows of this block; ``places``: of those before that they may wait for."""
+    known, at, before = places["known"], places["at"], int(places["rows"])
+
+    def row_ids(numbers: Ints) -> Ints:
+        out = np.empty(len(numbers), dtype=np.int64)
+        new = numbers >= before
+        out[new] = rows[numbers[new] - before]
+        out[~new] = at[np.searchsorted(known, numbers[~new])]
+        return out
+
+    waits = row_ids(p.parents) if p.parents is not None else np.zeros(0, np.int64)
+    return waits, _places(later, row_ids(later), before + len(rows))
+
+
+def _places(known: Ints, at: Ints, rows: int) -> State:
     """Where rows stand that later ones may wait for: numbers in the stream → row_ids; and how many rows there were."""
-    head = f"{index}.places."
-    return {head + "known": known, head + "at": at, head + "rows": np.array(rows)}
+    return {"known": known, "at": at, "rows": np.array(rows)}
 
 
 def _joined(arrays: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:

@@ -2,7 +2,7 @@
 
 A call arrives nominally when the last call that it waits for has ended and its delay has passed. How long calls last is
 for an engine to say: the nominal time is what the template states (``lasts_s``, fitted where the source records ends),
-else ``ttft_s`` + ``tpot_s`` a token, which is an assumption. A simulator releases calls by ``depends_on`` and the delay
+else ``TTFT_S`` + ``TPOT_S`` a token, which is an assumption. A simulator releases calls by ``depends_on`` and the delay
 instead, and needs no nominal time.
 
 Calls that arrive behind the end of their workflow's block wait in the state. A trace begins with workflows under way: those
@@ -40,33 +40,22 @@ MOST_PAST = 1 << 16
 
 
 class WorkflowStage:
-    """Calls for the workflows of one stream. ``rate_per_s``: workflows a second when the trace begins. ``delay_scale`` multiplies
-    all delays. Raises ModelError where the profile has neither templates nor a law of calls a workflow."""
+    """Calls for the workflows of one stream. ``rate_per_s``: workflows a second when the trace begins. Raises ModelError
+    where the profile has neither templates nor a law of calls a workflow."""
 
-    def __init__(
-        self,
-        law: Workflows,
-        seed: int,
-        stream: int = 0,
-        *,
-        rate_per_s: float,
-        delay_scale: float = 1.0,
-        ttft_s: float = TTFT_S,
-        tpot_s: float = TPOT_S,
-    ) -> None:
+    def __init__(self, law: Workflows, seed: int, stream: int = 0, *, rate_per_s: float) -> None:
         self.seed, self.stream, self.rate_per_s = seed, stream, rate_per_s
-        self.service_ns = ttft_s * NS_PER_S, tpot_s * NS_PER_S
         self.templates = law.templates or (loop(law),)
         self.of = key(seed, "workflows", stream)
         self.salts = salts(self.of, unfolding.SALTS)
         self.upto = np.cumsum([t.share for t in self.templates])
         if not self.upto[-1] > 0:
             raise ModelError("the shares of the templates add up to nothing", "state shares above 0")  # fmt: skip
-        self._lay_out(delay_scale)
+        self._lay_out()
         sizes, _ = self._counted(0, self._templates_of(np.arange(REHEARSED)))
         self.mean_calls = float(sizes.mean())
 
-    def _lay_out(self, delay_scale: float) -> None:
+    def _lay_out(self) -> None:
         """Steps of all templates one after the other, as the loops read them."""
         steps = [s for t in self.templates for s in t.steps]
         self.begins = np.cumsum([0, *(len(t.steps) for t in self.templates)]).astype(np.int64)
@@ -76,7 +65,7 @@ class WorkflowStage:
         after = [[place[a] for a in s.after] for t, place in zip(self.templates, places, strict=True) for s in t.steps]  # fmt: skip
         self.after_from = np.cumsum([0, *map(len, after)]).astype(np.int64)
         self.after = np.array([a for some in after for a in some], dtype=np.int64)
-        self.tables = np.stack([_tables(s, delay_scale) for s in steps])
+        self.tables = np.stack([_tables(s) for s in steps])
         self.stages = tuple(dict.fromkeys(s.stage or s.name for s in steps))
         """names of the stages; column ``stage`` holds places in them."""
         stage = {n: i for i, n in enumerate(self.stages)}
@@ -194,7 +183,7 @@ class WorkflowStage:
         parents = np.empty(int(edges.sum()), dtype=np.int64)
         pairs = (np.require(c, np.int64, ["C", "W"]) for c in drawn)
         kernel(unfolding, "unfold")(
-            fresh, arrival, template, *self._laws, *self._scratch(), *self.service_ns, *pairs, out, parents_from, parents
+            fresh, arrival, template, *self._laws, *self._scratch(), TTFT_S * NS_PER_S, TPOT_S * NS_PER_S, *pairs, out, parents_from, parents
         )  # fmt: skip
         return out, parents_from, parents
 
@@ -229,10 +218,10 @@ def _nothing(n: int) -> tuple[Ints, Ints]:
     return np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
 
 
-def _tables(step: Step, delay_scale: float) -> Array:
+def _tables(step: Step) -> Array:
     """[tables, knots] quantiles; −1 where none are stated."""
     lasts = step.lasts_s.values * NS_PER_S if step.lasts_s else None
-    pause = step.delay_s.values * (NS_PER_S * delay_scale) if step.delay_s else np.zeros(KNOTS)
+    pause = step.delay_s.values * NS_PER_S if step.delay_s else np.zeros(KNOTS)
     repeat = step.repeat.values if step.repeat else np.ones(KNOTS)
     stated = (repeat, pause, lasts, *(s.values if s else None for s in (step.input, step.output)))
     return np.stack([np.full(KNOTS, -1.0) if v is None else v for v in stated])

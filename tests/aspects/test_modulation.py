@@ -38,7 +38,7 @@ def arrivals_of(
     out = []
     step = 600 * 10**9
     for b in range(round(hours * 6)):
-        t, _, left = p.arrivals(b, b * step, (b + 1) * step, left)
+        t, left = p.arrivals(b, b * step, (b + 1) * step, left)
         out.append(t)
     return np.concatenate(out)
 

@@ -16,7 +16,7 @@ from lamina_traces.aspects.arrivals import poisson
 from lamina_traces.aspects.failure_rates import Cell
 from lamina_traces.aspects.failure_retries import Retries
 from lamina_traces.aspects.failures import Failures
-from lamina_traces.aspects.length_draws import Sampler, alias
+from lamina_traces.aspects.length_draws import Alias, Sampler
 from lamina_traces.aspects.lengths import Lengths, Margin
 from lamina_traces.aspects.mix import Mix, Slice, Warp, warp
 from lamina_traces.aspects.modulation import Modulation, normalised
@@ -206,7 +206,8 @@ def test_kinds_of_tokens_add_up() -> None:
 
 def test_alias_tables_draw_the_weights() -> None:
     weights = np.array([0.0, 1.0, 5.0, 0.5, 20.0])
-    keep, other = alias(weights)
+    table = Alias(weights)
+    keep, other = table.keep, table.other
     share = keep.copy()
     np.add.at(share, other, 1 - keep)
     np.testing.assert_allclose(share / 5, weights / weights.sum(), atol=1e-12)
