@@ -111,7 +111,9 @@ class WindowCounts:
         step = round(window_s / self.base_s)
         width_ns = step * self.base_ns
         if shift:
-            return self._shifted(step, shift)
+            windows = (len(self.n) - 1 - shift) // step
+            out = self.n[shift : shift + windows * step].reshape(windows, step).sum(axis=1)
+            return out, self._seen(windows, width_ns, self.timeline.first_ns + shift * self.base_ns)
         windows = self.timeline.span_ns // width_ns
         # windows of windows: the widest that were summed before and divide this width
         part = max((w for w in self._sums if step % w == 0), default=1)
@@ -127,21 +129,14 @@ class WindowCounts:
             ):  # column by column: numpy's sum over short rows is ten times slower
                 out += whole[:, i]
             self._sums[step] = out
-        seen = np.ones(windows, dtype=bool)
-        for a, b in self.timeline.masks:
-            first = (a - self.timeline.first_ns) // width_ns
-            seen[max(first, 0) : (b - 1 - self.timeline.first_ns) // width_ns + 1] = False
-        return out, seen
+        return out, self._seen(windows, width_ns, self.timeline.first_ns)
 
-    def _shifted(self, step: int, shift: int) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
-        windows = (len(self.n) - 1 - shift) // step
-        out = self.n[shift : shift + windows * step].reshape(windows, step).sum(axis=1)
+    def _seen(self, windows: int, width_ns: int, first_ns: int) -> npt.NDArray[np.bool_]:
+        """Which of the windows from ``first_ns`` on no mask touches."""
         seen = np.ones(windows, dtype=bool)
-        first = self.timeline.first_ns + shift * self.base_ns
         for a, b in self.timeline.masks:
-            width = step * self.base_ns
-            seen[max((a - first) // width, 0) : (b - 1 - first) // width + 1] = False
-        return out, seen
+            seen[max((a - first_ns) // width_ns, 0) : (b - 1 - first_ns) // width_ns + 1] = False
+        return seen
 
     def scales(self) -> list[Scale]:
         """Dispersion at every width, with intervals by moving blocks."""

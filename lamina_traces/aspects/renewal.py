@@ -144,14 +144,19 @@ def first_gap(gaps: Gaps, rng: np.random.Generator) -> float:
     length-biased gap. With it the expected number of arrivals until t is exactly Λ(t) (Cox 1962, §2.2)."""
     if isinstance(gaps, UnitLaw):
         return float(rng.random()) * gaps.biased(rng)
-    v = gaps.values
-    area = np.cumsum((v[1:] + v[:-1]) / 2)
-    i = int(min(np.searchsorted(area, rng.random() * area[-1], side="right"), len(area) - 1))
-    a, b = float(v[i]), float(v[i + 1])
+    return float(rests(gaps.values, rng, 1)[0] / grid_mean(gaps))
+
+
+def rests(values: Array, rng: np.random.Generator, n: int) -> Array:
+    """What is left of ``n`` gaps in whose midst an observer comes: a uniform part of a length-biased gap. ``values``: equally
+    spaced quantiles of the gaps."""
+    area = np.cumsum((values[1:] + values[:-1]) / 2)
+    i = np.minimum(np.searchsorted(area, rng.random(n) * area[-1], side="right"), len(area) - 1)
+    a, b = values[i], values[i + 1]
     # inside a segment the biased density is a + (b - a)·x on [0, 1]: invert its integral
-    y = rng.random() * (a + b) / 2
-    gap = math.sqrt(a * a + 2 * (b - a) * y) if b > a else a
-    return float(rng.random() * gap / grid_mean(gaps))
+    y = rng.random(n) * (a + b) / 2
+    gap = np.sqrt(a * a + 2 * (b - a) * y)
+    return np.asarray(rng.random(n) * gap)
 
 
 def grid_mean(grid: Grid) -> float:

@@ -64,7 +64,7 @@ def _records(rows: Rows, tick_ns: int) -> pl.DataFrame:
 
 
 def _share(asked: pl.DataFrame, known: pl.DataFrame) -> float:
-    found = asked.join(known.unique(), on=asked.columns, how="semi", nulls_equal=True)
+    found = asked.join(known, on=asked.columns, how="semi", nulls_equal=True)
     return found.height / asked.height
 
 

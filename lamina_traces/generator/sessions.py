@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..aspects import renewal
 from ..aspects.contexts import KINDS, Context
 from ..aspects.durations import Durations
 from ..aspects.lengths import Lengths
@@ -115,7 +116,7 @@ class SessionStage:
         table[:, loops.ROW] = -1
         table[:, loops.INPUT] = inputs
         table[:, loops.OUTPUT] = outputs
-        due = _rests(self.gaps, rng, n)
+        due = renewal.rests(self.gaps, rng, n).astype(np.int64)
         order = np.argsort(due, kind="stable")  # a sorted array is a heap
         return {
             "due": due[order],
@@ -280,19 +281,6 @@ def _times_between(law: Sessions, service_s: float) -> tuple[Array, Array]:
             )
         return np.zeros(2), delays
     return delays + service_s * NS_PER_S, delays
-
-
-def _rests(gaps: Array, rng: np.random.Generator, n: int) -> Ints:
-    """What is left of ``n`` gaps in whose midst a trace begins: a uniform part of a length-biased gap."""
-    area = np.cumsum((gaps[1:] + gaps[:-1]) / 2)
-    if area[-1] <= 0:
-        return np.zeros(n, dtype=np.int64)
-    i = np.minimum(np.searchsorted(area, rng.random(n) * area[-1], side="right"), len(area) - 1)
-    a, b = gaps[i], gaps[i + 1]
-    # inside a segment the biased density is a + (b − a)·x on [0, 1]: invert its integral
-    y = rng.random(n) * (a + b) / 2
-    gap = np.sqrt(a * a + 2 * (b - a) * y)
-    return np.asarray(rng.random(n) * gap).astype(np.int64)
 
 
 # --- contexts --------------------------------------------------------------------------------------
