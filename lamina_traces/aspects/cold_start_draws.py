@@ -60,7 +60,7 @@ class Law:
             if c.zero_share < 1:
                 return None
             return cls(QuantileCurve(np.array([0.0, 1.0]), np.zeros(2)), 1.0, 0.0)
-        curve = QuantileCurve.of(c.grid)
+        curve = c.grid.curve
         positive = curve.values[curve.values > 0]
         least = float(positive[0]) if len(positive) else 0.0
         if skipped > 0:

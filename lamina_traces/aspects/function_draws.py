@@ -107,7 +107,7 @@ def _add(curves: list[QuantileCurve], curve: QuantileCurve | None, otherwise: in
 
 def _law(gaps: Grid | None, dispersion: float | None) -> QuantileCurve | None:
     if gaps is not None:
-        return QuantileCurve.of(gaps)
+        return gaps.curve
     return None if dispersion is None else QuantileCurve.gamma(dispersion)
 
 
@@ -115,9 +115,7 @@ def _sizes(c: FunctionClass, each: float) -> Array:
     """Calls of the functions of a class within the span: the quantiles of their sizes, adding up to the class's."""
     if c.sizes is None:
         return np.full(c.functions, each)
-    x = np.maximum(
-        QuantileCurve.of(c.sizes).quantile((np.arange(c.functions) + 0.5) / c.functions), 1e-9
-    )
+    x = np.maximum(c.sizes.quantile((np.arange(c.functions) + 0.5) / c.functions), 1e-9)
     return np.asarray(np.maximum(x / x.mean() * each, 1e-9))
 
 

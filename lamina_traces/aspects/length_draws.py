@@ -46,8 +46,7 @@ class Sampler:
     ) -> dict[str, npt.NDArray[Any]]:
         """Further counts. Reasoning tokens have the rank of the output and are no more than it; images, audio and video are
         drawn alone, a medium's number and its tokens at one rank, and cut to what the input holds; text is the rest."""
-        grid = self.lengths.output.grid.values
-        v = np.interp(outputs + rng.random(len(outputs)) - 0.5, grid, np.linspace(0, 1, len(grid)))
+        v = self.lengths.output.grid.rank(outputs + rng.random(len(outputs)) - 0.5)
         out: dict[str, npt.NDArray[Any]] = {}
         rest = inputs.copy()
         rank = {m: rng.random(len(inputs)) for m in ("image", "audio", "video") if any(k.startswith(m) for k in self.kinds)}  # fmt: skip

@@ -277,11 +277,4 @@ def warp(mix: Mix | None, grids: Mapping[str, Grid], *, replay: bool) -> Warp | 
 
 def _ranks_of(grid: Grid, values: Sequence[float]) -> Array:
     """Ranks of values in the law of a grid; in the middle of a spike's ranks."""
-    v = grid.values
-    x = np.asarray(values, dtype=np.float64)
-    low, high = np.searchsorted(v, x, side="left"), np.searchsorted(v, x, side="right") - 1
-    i = np.clip(high, 0, len(v) - 2)
-    step = v[i + 1] - v[i]
-    inside = i + np.where(step > 0, (x - v[i]) / np.where(step > 0, step, 1.0), 0.0)
-    at = np.where(high > low, (low + high) / 2, np.clip(inside, 0, len(v) - 1))
-    return np.maximum.accumulate(at / (len(v) - 1))
+    return np.maximum.accumulate(grid.rank(np.asarray(values, dtype=np.float64)))

@@ -28,7 +28,7 @@ import numpy.typing as npt
 import polars as pl
 
 from ..counts import Counts, count_into, significant
-from ..distributions import K_ANONYMITY, Grid
+from ..distributions import K_ANONYMITY, Grid, QuantileCurve
 from ..errors import ModelError
 from ..units import NS_PER_S, short
 from . import renewal
@@ -226,12 +226,15 @@ def _scaled_gaps(gaps: renewal.Gaps, factor: float) -> renewal.Gaps:
         if gaps.family in ("constant", "exponential"):
             return renewal.UnitLaw("gamma", math.sqrt(wanted))
         return replace(gaps, cv=math.sqrt(wanted))
-    v = gaps.values / renewal.grid_mean(gaps)
-    straight = renewal.poisson_grid().quantile(np.linspace(0, 1, len(v)))
+    curve = gaps.curve
+    exponential = renewal.poisson_grid().quantile(curve.at)
 
     def law(a: float) -> Grid:
-        values = v**a if factor > 1 else (1 - a) * straight + a * v
-        return replace(gaps, values=np.maximum.accumulate(values))
+        v = curve.values / curve.mean
+        v = v**a if factor > 1 else (1 - a) * exponential + a * v
+        scaled = QuantileCurve(curve.at, np.maximum.accumulate(v))
+        end = scaled.quantile(np.array([1 - K_ANONYMITY / (gaps.rows or 1e5)]))
+        return Grid.of_curve(scaled, len(gaps.values), gaps.rows, float(end[0]))
 
     sign = 1.0 if factor > 1 or own >= 1 else -1.0
     a = _solved(lambda a: sign * renewal.squared_cv(law(a)), sign * wanted, 16.0)

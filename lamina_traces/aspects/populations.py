@@ -22,7 +22,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ..counts import Counts, significant
-from ..distributions import K_ANONYMITY, Grid, QuantileCurve
+from ..distributions import K_ANONYMITY, Grid
 from ..errors import ModelError
 from ..units import NS_PER_S, short
 from . import renewal
@@ -213,12 +213,12 @@ def of_rows(trace: Trace, timeline: Timeline) -> Population | None:
     rest = ~np.isin(np.arange(len(n)), _own(seen))
     classes = _classes(seen, laws, times)
     dispersion = float(
-        sum(c.share * QuantileCurve.of(c.gaps).squared_cv for c in classes if c.gaps and c.period_s is None)
+        sum(c.share * c.gaps.curve.squared_cv for c in classes if c.gaps and c.period_s is None)
     )  # fmt: skip
     free = sum(c.share for c in classes if c.period_s is None)
     pooled = laws.get("")
     left = free - sum(c.share for c in classes if c.gaps and c.period_s is None)
-    dispersion += left * (QuantileCurve.of(pooled).squared_cv if pooled else 1.0)
+    dispersion += left * (pooled.curve.squared_cv if pooled else 1.0)
     width_s, course = _course(trace, timeline, seen, dispersion / free if free > 0 else 1.0)
     return Population(
         classes, pooled, None, times.get(""), _within(t, rest), width_s, course

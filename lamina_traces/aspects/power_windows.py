@@ -70,8 +70,7 @@ class Curve:
 
     def share_above(self, level_w: float) -> float:
         """Share of the readings above a level."""
-        v = self.grid.values
-        return 1 - float(np.interp(level_w, v, np.linspace(0, 1, len(v))))
+        return 1 - float(self.grid.rank(np.array([level_w]))[0])
 
 
 def window_from_dict(x: Mapping[str, Any]) -> Window:

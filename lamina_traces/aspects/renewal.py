@@ -95,8 +95,7 @@ def of_gaps(c: Counts, tick: float) -> Gaps | None:
     if c.rows < 2 * K_ANONYMITY:
         return None
     grid = Grid.of(c, knots=129)
-    mean = grid_mean(grid)
-    if mean <= 0:
+    if c.mean <= 0:
         return None
     cut = 2 * K_ANONYMITY / c.rows
     if cut > SMALL_CUT and c.var() > 0:
@@ -106,7 +105,8 @@ def of_gaps(c: Counts, tick: float) -> Gaps | None:
             cv = _cv_of(best.family, best.params)
             if 0 < cv <= MAX_CV:
                 return UnitLaw(best.family, short(cv, 4))
-    return Grid(significant(grid.values / mean, 5), 1.0, grid.rows)
+    unit = grid.scaled(1 / c.mean)
+    return Grid(significant(unit.values, 5), 1.0, grid.rows, significant(unit.tail, 5), significant(unit.tail_means, 5))  # fmt: skip
 
 
 def _cv_of(family: str, params: Mapping[str, float]) -> float:
@@ -135,43 +135,20 @@ def sample(gaps: Gaps, rng: np.random.Generator, size: int) -> Array:
     if isinstance(gaps, UnitLaw):
         return gaps.draw(rng, size)
     out = gaps.drawn(rng.random(size))
-    out /= grid_mean(gaps)
+    out /= gaps.curve.mean
     return out
 
 
 def first_gap(gaps: Gaps, rng: np.random.Generator) -> float:
-    """Operational time to the first arrival of an equilibrium renewal process: a uniform part of a
-    length-biased gap. With it the expected number of arrivals until t is exactly Λ(t) (Cox 1962, §2.2)."""
+    """Operational time to the first arrival of an equilibrium renewal process (see ``QuantileCurve.rests``)."""
     if isinstance(gaps, UnitLaw):
         return float(rng.random()) * gaps.biased(rng)
-    return float(rests(gaps.values, rng, 1)[0] / grid_mean(gaps))
-
-
-def rests(values: Array, rng: np.random.Generator, n: int) -> Array:
-    """What is left of ``n`` gaps in whose midst an observer comes: a uniform part of a length-biased gap. ``values``: equally
-    spaced quantiles of the gaps."""
-    area = np.cumsum((values[1:] + values[:-1]) / 2)
-    i = np.minimum(np.searchsorted(area, rng.random(n) * area[-1], side="right"), len(area) - 1)
-    a, b = values[i], values[i + 1]
-    # inside a segment the biased density is a + (b - a)·x on [0, 1]: invert its integral
-    y = rng.random(n) * (a + b) / 2
-    gap = np.sqrt(a * a + 2 * (b - a) * y)
-    return np.asarray(rng.random(n) * gap)
-
-
-def grid_mean(grid: Grid) -> float:
-    """Mean of the law that the grid samples: the area under its piecewise-linear quantile function."""
-    v = grid.values
-    return float((v[1:] + v[:-1]).mean() / 2)
+    return float(gaps.curve.rests(rng.random(1), rng.random(1))[0] / gaps.curve.mean)
 
 
 def squared_cv(gaps: Gaps) -> float:
-    """Squared CV of the law that is sampled; a grid's by the second moment of its piecewise-linear quantile function."""
-    if isinstance(gaps, UnitLaw):
-        return gaps.cv**2
-    v = gaps.values
-    second = float(((v[1:] ** 2 + v[1:] * v[:-1] + v[:-1] ** 2) / 3).mean())
-    return second / grid_mean(gaps) ** 2 - 1
+    """Squared CV of the law that is sampled."""
+    return gaps.cv**2 if isinstance(gaps, UnitLaw) else gaps.curve.squared_cv
 
 
 def gamma_grid(dispersion: float, events: int) -> Grid:

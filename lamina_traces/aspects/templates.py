@@ -25,7 +25,7 @@ import numpy as np
 from ..counts import Counts
 from ..distributions import FAMILIES, K_ANONYMITY, Grid
 from ..errors import ModelError
-from ..units import NS_PER_S, short
+from ..units import NS_PER_S
 from .call_graphs import Graphs
 from .calls import Calls
 from .conversations import NONE, known
@@ -54,8 +54,9 @@ class Spread:
     def of(cls, stated: Any, what: str) -> Spread:
         """Raises ModelError where it is neither a number ≥ 0, nor a median and p90, nor a grid."""
         if isinstance(stated, Mapping) and "values" in stated:
-            grid = Grid.from_dict({"mean": 0.0, "rows": 0.0, **stated})
-            values = grid.quantile(np.linspace(0, 1, KNOTS))
+            knots = np.array(stated["values"], dtype=np.float64)
+            straight = float((knots[1:] + knots[:-1]).mean() / 2) if len(knots) > 1 else 0.0
+            values = Grid.from_dict({"mean": straight, "rows": 0.0, **stated}).curve.table(KNOTS)
         elif isinstance(stated, Mapping) and {"median", "p90"} <= stated.keys():
             values = _lognormal(stated, what)
         else:
@@ -283,5 +284,5 @@ def _spread(column: Ints, mine: Ints, all_: Ints, unit: int = 1) -> Spread | Non
         values = values[(values != NONE) & (values >= 0)]
         if len(values) >= 2 * K_ANONYMITY:
             grid = Grid.of(Counts.of(values / unit), FITTED_KNOTS)
-            return Spread.of({"values": [short(v, 4) for v in grid.values.tolist()]}, "a grid")
+            return Spread.of(grid.to_dict(), "a grid")
     return None

@@ -20,8 +20,7 @@ from .fitting import (
     w1_log10,
     with_intervals,
 )
-from .grid import GRID_KNOTS, K_ANONYMITY, Grid
-from .quantile_curve import QuantileCurve
+from .grid import GRID_KNOTS, K_ANONYMITY, Grid, QuantileCurve
 from .rounded import fit_jittered, fit_triangular
 
 __all__ = [

@@ -279,9 +279,7 @@ def _source(stream: Stream, of: int, factor: float, first: int) -> _Source | Non
         triggers=triggers,
         keep_ns=_keep_ns(law),
         times={
-            k: QuantileCurve.of(d.grid)
-            for k, d in law.times.items()
-            if k != "duration" and d.grid is not None
+            k: d.grid.curve for k, d in law.times.items() if k != "duration" and d.grid is not None
         },
         where=dict(stream.where),
         of=of,
@@ -308,7 +306,7 @@ def _durations(p: Population, f: Functions, level: Array) -> _Durations:
     def place(grid: Grid | None) -> int:
         if grid is None:
             return -1
-        curves.append(QuantileCurve.of(grid))
+        curves.append(grid.curve)
         return len(curves) - 1
 
     pooled = place(p.durations)

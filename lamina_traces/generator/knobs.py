@@ -137,10 +137,6 @@ class Knob:
     also: Mapping[str, Callable[[Any, float], Aspect]] = field(default_factory=dict)
 
 
-def _scaled(grid: Grid, factor: float) -> Grid:
-    return Grid(grid.values * factor, grid.mean * factor, grid.rows)
-
-
 def _side(side: str) -> Callable[[Lengths, float], Lengths]:
     def turn(a: Lengths, factor: float) -> Lengths:
         own: Margin = getattr(a, side)
@@ -155,7 +151,7 @@ def _side(side: str) -> Callable[[Lengths, float], Lengths]:
             by_time=tuple(map(moved, a.mix.by_time)),
             by_load=tuple(map(moved, a.mix.by_load)),
         )
-        changes: dict[str, Any] = {side: replace(own, grid=_scaled(own.grid, factor)), "mix": mix}
+        changes: dict[str, Any] = {side: replace(own, grid=own.grid.scaled(factor)), "mix": mix}
         return replace(a, **changes)
 
     return turn
@@ -179,7 +175,7 @@ def _reasoning(a: Lengths, factor: float) -> Lengths:
     own = a.others.get("reasoning_tokens")
     if own is None:
         raise UsageError("the lengths of the profile tell no reasoning tokens", "see what they tell: lamina-traces show PROFILE")  # fmt: skip
-    return replace(a, others={**a.others, "reasoning_tokens": replace(own, grid=_scaled(own.grid, factor))})  # fmt: skip
+    return replace(a, others={**a.others, "reasoning_tokens": replace(own, grid=own.grid.scaled(factor))})  # fmt: skip
 
 
 def _of_steps(what: str) -> Callable[[Workflows, float], Workflows]:
@@ -203,7 +199,11 @@ def _of_steps(what: str) -> Callable[[Workflows, float], Workflows]:
 def _slower(d: Durations, factor: float) -> Durations:
     """Seconds times ``factor``; laws that were fitted give way to the quantiles."""
     quantiles = {k: v * factor for k, v in d.quantiles_s.items()}
-    grid = Grid(quantiles_s(d) * factor, d.mean_s * factor, d.rows)
+    grid = (
+        d.grid.scaled(factor)
+        if d.grid
+        else Grid(quantiles_s(d) * factor, d.mean_s * factor, d.rows)
+    )
     return replace(d, mean_s=d.mean_s * factor, quantiles_s=quantiles, grid=grid, families=(), survival=None, intervals={})  # fmt: skip
 
 

@@ -64,7 +64,7 @@ class Renewals:
         at = np.empty(size)
         for i, curve in enumerate(self.curves):
             mine = self.law == i
-            at[mine] = curve.first_gap(u[mine], v[mine])
+            at[mine] = curve.rests(u[mine], v[mine]) / curve.mean
         first = np.minimum(at * self.gap_ns, LONGEST_NS).astype(np.int64)
         return first, np.zeros(size, dtype=np.int64)
 

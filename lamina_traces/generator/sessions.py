@@ -26,14 +26,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..aspects import renewal
 from ..aspects.contexts import KINDS, Context
 from ..aspects.durations import Durations
 from ..aspects.lengths import Lengths
 from ..aspects.sessions import MANY_CENSORED, Sessions
 from ..aspects.tallies import Tally
 from ..compiled import kernel
-from ..distributions import FAMILIES
+from ..distributions import FAMILIES, QuantileCurve
 from ..errors import ModelError
 from ..units import NS_PER_S
 from . import loops
@@ -51,7 +50,7 @@ about KS 0.1 of the drawn one with Poisson arrivals, 0.15 with bursty ones; at a
 MOST_TURNS = 1 << 16
 MOST_OPEN = 1 << 20
 """sessions that are under way when a trace begins."""
-KNOTS = 257
+KNOTS = 1025
 REHEARSED_ROWS = 1 << 18
 """rows by which the law of first prompts is found."""
 REHEARSED = (256, 65536)
@@ -104,9 +103,9 @@ class SessionStage:
     def start(self) -> State:
         """Sessions under way when the trace begins."""
         rng = stream(self.seed, "sessions", self.stream, "start")
-        gap_s = float(self.gaps[:-1].mean() + self.gaps[1:].mean()) / 2 / NS_PER_S
+        gaps = QuantileCurve(np.linspace(0, 1, len(self.gaps)), self.gaps)
         later = 1 - 1 / self.mean_turns
-        mean = min(self.rate_per_s * self.share * later * gap_s, MOST_OPEN)
+        mean = min(self.rate_per_s * self.share * later * gaps.mean / NS_PER_S, MOST_OPEN)
         n = int(rng.poisson(mean)) if len(self.turns) > 1 else 0
         place, turns, inputs, outputs = self.contexts.under_way(rng, n)
         table = np.empty((n, loops.COLUMNS), dtype=np.int64)
@@ -116,7 +115,7 @@ class SessionStage:
         table[:, loops.ROW] = -1
         table[:, loops.INPUT] = inputs
         table[:, loops.OUTPUT] = outputs
-        due = renewal.rests(self.gaps, rng, n).astype(np.int64)
+        due = gaps.rests(rng.random(n), rng.random(n)).astype(np.int64)
         order = np.argsort(due, kind="stable")  # a sorted array is a heap
         return {
             "due": due[order],
@@ -257,9 +256,9 @@ def turn_law(law: Tally) -> Array:
 
 
 def quantiles_s(d: Durations) -> Array:
-    """Rising quantiles at equal steps of probability: the grid, else the best law's, else the mean alone."""
+    """Rising quantiles at equal steps of probability: the grid's, else the best law's, else the mean alone."""
     if d.grid is not None:
-        return np.maximum(d.grid.values, 0.0)
+        return np.maximum(d.grid.curve.table(KNOTS), 0.0)
     if d.best is not None:
         u = np.clip(np.linspace(0, 1, KNOTS), 0.0, 1 - 1e-4)
         law = d.best
@@ -301,8 +300,8 @@ class Contexts:
         margin = lengths.input
         self.cut = int(margin.atoms.cap is not None)
         self.shares = np.array([*shares, margin.grid.values[-1]])
-        self.inputs = np.ascontiguousarray(margin.grid.values)
-        self.outputs = np.ascontiguousarray(lengths.output.grid.values)
+        self.inputs = margin.grid.curve.table(KNOTS)
+        self.outputs = lengths.output.grid.curve.table(KNOTS)
         rows = lengths.copula / np.maximum(lengths.copula.sum(axis=1, keepdims=True), 1e-300)
         self.copula = np.ascontiguousarray(np.cumsum(rows, axis=1))
         self.firsts = self.inputs
@@ -407,10 +406,10 @@ def _growth(context: Context | None, lengths: Lengths) -> tuple[int, tuple[float
     """Kind of context, shares of later prompts that hold what was before, and quantiles of what a turn adds. Without
     a context every prompt stands for itself."""
     if context is None:
-        return loops.DELTA, (0.0, 0.0), np.ascontiguousarray(lengths.input.grid.values)
+        return loops.DELTA, (0.0, 0.0), lengths.input.grid.curve.table(KNOTS)
     added = context.new_tokens
     whole, growing = context.cumulative.value, context.growing.value
-    values = np.ascontiguousarray(added.values) if added is not None else np.zeros(2)
+    values = added.curve.table(KNOTS) if added is not None else np.zeros(2)
     return KINDS.index(context.kind), (whole, max(whole, growing)), values
 
 

@@ -38,7 +38,7 @@ def test_expected_counts_are_rate_times_time(law: str, rate_per_s: float) -> Non
 def test_the_first_event_has_the_equilibrium_law() -> None:
     """P(first > x) = ∫ₓ (1 − F) / mean: for uniform gaps on [0, 2] it is (1 − x/2)²."""
     rng = np.random.default_rng(1)
-    first = CURVES["uniform"].first_gap(rng.random(4000), rng.random(4000))
+    first = CURVES["uniform"].rests(rng.random(4000), rng.random(4000))
     assert stats.kstest(first, lambda x: 1 - (1 - np.clip(x, 0, 2) / 2) ** 2).pvalue > 0.001
     assert CURVES["uniform"].silent(np.array([0.5])) == pytest.approx([0.75**2], rel=1e-12)
 
@@ -94,7 +94,7 @@ def test_a_curve_has_the_mean_and_the_spread_of_its_source() -> None:
     """The grid of heavy-tailed values loses a tenth of the mean to its ends and its last step; the curve does not."""
     rng = np.random.default_rng(4)
     for x in (rng.lognormal(0, 2, 5000), rng.exponential(1, 300), rng.gamma(0.05, 20, 800)):
-        curve = QuantileCurve.of(Grid.of(Counts.of(x), 65))
+        curve = Grid.of(Counts.of(x), 65).curve
         assert curve.mean == pytest.approx(x.mean(), rel=0.03)
         assert curve.squared_cv == pytest.approx(x.var() / x.mean() ** 2, rel=0.4)
         q = np.linspace(0.02, 0.95, 50)
