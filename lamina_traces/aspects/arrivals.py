@@ -41,7 +41,8 @@ from .arrival_process import poisson as poisson
 from .dispersion import FEW_WINDOWS as FEW_WINDOWS
 from .dispersion import MIN_WINDOWS, Scale, hurst
 from .gaps import Pass as Pass
-from .modulation import CLASSES, Modulation, UnitGaps, levels_of
+from .modulation import Modulation
+from .rate_levels import CLASSES, UnitGaps, levels_of
 from .rates import Seasons, change_points, origin_of_day_ns, seasons, silences
 from .timeline import Timeline, scan
 

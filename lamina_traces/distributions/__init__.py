@@ -21,6 +21,7 @@ from .fitting import (
     with_intervals,
 )
 from .grid import GRID_KNOTS, K_ANONYMITY, Grid, QuantileCurve
+from .mixing import Mixing
 from .rounded import fit_jittered, fit_triangular
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "Family",
     "Fitted",
     "Grid",
+    "Mixing",
     "QuantileCurve",
     "find_atoms",
     "fit_families",

@@ -19,8 +19,9 @@ from ..aspects.durations import Durations
 from ..aspects.failures import Failures
 from ..aspects.lengths import Lengths, Margin
 from ..aspects.mix import Slice
-from ..aspects.modulation import of_curve, steady
+from ..aspects.modulation import steady
 from ..aspects.prefixes import Prefixes
+from ..aspects.rate_levels import of_curve
 from ..aspects.ratios import Ratio
 from ..aspects.sessions import TIMES, Sessions
 from ..aspects.templates import Spread, Step

@@ -17,7 +17,8 @@ import numpy.typing as npt
 
 from ..aspects import renewal
 from ..aspects.arrivals import Arrivals
-from ..aspects.modulation import FACTOR, of_curve
+from ..aspects.modulation import FACTOR
+from ..aspects.rate_levels import of_curve
 from ..units import NS_PER_S
 from .randomness import key, stream, uniforms
 

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 from scipy import integrate, stats
 
-from lamina_traces.aspects import modulation, renewal
+from lamina_traces.aspects import modulation, rate_levels, renewal
 from lamina_traces.aspects.arrivals import Arrivals, fit, poisson
 from lamina_traces.aspects.modulation import Modulation
 from lamina_traces.aspects.renewal import UnitLaw
@@ -56,7 +56,7 @@ def idc(t: np.ndarray[Any, Any], w_s: float) -> float:
 def test_mehler_equals_the_integral_over_two_normals() -> None:
     """E[Q(Φ(x)) Q(Φ(y))] − 1 for correlation r, by a double integral."""
     v = TRUTH.levels
-    powers = modulation.mehler(v)
+    powers = rate_levels.mehler(v)
     assert powers.sum() == pytest.approx(TRUTH.variance, rel=0.01)
 
     def q(z: float) -> float:
@@ -80,7 +80,7 @@ def test_levels_have_mean_one_and_the_stated_dependence() -> None:
     assert level.mean() == pytest.approx(1, abs=0.02)
     assert level.var() == pytest.approx(TRUTH.variance, rel=0.03)
     # parts on 1, 4, 16 windows: correlation of z at lag k is Σ share·(1 − k/length)⁺
-    powers = modulation.mehler(TRUTH.levels)
+    powers = rate_levels.mehler(TRUTH.levels)
     for lag in (1, 2, 8, 16):
         r = sum(s * max(0, 1 - lag / 4**k) for k, s in enumerate(TRUTH.parts))
         want = float((r ** np.arange(1, len(powers) + 1)) @ powers)
@@ -205,7 +205,7 @@ def test_nonsense_is_refused(change: dict[str, Any], match: str) -> None:
 def test_an_old_profile_gets_its_swings_from_the_rate_curve() -> None:
     rng = np.random.default_rng(9)
     curve = rng.gamma(2, 0.5, 200)
-    m = modulation.of_curve(curve / curve.mean(), 60.0, renewal.poisson_grid())
+    m = rate_levels.of_curve(curve / curve.mean(), 60.0, renewal.poisson_grid())
     assert m.variance == pytest.approx(0.5, rel=0.25)
-    assert modulation.of_curve(np.ones(300), 60.0, renewal.poisson_grid()).variance == 0
+    assert rate_levels.of_curve(np.ones(300), 60.0, renewal.poisson_grid()).variance == 0
     assert isinstance(poisson(1.0), Arrivals)
