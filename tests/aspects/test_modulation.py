@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -209,3 +210,43 @@ def test_an_old_profile_gets_its_swings_from_the_rate_curve() -> None:
     assert m.variance == pytest.approx(0.5, rel=0.25)
     assert rate_levels.of_curve(np.ones(300), 60.0, renewal.poisson_grid()).variance == 0
     assert isinstance(poisson(1.0), Arrivals)
+
+
+def switched(rates: tuple[float, ...], dwell_s: tuple[float, ...], hours: float) -> Any:
+    """Instants of a Poisson process whose rate switches (MMPP)."""
+    rng = np.random.default_rng(1)
+    t, out = 0.0, []
+    states = itertools.cycle(zip(rates, dwell_s, strict=True))
+    while t < hours * 3600:
+        rate, dwell = next(states)
+        lasts = rng.exponential(dwell)
+        out.append(t + np.sort(rng.random(rng.poisson(rate * lasts))) * lasts)
+        t += lasts
+    return (np.concatenate(out) * 1e9).astype(np.int64)
+
+
+def test_windows_that_are_empty_by_chance_are_no_silences(tmp_path: Path) -> None:
+    """At a rate of 1/s, half of the windows of 0.8 s are empty, and no pause is longer than twenty seconds."""
+    t = switched((20.0, 1.0), (30.0, 60.0), 10)
+    found = fit(trace_of(tmp_path, t), [])
+    assert found is not None
+    assert found.modulation is not None
+    again = arrivals_of(found.modulation, found.rate_per_s, 10, seed=2)
+    a, b = (np.quantile(np.diff(x), (0.9, 0.99, 0.999, 0.9999)) for x in (t, again))
+    assert np.abs(np.log(b / a)).max() < 0.35
+    assert np.diff(again).max() < 3 * np.diff(t).max()
+    for w in (1, 5, 10, 60, 300):
+        assert math.log(idc(again, w) / idc(t, w)) == pytest.approx(0, abs=0.3), w
+
+
+def test_a_steady_rate_is_seldom_taken_for_a_swinging_one(tmp_path: Path) -> None:
+    swinging = []
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        t = np.cumsum(rng.exponential(0.2e9, 20_000)).astype(np.int64)
+        found = fit(trace_of(tmp_path / str(seed), t), [])
+        assert found is not None
+        assert found.modulation is not None
+        swinging.append(found.modulation.variance)
+    assert sum(v > 0 for v in swinging) <= 3
+    assert max(swinging) < 0.01
