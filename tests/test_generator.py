@@ -35,7 +35,7 @@ HOUR_NS = 3600 * 10**9
 
 def margin(values: list[float]) -> Margin:
     return Margin(
-        Grid(np.array(values, dtype=float), float(np.mean(values)), 1000),
+        Grid(np.array(values, dtype=float), float(np.trapezoid(values)) / (len(values) - 1), 1000),
         values[0],
         {"p50": values[1], "p99": values[-1]},
         (),

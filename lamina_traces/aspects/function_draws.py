@@ -115,7 +115,7 @@ def _sizes(c: FunctionClass, each: float) -> Array:
     """Calls of the functions of a class within the span: the quantiles of their sizes, adding up to the class's."""
     if c.sizes is None:
         return np.full(c.functions, each)
-    x = np.maximum(c.sizes.quantile((np.arange(c.functions) + 0.5) / c.functions), 1e-9)
+    x = np.maximum(c.sizes.curve.quantile((np.arange(c.functions) + 0.5) / c.functions), 1e-9)
     return np.asarray(np.maximum(x / x.mean() * each, 1e-9))
 
 

@@ -54,7 +54,7 @@ class Sampler:
             if name == "text_tokens":
                 continue
             at = v if name == "reasoning_tokens" else rank[name.partition("_")[0]]
-            x = np.rint(self.lengths.others[name].grid.quantile(at)).astype(np.int64)
+            x = np.rint(self.lengths.others[name].grid.curve.quantile(at)).astype(np.int64)
             if name == "reasoning_tokens":
                 x = np.minimum(x, outputs)
             elif name.endswith("_tokens"):

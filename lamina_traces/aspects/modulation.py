@@ -189,7 +189,7 @@ def _scaled_gaps(gaps: renewal.Gaps, factor: float) -> renewal.Gaps:
             return renewal.UnitLaw("gamma", math.sqrt(wanted))
         return replace(gaps, cv=math.sqrt(wanted))
     curve = gaps.curve
-    exponential = renewal.poisson_grid().quantile(curve.at)
+    exponential = renewal.poisson_grid().curve.quantile(curve.at)
 
     def law(a: float) -> Grid:
         v = curve.values / curve.mean

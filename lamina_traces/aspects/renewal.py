@@ -105,8 +105,7 @@ def of_gaps(c: Counts, tick: float) -> Gaps | None:
             cv = _cv_of(best.family, best.params)
             if 0 < cv <= MAX_CV:
                 return UnitLaw(best.family, short(cv, 4))
-    unit = grid.scaled(1 / c.mean)
-    return Grid(significant(unit.values, 5), 1.0, grid.rows, significant(unit.tail, 5), significant(unit.tail_means, 5))  # fmt: skip
+    return grid.scaled(1 / c.mean).rounded(5)
 
 
 def _cv_of(family: str, params: Mapping[str, float]) -> float:

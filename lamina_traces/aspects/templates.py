@@ -284,5 +284,5 @@ def _spread(column: Ints, mine: Ints, all_: Ints, unit: int = 1) -> Spread | Non
         values = values[(values != NONE) & (values >= 0)]
         if len(values) >= 2 * K_ANONYMITY:
             grid = Grid.of(Counts.of(values / unit), FITTED_KNOTS)
-            return Spread.of(grid.to_dict(), "a grid")
+            return Spread.of(grid.rounded(4).to_dict(), "a grid")
     return None

@@ -17,6 +17,7 @@ from scipy import special
 
 from ..counts import Counts, significant
 from ..errors import ModelError
+from ..units import short
 from .families import Array
 
 K_ANONYMITY = 10
@@ -206,14 +207,14 @@ class Grid:
         return p + (q - p) * s, a + (b - a) * s**bend
 
     def quantile(self, u: Array) -> Array:
-        """Values at ``u`` in [0, 1]."""
-        return self.curve.quantile(np.asarray(u, dtype=np.float64))
+        """What is kept of the source, at ``u`` in [0, 1], linear between the knots; it ends at the k-th extremes."""
+        return np.interp(u, *self.knots)
 
     def drawn(self, u: Array) -> Array:
-        """Values at numbers ``u`` in [0, 1], which are used up: what ``quantile`` gives, at half the cost."""
+        """Values at numbers ``u`` in [0, 1], which are used up: quantiles of ``curve``, at half the cost."""
         m = len(self.values) - 1
         high = np.flatnonzero(u >= 1 - 1 / m)
-        above = self.quantile(u[high])
+        above = self.curve.quantile(u[high])
         u *= m
         i = np.minimum(u.astype(np.int64), m - 1)
         u -= i
@@ -223,7 +224,7 @@ class Grid:
         return u
 
     def rank(self, x: Array) -> Array:
-        """Ranks of values, in the middle of those that have the same."""
+        """Ranks of values in the law of ``curve``, in the middle of those that have the same."""
         at, v = self.curve.at, self.curve.values
         low, high = (np.searchsorted(v, x, side=side) for side in ("left", "right"))
         inside = np.interp(x, v, at)
@@ -233,6 +234,12 @@ class Grid:
     def scaled(self, factor: float) -> Grid:
         """The law of the values times a positive ``factor``."""
         return Grid(self.values * factor, self.mean * factor, self.rows, self.tail * factor, self.tail_means * factor)  # fmt: skip
+
+    def rounded(self, digits: int) -> Grid:
+        """The same law with so many significant digits."""
+        told = (significant(x, digits) for x in (self.values, self.tail, self.tail_means))
+        values, tail, means = told
+        return Grid(values, short(self.mean, digits), self.rows, tail, means)
 
     def thinned(self, knots: int) -> Grid:
         """The same law with fewer knots."""

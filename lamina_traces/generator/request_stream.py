@@ -232,7 +232,7 @@ class SmallStreams:
 
     def __init__(self, tail: Tail) -> None:
         at = (np.arange(tail.streams) + 0.5) / tail.streams
-        sizes = np.maximum(tail.rows.quantile(at)[::-1], 1e-9)
+        sizes = np.maximum(tail.rows.curve.quantile(at)[::-1], 1e-9)
         self.alias = Alias(sizes)
 
     def draw(self, rng: np.random.Generator, size: int) -> Ints:

@@ -310,7 +310,7 @@ class Contexts:
     def _rehearse(self, lengths: Lengths, rng: np.random.Generator) -> None:
         """Find the law of first prompts, and keep what was rehearsed as a picture of sessions under way."""
         u = (np.arange(1 << 14) + 0.5) / (1 << 14)
-        values = np.rint(lengths.input.grid.quantile(u))
+        values = np.rint(lengths.input.grid.curve.quantile(u))
         self.edges = np.unique(values[:: len(values) // CLASSES])[1:]
         target = np.bincount(self._class(values), minlength=len(self.edges) + 1) / len(values)
         mean = 1 + (1 - self.turns[:-1]).sum()
@@ -318,7 +318,7 @@ class Contexts:
         of_session = np.searchsorted(self.turns, (rng.permutation(n) + rng.random(n)) / n) + 1
         of_session = np.minimum(of_session, len(self.turns))
         first = rng.permutation(n)
-        inputs = np.rint(lengths.input.grid.quantile((first + rng.random(n)) / n))
+        inputs = np.rint(lengths.input.grid.curve.quantile((first + rng.random(n)) / n))
         weight = np.ones(len(target))
         for _ in range(2):  # contexts that begin anew follow the law that is sought
             rows = self._rehearsed(of_session, inputs.astype(np.int64), rng)

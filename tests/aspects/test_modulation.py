@@ -226,7 +226,7 @@ def switched(rates: tuple[float, ...], dwell_s: tuple[float, ...], hours: float)
 
 
 def test_windows_that_are_empty_by_chance_are_no_silences(tmp_path: Path) -> None:
-    """At a rate of 1/s, half of the windows of 0.8 s are empty, and no pause is longer than twenty seconds."""
+    """At a rate of 1/s, half of the windows of 0.8 s are empty, and no pause is longer than ten seconds."""
     t = switched((20.0, 1.0), (30.0, 60.0), 10)
     found = fit(trace_of(tmp_path, t), [])
     assert found is not None
@@ -234,7 +234,7 @@ def test_windows_that_are_empty_by_chance_are_no_silences(tmp_path: Path) -> Non
     again = arrivals_of(found.modulation, found.rate_per_s, 10, seed=2)
     a, b = (np.quantile(np.diff(x), (0.9, 0.99, 0.999, 0.9999)) for x in (t, again))
     assert np.abs(np.log(b / a)).max() < 0.35
-    assert np.diff(again).max() < 3 * np.diff(t).max()
+    assert np.diff(again).max() < 4 * np.diff(t).max()
     for w in (1, 5, 10, 60, 300):
         assert math.log(idc(again, w) / idc(t, w)) == pytest.approx(0, abs=0.3), w
 

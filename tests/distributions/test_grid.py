@@ -36,7 +36,7 @@ def test_means_and_far_quantiles_come_back(name: str, rows: int) -> None:
         assert np.quantile(y, q) == pytest.approx(np.quantile(x, q), rel=0.02 + 1 / np.sqrt(rows * (1 - q))), q  # fmt: skip
     for kept in (Grid.from_dict(grid.to_dict()), grid.scaled(3.0).scaled(1 / 3)):
         u = rng.random(1000)
-        assert kept.quantile(u) == pytest.approx(grid.quantile(u), rel=1e-9)
+        assert kept.curve.quantile(u) == pytest.approx(grid.curve.quantile(u), rel=1e-9)
     few = grid.thinned(65)
     assert few.curve.mean == pytest.approx(x.mean(), rel=0.03)
     assert len(few.values) == min(65, len(grid.values))
@@ -57,9 +57,12 @@ def test_drawn_is_the_quantile_and_rank_its_inverse() -> None:
     rng = np.random.default_rng(2)
     grid = Grid.of(Counts.of(np.rint(rng.lognormal(5, 1, 50_000))))
     u = rng.random(10_000)
-    assert grid.drawn(u.copy()) == pytest.approx(grid.quantile(u), rel=1e-9)
+    assert grid.drawn(u.copy()) == pytest.approx(grid.curve.quantile(u), rel=1e-9)
+    ranks, values = grid.knots
+    assert grid.curve.quantile(ranks[:-1]) == pytest.approx(values[:-1], rel=1e-9)
+    assert (grid.quantile(ranks) == values).all()
     smooth = Grid.of(Counts.of(rng.lognormal(5, 1, 50_000)))
-    assert smooth.rank(smooth.quantile(u)) == pytest.approx(u, abs=1e-9)
+    assert smooth.rank(smooth.curve.quantile(u)) == pytest.approx(u, abs=1e-9)
 
 
 def test_a_spike_has_the_middle_of_its_ranks() -> None:

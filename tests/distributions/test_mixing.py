@@ -17,7 +17,8 @@ def test_two_levels_come_back(noise: float) -> None:
     if noise == 1.0:
         n = rng.poisson(mean)
     elif noise > 1:
-        n = rng.negative_binomial(mean / (noise - 1), 1 / noise)
+        excess = (noise - 1) * mean.mean() / (mean**2).mean()
+        n = rng.negative_binomial(1 / excess, 1 / (1 + excess * mean))
     else:
         n = np.rint(rng.gamma(mean / noise, noise)).astype(np.int64)
     found = Mixing.of(n, np.full(len(n), 6.0), noise)

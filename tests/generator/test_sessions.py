@@ -24,7 +24,7 @@ from lamina_traces.errors import ModelError
 from lamina_traces.generator import loops
 from lamina_traces.generator.maker import State
 from lamina_traces.generator.randomness import key, stream, uniforms
-from lamina_traces.generator.sessions import Draw, SessionStage, leader, turn_law
+from lamina_traces.generator.sessions import KNOTS, Draw, SessionStage, leader, turn_law
 from tests.aspects.tables import stored
 from tests.recovery.conversations import World, rows
 
@@ -153,13 +153,13 @@ def test_turns_follow_one_another(
     assert (c["input_tokens"][later][grown] >= held[grown]).all()
     assert (c["shared_tokens"][later][grown] == c["input_tokens"][parent][grown]).all()
     assert (c["shared_tokens"] <= c["input_tokens"]).all()
-    assert c["input_tokens"].max() <= lengths.input.grid.values[-1]
+    assert c["input_tokens"].max() <= lengths.input.grid.curve.values[-1]
     # the think time is drawn by the number that the gap is drawn by: a hash of (session, turn)
     things = (c["session"][parent] << np.uint64(loops.TURN_BITS)) | c["turn"][parent].astype(np.uint64)  # fmt: skip
     u = uniforms(key(3, "sessions", 0), things, loops.OF_GAP)
     assert law.think_time is not None
     assert law.think_time.grid is not None
-    expected = (law.think_time.grid.quantile(u) * S).astype(np.int64)
+    expected = (looked_up(law.think_time.grid, u) * S).astype(np.int64)
     assert np.abs(c["delay_after_parent_ns"][later] - expected).max() <= 1
     assert (c["delay_after_parent_ns"][np.setdiff1d(np.arange(n), later)] == -1).all()
 
@@ -210,7 +210,7 @@ def test_where_sessions_lead_every_turn_comes_when_it_is_due(
     u = uniforms(key(3, "sessions", 0), things, loops.OF_GAP)
     assert law.turn_gap is not None
     assert law.turn_gap.grid is not None
-    assert np.abs(gap - law.turn_gap.grid.quantile(u) * S).max() <= 1
+    assert np.abs(gap - looked_up(law.turn_gap.grid, u) * S).max() <= 1
 
 
 def test_who_leads() -> None:
@@ -218,6 +218,11 @@ def test_who_leads() -> None:
     assert leader(50.0, 0.5, 10.0) == "sessions"
     assert leader(3.0, 1.0, 10.0, dispersion=30.0) == "sessions"
     assert leader(1.0, 1e-9, 1.0) == "requests"
+
+
+def looked_up(grid: Grid, u: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """As the loops do."""
+    return np.asarray(np.interp(u, np.linspace(0, 1, KNOTS), grid.curve.table(KNOTS)))
 
 
 def growing(
@@ -258,7 +263,9 @@ def test_contexts_of_every_kind(
 def test_beyond_the_longest_prompt(source: tuple[pl.DataFrame, Sessions, Lengths]) -> None:
     """A source with a cap shows prompts that are cut at it; without one the context begins anew."""
     _, law, lengths = source
-    longest = float(lengths.input.grid.values[-1])
+    plain = Grid(lengths.input.grid.values, 0.0, 100)  # which ends at its last knot
+    lengths = replace(lengths, input=replace(lengths.input, grid=plain))
+    longest = float(plain.values[-1])
     law = growing(law, "cumulative", 1.0, 1.0, longest / 4, ((30, 30, 100),))
     for cap in (longest, None):
         atoms = replace(lengths.input.atoms, cap=cap)
