@@ -30,7 +30,7 @@ from ..distributions import (
 )
 from ..errors import Notice
 from ..intervals import Blocks, Interval
-from ..units import DAY_NS, NS_PER_S, format_number, format_seconds, short
+from ..units import NS_PER_S, format_number, format_seconds, short
 from . import renewal
 from .arrival_distances import distances as distances
 from .arrival_process import NAME as NAME
@@ -41,9 +41,8 @@ from .arrival_process import poisson as poisson
 from .dispersion import FEW_WINDOWS as FEW_WINDOWS
 from .dispersion import MIN_WINDOWS, Scale, hurst
 from .gaps import Pass as Pass
-from .modulation import Modulation
-from .rate_levels import CLASSES, UnitGaps, levels_of
-from .rates import Seasons, change_points, origin_of_day_ns, seasons, silences
+from .rate_levels import daily_course, modulation_of
+from .rates import change_points, origin_of_day_ns, silences
 from .timeline import Timeline, scan
 
 if TYPE_CHECKING:
@@ -60,10 +59,6 @@ COARSE_TICK = 0.1
 """a tick above this share of the mean gap: the clock, not the workload, shapes the gaps."""
 MAX_PER_TICK = 10.0
 """requests a tick above which gap fits are refused."""
-WEEK_NS = 7 * DAY_NS
-SEASON_BIN_S = 60.0
-LEAST_EXPLAINED = 0.2
-"""share of the variance of hourly rates from which a daily course is taken to come back."""
 FITS_DRAWN = 100
 """draws that a family is fitted to again for the intervals of its parameters."""
 
@@ -143,12 +138,11 @@ def of_pass(trace: Trace, seen: Pass, notices: list[Notice]) -> Arrivals | None:
         steady = seen.cv() < 1e-6 or len(gaps) < 2
         unit_families = [] if steady else fit_families(table, tick=max(tick_s * mean_rate, 1e-9))
     origin = origin_of_day_ns(trace)
-    bin_s = max(SEASON_BIN_S, seen.windows.base_s)
-    per_bin = seen.windows.counts(bin_s)[0].astype(np.float64)
-    daily = seasons(-t.first_ns if origin is None else origin, t, per_bin, round(bin_s * NS_PER_S))
-    starts_s = 0.0 if origin is None else (origin + t.first_ns) % WEEK_NS / NS_PER_S
+    daily, starts_s = daily_course(seen.windows, origin)
     steps = (quantum_s, unit_gaps) if quantum_s > 0 or share is not None else None
-    new_days = _modulation(trace, seen, daily, starts_s, steps)
+    new_days = modulation_of(
+        seen.windows, gaps, daily, starts_s, tick_s, lambda unit: scan(trace, [unit]), steps
+    )
     families: list[Fitted] = []
     rounded: dict[str, tuple[float, float]] = {}
     if fits and share is None:
@@ -196,33 +190,6 @@ def of_pass(trace: Trace, seen: Pass, notices: list[Notice]) -> Arrivals | None:
         text = f"{n} silence{'s' if n > 1 else ''} longer than a Poisson process would bring: idle, or the collector was down; --mask START..END leaves one out"
         notices.append(Notice("silences", text, NAME))
     return _with_intervals(a, seen, known)
-
-
-def _modulation(
-    trace: Trace, seen: Pass, daily: Seasons | None, starts_s: float, steps: tuple[float, Grid] | None
-) -> Modulation:  # fmt: skip
-    """How the rate swings on days to come. ``steps``: (step of the clock, law of gaps) where the gaps are the logger's."""
-    t = seen.timeline
-    mean_rate = t.timed / t.observed_s
-    season = daily if daily and daily.explained >= LEAST_EXPLAINED else None
-    flat = Modulation(3600.0, np.ones(2), (1.0,), (), (), season, starts_s)
-    quantum_s = steps[0] if steps else 0.0
-    tick_s = (trace.manifest.tick_ns or 0) / NS_PER_S
-    found = levels_of(
-        seen.windows, flat.expected, quantum_s=quantum_s, classes=1 if steps else CLASSES
-    )
-    if found is None:
-        own = None if steps else renewal.of_gaps(seen.gaps().scaled(mean_rate), max(tick_s * mean_rate, 1e-9))  # fmt: skip
-        return replace(flat, unit_gaps=(own or (steps[1] if steps else renewal.poisson_grid()),))
-    if steps:
-        laws: tuple[renewal.Gaps, ...] = (renewal.gamma_grid(found.noise, t.timed),)
-    else:
-        unit = UnitGaps(t, found, flat.expected, tick_s)
-        scan(trace, [unit])
-        laws = unit.laws()
-    return replace(
-        flat, window_s=found.window_ns / NS_PER_S, levels=found.knots, parts=found.parts, cuts=found.cuts, unit_gaps=laws
-    )  # fmt: skip
 
 
 def _clock(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,10 +13,11 @@ import polars as pl
 
 from ..counts import Counts, count_into, significant
 from ..distributions import K_ANONYMITY, Mixing
-from ..units import NS_PER_S, short
+from ..units import DAY_NS, NS_PER_S, short
 from . import renewal
 from .dispersion import WindowCounts
 from .modulation import FACTOR, Modulation, normalised, rising_solution, steady, variance_of
+from .rates import Seasons, seasons
 from .timeline import Timeline, instants
 
 Array = npt.NDArray[np.float64]
@@ -37,6 +38,10 @@ CLASSES = 4
 ROWS_PER_CLASS = 200
 FEWEST_PARTS = 8
 """the longest part is seen so many times in the source: what changes more slowly cannot be told from one course of it."""
+WEEK_NS = 7 * DAY_NS
+SEASON_BIN_S = 60.0
+LEAST_EXPLAINED = 0.2
+"""share of the variance of hourly rates from which a daily course is taken to come back."""
 MOST_SORTED = 1 << 18
 MOST_LAG = 128
 """windows, beyond which covariances are of wider windows."""
@@ -58,6 +63,61 @@ def of_curve(curve: Array, window_s: float, unit_gaps: renewal.Gaps) -> Modulati
     return Modulation(
         window_s, significant(levels, 5), tuple(short(p, 4) for p in found), (), (unit_gaps,)
     )
+
+
+def daily_course(counts: WindowCounts, origin_ns: int | None) -> tuple[Seasons | None, float]:
+    """(hourly and daily factors, seconds from a Monday's midnight to the first arrival). ``origin_ns``: from such a midnight
+    to the trace's instant 0; None: without a calendar factors count from the first arrival."""
+    t = counts.timeline
+    bin_s = max(SEASON_BIN_S, counts.base_s)
+    per_bin = counts.counts(bin_s)[0].astype(np.float64)
+    begins = -t.first_ns if origin_ns is None else origin_ns
+    daily = seasons(begins, t, per_bin, round(bin_s * NS_PER_S))
+    return daily, 0.0 if origin_ns is None else (origin_ns + t.first_ns) % WEEK_NS / NS_PER_S
+
+
+def modulation_of(
+    counts: WindowCounts, gaps: Counts, daily: Seasons | None, starts_s: float, tick_s: float,
+    read_again: Callable[[UnitGaps], None], steps: tuple[float, renewal.Gaps] | None = None,
+) -> Modulation:  # fmt: skip
+    """How the rate swings on days to come. ``gaps`` in s; ``read_again`` shows the instants to what it is given. ``steps``: (step
+    of the clock, law of gaps) where the gaps are the logger's."""
+    t = counts.timeline
+    mean_rate = t.timed / t.observed_s
+    season = daily if daily and daily.explained >= LEAST_EXPLAINED else None
+    flat = Modulation(3600.0, np.ones(2), (1.0,), (), (), season, starts_s)
+    quantum_s = steps[0] if steps else 0.0
+    found = levels_of(counts, flat.expected, quantum_s=quantum_s, classes=1 if steps else CLASSES)
+    if found is None:
+        own = None if steps else renewal.of_gaps(gaps.scaled(mean_rate), max(tick_s * mean_rate, 1e-9))  # fmt: skip
+        return replace(flat, unit_gaps=(own or (steps[1] if steps else renewal.poisson_grid()),))
+    if steps:
+        laws: tuple[renewal.Gaps, ...] = (renewal.gamma_grid(found.noise, t.timed),)
+    else:
+        unit = UnitGaps(t, found, flat.expected, tick_s)
+        read_again(unit)
+        laws = unit.laws()
+    return replace(
+        flat, window_s=found.window_ns / NS_PER_S, levels=found.knots, parts=found.parts, cuts=found.cuts, unit_gaps=laws
+    )  # fmt: skip
+
+
+def of_instants(
+    t: Ints, timeline: Timeline | None, origin_ns: int | None, tick_ns: int | None
+) -> Modulation | None:
+    """How often sessions or tasks begin, which are no rows: from the instants ``t``. None where they are few, or share no
+    clock."""
+    if timeline is None or len(t) <= 2 * K_ANONYMITY or t.max() <= t.min():
+        return None
+    t = np.sort(t)
+    own = replace(timeline, rows=len(t), timed=len(t), first_ns=int(t[0]), last_ns=int(t[-1]))
+    counts = WindowCounts(own, tick_ns or 0)
+    counts.add(t)
+    rows = {"arrival_ns": pl.Series(t)}
+    gaps = Counts.of(np.diff(t) / NS_PER_S)
+    return modulation_of(
+        counts, gaps, *daily_course(counts, origin_ns), (tick_ns or 0) / NS_PER_S, lambda unit: unit.add(rows)
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,9 @@ from .conversations import (
     times_between,
 )
 from .durations import Durations
+from .modulation import Modulation
+from .rate_levels import of_instants
+from .rates import origin_of_day_ns
 from .ratios import Ratio, Units, rounded_share
 from .tallies import Tally, tally
 from .timeline import Timeline
@@ -63,7 +66,7 @@ class Sessions:
     ``multi_turn_requests``: requests that are in longer ones. ``censored``: sessions that may go on behind an edge of
     the trace; None without a common clock. ``open_mean``, ``open_peak``: sessions between their first arrival and
     their last end (last arrival where ends are not recorded). ``overlapping``: turns that arrive before the answer before
-    them has ended, of those where that is known.
+    them has ended, of those where that is known. ``starts``: how often sessions begin.
     """
 
     requests: int
@@ -84,6 +87,7 @@ class Sessions:
     open_peak: float | None
     context: Context | None
     by_turn: tuple[ByTurn, ...]
+    starts: Modulation | None = None
 
     def to_dict(self) -> dict[str, Any]:
         times = {k: getattr(self, k) for k in (*TIMES, "duration")}
@@ -104,6 +108,7 @@ class Sessions:
             "open_peak": self.open_peak,
             "context": self.context.to_dict() if self.context else None,
             "by_turn": [t.to_dict() for t in self.by_turn],
+            **({"starts": self.starts.to_dict()} if self.starts else {}),
         }
 
     def brief(self) -> Sessions:
@@ -116,6 +121,7 @@ class Sessions:
             recorded_delay=shortened(self.recorded_delay),
             duration=None,
             by_turn=self.by_turn[:4],
+            starts=self.starts.brief() if self.starts else None,
         )
 
     def laws(self) -> list[tuple[str, tuple[Fitted, ...]]]:
@@ -238,6 +244,7 @@ def from_dict(d: dict[str, Any]) -> Sessions:
         open_peak=number("open_peak"),
         context=Context.from_dict(d["context"]) if d["context"] else None,
         by_turn=tuple(map(ByTurn.from_dict, d["by_turn"])),
+        starts=Modulation.from_dict(d.get("starts")),
     )
     if min(out.requests, out.sessions) < 0 or not share:
         raise ModelError(
@@ -274,7 +281,13 @@ def fit(trace: Trace, notices: list[Notice]) -> Sessions | None:
     timeline = Timeline.of(trace) if trace.manifest.clock != "session" else None
     derived = any(n.code == "turns-derived" for n in trace.manifest.notices)
     numbered = trace.has("turn") and not derived
-    found = measure(turns, timeline, tick_ns=trace.manifest.tick_ns, numbered=numbered)
+    found = measure(
+        turns,
+        timeline,
+        tick_ns=trace.manifest.tick_ns,
+        numbered=numbered,
+        origin_ns=origin_of_day_ns(trace),
+    )
     if found.censored is not None and found.censored > MANY_CENSORED:
         text = f"{_percent(found.censored)} of the sessions may go on behind an edge of the trace: their turns are lower bounds, which the laws take into account and the mean does not"
         notices.append(Notice("censored-sessions", text, NAME))
@@ -282,8 +295,9 @@ def fit(trace: Trace, notices: list[Notice]) -> Sessions | None:
 
 
 def measure(
-    t: Turns, timeline: Timeline | None, *, tick_ns: int | None = None, numbered: bool = False
-) -> Sessions:
+    t: Turns, timeline: Timeline | None, *, tick_ns: int | None = None, numbered: bool = False,
+    origin_ns: int | None = None,
+) -> Sessions:  # fmt: skip
     """All figures of 20 sessions or more. ``timeline``: None where the trace has no clock, or one a session;
     ``numbered``: the source numbers the turns itself."""
     sizes, (begin, end) = t.sizes, t.bounds()
@@ -329,6 +343,7 @@ def measure(
         open_peak=peak,
         context=context(t, timeline),
         by_turn=by_turn(t),
+        starts=of_instants(begin[~before], timeline, origin_ns, tick_ns) if timed.all() and t.share == 1 else None,
     )  # fmt: skip
 
 

@@ -25,16 +25,18 @@ import numpy as np
 from ..counts import Counts
 from ..distributions import FAMILIES, K_ANONYMITY, Grid
 from ..errors import ModelError
-from ..units import NS_PER_S
+from ..units import NS_PER_S, short
 from .call_graphs import Graphs
 from .calls import Calls
 from .conversations import NONE, known
 from .dags import Array, Ints
 from .ratios import rounded_share
+from .rows import spearman
 from .stack_distances import Keys, mixed
 
 KNOTS = 129
 FITTED_KNOTS = 17
+FEWEST_PAIRS = 100
 MOST_TEMPLATES = 8
 MOST_STEPS = 64
 DELAY_KINDS = ("think", "tool")
@@ -95,7 +97,8 @@ class Step:
     ``after`` which it stands (of a sequence the last). With ``probability`` it is there at all; who waits for one that is not
     waits for those before it. ``input``, ``output``: tokens; None: as the stream's lengths. ``holds``: the prompt holds prompt
     and answer of the call that it waited for longest, and ``input`` is what it adds. ``delay_s`` passes after the end of that
-    call; ``lasts_s``: how long a call nominally takes; None: as the generator assumes.
+    call; ``lasts_s``: how long a call nominally takes; None: as the generator assumes. ``correlation``: Spearman's of input and
+    output where the step states both.
     """
 
     name: str
@@ -110,12 +113,13 @@ class Step:
     repeat: Spread | None = None
     repeat_in: str = "parallel"
     probability: float = 1.0
+    correlation: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """With what is not as it is by default."""
         spreads = ("input", "output", "delay_s", "lasts_s", "repeat")
         stated = {k: getattr(self, k).stated for k in spreads if getattr(self, k) is not None}
-        plain = {k: getattr(self, k) for k in ("stage", "holds", "delay_kind", "repeat_in", "probability")}  # fmt: skip
+        plain = {k: getattr(self, k) for k in ("stage", "holds", "delay_kind", "repeat_in", "probability", "correlation")}  # fmt: skip
         kept = {k: v for k, v in plain.items() if v != getattr(_BY_DEFAULT, k)}
         return {"name": self.name, **({"after": list(self.after)} if self.after else {}), **stated, **kept}  # fmt: skip
 
@@ -137,12 +141,13 @@ class Step:
             delay_kind=d.get("delay_kind"),
             repeat_in=str(d.get("repeat_in", "parallel")),
             probability=_number(d.get("probability", 1.0), f"{what}, probability"),
+            correlation=float(d.get("correlation", 0.0)),
             **spreads,
         )
-        if out.probability > 1 or out.repeat_in not in REPEATS or out.delay_kind not in (None, *DELAY_KINDS):  # fmt: skip
+        if out.probability > 1 or not abs(out.correlation) <= 1 or out.repeat_in not in REPEATS or out.delay_kind not in (None, *DELAY_KINDS):  # fmt: skip
             raise ModelError(
-                f"{what}: probability, repeat_in or delay_kind is out of range",
-                f"0 … 1, {' or '.join(REPEATS)}, {' or '.join(DELAY_KINDS)}",
+                f"{what}: probability, correlation, repeat_in or delay_kind is out of range",
+                f"0 … 1, −1 … 1, {' or '.join(REPEATS)}, {' or '.join(DELAY_KINDS)}",
             )
         return out
 
@@ -255,6 +260,7 @@ def _steps(c: Calls, rows: Ints, at: Ints, place: Keys, stage: Any, ended: Ints)
                 after=tuple(dict.fromkeys(name[j] for j in sorted(before))),
                 input=_spread(c.input_tokens, mine, rows),
                 output=_spread(c.output_tokens, mine, rows),
+                correlation=_correlation(c, mine),
                 delay_s=_spread(delay, mine, rows[:, 1:], NS_PER_S) if before else None,
                 delay_kind=found[0] if found and before else None,
                 lasts_s=_spread(lasts, mine, rows, NS_PER_S),
@@ -275,6 +281,15 @@ def _alike(after: list[set[int]], place: Keys) -> list[list[int]]:
         else:
             groups.append([i])
     return groups
+
+
+def _correlation(c: Calls, mine: Ints) -> float:
+    """Spearman's of input and output; 0 below 100 calls with both."""
+    both = mine[known(c.input_tokens[mine], c.output_tokens[mine])]
+    if len(both) < FEWEST_PAIRS:
+        return 0.0
+    found = spearman(*(x[both].astype(np.float64) for x in (c.input_tokens, c.output_tokens)))
+    return short(found or 0.0, 2)
 
 
 def _spread(column: Ints, mine: Ints, all_: Ints, unit: int = 1) -> Spread | None:

@@ -29,6 +29,9 @@ from .calls import Calls, read
 from .conversations import NONE
 from .dags import Flags, Ints
 from .durations import Durations
+from .modulation import Modulation
+from .rate_levels import of_instants
+from .rates import origin_of_day_ns
 from .ratios import Ratio, Units, rounded_share, share_of
 from .tallies import Tally, tally
 from .templates import Template
@@ -53,7 +56,7 @@ class Workflows:
     """``calls`` of the trace belong to ``workflows``, told apart by the column ``by``; ``share`` of them were looked at.
     ``order``: edges | times | none, what the graph rests on; ``ordered``: workflows it is of. ``sequential``: share of
     the workflows whose calls follow one another. ``delays``: by kind. ``stages``: names of calls and their shares,
-    those of fewer than ten calls under ``other``. ``templates``: what a generator unfolds. With fewer than ten workflows all
+    those of fewer than ten calls under ``other``. ``templates``: what a generator unfolds; ``starts``: how often tasks begin. With fewer than ten workflows all
     but the counts is None or empty.
     """
 
@@ -74,6 +77,7 @@ class Workflows:
     output_tokens: Grid | None
     shapes: tuple[Shape, ...]
     templates: tuple[Template, ...] = ()
+    starts: Modulation | None = None
 
     def nameless(self) -> Workflows:
         """Stages, templates and their steps numbered."""
@@ -104,6 +108,7 @@ class Workflows:
             "output_tokens": self.output_tokens.to_dict() if self.output_tokens else None,
             "shapes": [s.to_dict() for s in self.shapes],
             **({"templates": [t.to_dict() for t in self.templates]} if self.templates else {}),
+            **({"starts": self.starts.to_dict()} if self.starts else {}),
         }
 
     def brief(self) -> Workflows:
@@ -116,6 +121,7 @@ class Workflows:
             delays={k: d for k, v in self.delays.items() if (d := shortened(v)) is not None},
             shapes=self.shapes[:6],
             templates=self.templates[:2],
+            starts=self.starts.brief() if self.starts else None,
         )
 
     def laws(self) -> list[tuple[str, tuple[Fitted, ...]]]:
@@ -230,6 +236,7 @@ def from_dict(d: dict[str, Any]) -> Workflows:
             Shape(str(s["label"]), int(s["workflows"]), share_of(s["share"])) for s in d["shapes"]
         ),
         templates=tuple(map(Template.from_dict, d.get("templates", ()))),
+        starts=Modulation.from_dict(d.get("starts")),
     )
     counts = [out.workflows, out.calls, out.ordered, *(s.workflows for s in out.shapes)]
     if min(counts) < 0 or out.order not in ORDERS or not out.share:
@@ -277,7 +284,7 @@ def fit(trace: Trace, notices: list[Notice]) -> Workflows | None:
         notices.append(Notice("few-workflows", text, NAME))
         return _only_counts(calls)
     timeline = Timeline.of(trace) if trace.manifest.clock != "session" else None
-    found = measure(calls, timeline, trace.manifest.tick_ns)
+    found = measure(calls, timeline, trace.manifest.tick_ns, origin_of_day_ns(trace))
     if found.order == "times":
         text = "what a call waits for is not recorded: it is taken to wait for all calls of its workflow that had ended before"
         notices.append(Notice("edges-inferred", text, NAME))
@@ -294,7 +301,9 @@ def _only_counts(c: Calls) -> Workflows:
     )  # fmt: skip
 
 
-def measure(c: Calls, timeline: Timeline | None, tick_ns: int | None) -> Workflows:
+def measure(
+    c: Calls, timeline: Timeline | None, tick_ns: int | None, origin_ns: int | None = None
+) -> Workflows:
     """All figures of ten workflows or more."""
     g = graphs(c)
     sizes = c.sizes
@@ -332,6 +341,9 @@ def measure(c: Calls, timeline: Timeline | None, tick_ns: int | None) -> Workflo
         output_tokens=_totals(c, c.output_tokens),
         shapes=found,
         templates=templates.fit(c, g, frozenset(n for n, _ in names)),
+        starts=of_instants(starts, timeline, origin_ns, tick_ns)
+        if stamped and c.share == 1
+        else None,
     )
 
 

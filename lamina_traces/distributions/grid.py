@@ -251,13 +251,14 @@ class Grid:
     def to_dict(self) -> dict[str, Any]:
         out: dict[str, Any] = {"values": _told(self.values), "mean": self.mean, "rows": self.rows}
         if len(self.tail):
-            out |= {"tail": _told(self.tail), "tail_means": _told(self.tail_means)}
+            out |= {"tail_values": _told(self.tail), "tail_means": _told(self.tail_means)}
         return out
 
     @classmethod
     def from_dict(cls, d: dict[str, Any]) -> Grid:
         values, tail, means = (
-            np.array(d.get(k, ()), dtype=np.float64) for k in ("values", "tail", "tail_means")
+            np.array(d.get(k, ()), dtype=np.float64)
+            for k in ("values", "tail_values", "tail_means")
         )
         whole = np.concatenate([values[:-1], tail, values[-1:]])
         if len(values) < 2 or not np.isfinite(whole).all() or (np.diff(whole) < 0).any():

@@ -10,6 +10,7 @@ _SHIFT_A = np.uint64(30)
 _SHIFT_B = np.uint64(27)
 _SHIFT_C = np.uint64(31)
 _SHIFT_D = np.uint64(11)
+_SHIFT_E = np.uint64(12)
 FACTOR_A = np.uint64(0xBF58476D1CE4E5B9)
 FACTOR_B = np.uint64(0x94D049BB133111EB)
 
@@ -31,7 +32,7 @@ def fraction(word):  # type: ignore[no-untyped-def]
 @hot
 def unit(salt, thing):  # type: ignore[no-untyped-def]
     """A number in (0, 1), as ``randomness.uniforms``."""
-    return fraction(mix(mix(thing) ^ salt)) + 2.0**-54
+    return (float(mix(mix(thing) ^ salt) >> _SHIFT_E) + 0.5) * 2.0**-52
 
 
 @hot

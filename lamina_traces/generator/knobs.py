@@ -19,7 +19,7 @@ from ..aspects.durations import Durations
 from ..aspects.failures import Failures
 from ..aspects.lengths import Lengths, Margin
 from ..aspects.mix import Slice
-from ..aspects.modulation import steady
+from ..aspects.modulation import Modulation, steady
 from ..aspects.prefixes import Prefixes
 from ..aspects.rate_levels import of_curve
 from ..aspects.ratios import Ratio
@@ -101,11 +101,21 @@ def with_arrivals(
             )  # fmt: skip
         rate = own.rate_per_s if isinstance(own, Arrivals) and rate_per_s is None else (rate_per_s or 0.0) * s.weight / whole  # fmt: skip
         span_s = own.span_s if isinstance(own, Arrivals) else 3600.0
-        return with_aspect(
+        s = with_aspect(
             s, "arrivals", replace(poisson(rate), span_s=span_s, cv=law.cv, modulation=steady(law))
         )
+        return _with_starts(s, lambda _own: steady(law))
 
     return changed(profile, change, table)
+
+
+def _with_starts(s: Stream, change: Callable[[Modulation], Modulation]) -> Stream:
+    """What is done to arrivals, done to how often sessions and tasks begin."""
+    for name in ("sessions", "workflows"):
+        own = s.aspects.get(name)
+        if isinstance(own, Sessions | Workflows) and own.starts is not None:
+            s = with_aspect(s, name, replace(own, starts=change(own.starts)))
+    return s
 
 
 def with_idc(profile: Profile, factor: float) -> Profile:
@@ -118,7 +128,8 @@ def with_idc(profile: Profile, factor: float) -> Profile:
         if not isinstance(a, Arrivals):
             return s
         own = a.modulation or of_curve(a.generating_curve, a.window_s, a.unit_gaps)
-        return with_aspect(s, "arrivals", replace(a, modulation=own.scaled(factor)))
+        s = with_aspect(s, "arrivals", replace(a, modulation=own.scaled(factor)))
+        return _with_starts(s, lambda own: own.scaled(factor))
 
     return changed(profile, change)
 

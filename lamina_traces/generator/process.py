@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from ..aspects import renewal
 from ..aspects.arrivals import Arrivals
-from ..aspects.modulation import FACTOR
+from ..aspects.modulation import FACTOR, Modulation
 from ..aspects.rate_levels import of_curve
 from ..units import NS_PER_S
 from .randomness import key, stream, uniforms
@@ -41,24 +41,31 @@ class Pieces:
 
 
 class Process:
-    """Arrivals of one stream. ``rate``: multiplies the rate; ``speed``: makes all times so many times shorter."""
+    """Arrivals of one stream. ``rate``: multiplies the rate; ``speed``: makes all times so many times shorter. ``starts``: how
+    the rate swings where not rows arrive but what makes several of them. ``clock``: whose steps all stamps are at, one log having
+    one clock."""
 
     def __init__(
-        self, law: Arrivals, seed: int, index: int, *, rate: float = 1.0, speed: float = 1.0, replay: bool = False
+        self, law: Arrivals, seed: int, index: int, *, rate: float = 1.0, speed: float = 1.0, replay: bool = False,
+        starts: Modulation | None = None, clock: Arrivals | None = None,
     ) -> None:  # fmt: skip
         self.seed, self.index = seed, index
         self.per_s = law.rate_per_s * rate
         self.replay = replay
         self.speed = speed
-        self.quantum_ns = max(1, round(law.quantum_s / speed * NS_PER_S))
-        self.jitter_ns = law.jitter_s / speed * NS_PER_S
-        self.tick_ns = max(1, round(law.tick_s / speed * NS_PER_S))
-        self.stamps = key(seed, "stamps", index)
+        logged = clock or law
+        self.quantum_ns = max(1, round(logged.quantum_s / speed * NS_PER_S))
+        self.jitter_ns = logged.jitter_s / speed * NS_PER_S
+        self.tick_ns = max(1, round(logged.tick_s / speed * NS_PER_S))
+        self.stamps = key(seed, "stamps")
         self.curve = law.generating_curve
         self.curve_ns = law.window_s / speed * NS_PER_S
-        new = law.modulation or of_curve(law.generating_curve, law.window_s, law.unit_gaps)
+        new = (
+            starts or law.modulation or of_curve(law.generating_curve, law.window_s, law.unit_gaps)
+        )
         self.new = new
-        self.laws: tuple[renewal.Gaps, ...] = (law.unit_gaps,) if replay else new.unit_gaps
+        at_curve = starts.unit_gaps[len(starts.cuts) // 2] if starts else law.unit_gaps
+        self.laws: tuple[renewal.Gaps, ...] = (at_curve,) if replay else new.unit_gaps
         self.cuts = np.array(() if replay else new.cuts)
         self.window_ns = new.window_s / speed * NS_PER_S
         steps = 1 if new.season is None else math.ceil(new.window_s / SEASON_STEP_S)
@@ -161,8 +168,8 @@ class Process:
         return self._stamped(ns), after
 
     def _stamped(self, ns: Ints) -> Ints:
-        """As a coarse clock logs them: at its steps, which jitter by whole ticks. A step has one stamp, whatever block
-        its arrivals are in."""
+        """As a coarse clock logs them: at its steps, which jitter by whole ticks. A step has one stamp, whatever block and
+        stream its arrivals are in, so stamps rise with time."""
         if self.quantum_ns <= 1:
             return ns
         step = ns // self.quantum_ns

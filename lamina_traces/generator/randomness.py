@@ -34,7 +34,9 @@ def uniforms(of: int, things: npt.NDArray[Any], field: int = 0) -> Array:
     """One number in (0, 1) for each of the ``things`` (whole numbers); ``of`` is a ``key``, ``field`` tells apart
     what several numbers of one thing are for."""
     words = mix(mix(np.asarray(things).astype(np.uint64)) ^ salts(of, field + 1)[field])
-    return (np.asarray(words >> np.uint64(11), dtype=np.float64) + 0.5) * 2.0**-53
+    return (
+        np.asarray(words >> np.uint64(12), dtype=np.float64) + 0.5
+    ) * 2.0**-52  # one bit more could round to 1
 
 
 def mix(x: Words) -> Words:

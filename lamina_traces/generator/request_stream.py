@@ -57,7 +57,7 @@ class Made:
 
 class RequestStream:
     """``index``: from 0 over all streams and their copies; ``place``: of its own in the part. ``rate``, ``speed``,
-    ``replay`` as of ``Process``. ``block_tokens``: of prefix blocks, None: as fitted."""
+    ``replay``, ``clock`` as of ``Process``. ``block_tokens``: of prefix blocks, None: as fitted."""
 
     def __init__(
         self,
@@ -71,6 +71,7 @@ class RequestStream:
         speed: float,
         replay: bool,
         block_tokens: int | None = None,
+        clock: Arrivals | None = None,
     ) -> None:
         self.index, self.place, self.seed = index, place, seed
         self.speed, self.replay = speed, replay
@@ -89,21 +90,23 @@ class RequestStream:
         self.sessions: SessionStage | None = None
         per_s = self.law.rate_per_s * rate
         workflows, sessions = _maybe(own, "workflows", Workflows), _maybe(own, "sessions", Sessions)
-        per_row = 1.0
+        per_row, starts = 1.0, None
         if workflows is not None and (workflows.templates or workflows.tallies):
-            guess = WorkflowStage(workflows, seed, index, rate_per_s=1.0)
-            per_row = 1 / guess.mean_calls
-            self.workflows = WorkflowStage(workflows, seed, index, rate_per_s=per_s * per_row)
+            self.workflows = WorkflowStage(workflows, seed, index, calls_per_s=per_s, speed=speed)
+            per_row = 1 / self.workflows.mean_calls
+            starts = workflows.starts
         elif sessions is not None and sessions.between is not None:
             between_s = sessions.between[1].quantiles_s["p50"]
             near = [s for s in self.law.scales if s.idc is not None]
             idc = min(near, key=lambda s: abs(math.log(s.window_s / between_s))).idc if near and between_s > 0 else 1.0  # fmt: skip
             self.sessions = SessionStage(
-                sessions, lengths, seed, index, rate_per_s=per_s, dispersion=max(idc or 1.0, 0.1)
-            )
+                sessions, lengths, seed, index, rate_per_s=per_s, speed=speed, dispersion=max(idc or 1.0, 0.1),
+                share=min(sessions.requests / self.law.events, 1.0) if self.law.events else 1.0,
+            )  # fmt: skip
             per_row = self.sessions.arrivals_per_row
+            starts = sessions.starts if self.sessions.leads == "sessions" else None
         self.per_row = per_row
-        self.process = Process(self.law, seed, index, rate=rate * per_row, speed=speed, replay=replay)  # fmt: skip
+        self.process = Process(self.law, seed, index, rate=rate * per_row, speed=speed, replay=replay, starts=starts, clock=clock)  # fmt: skip
         prefixes = _maybe(own, "prefixes", Prefixes)
         self.prefixes: PrefixStage | None = None
         if prefixes is not None and prefixes.blocks is not None:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
+from ..aspects.arrivals import Arrivals
 from ..aspects.failure_retries import Retries
 from ..aspects.failures import Failures
 from ..aspects.length_draws import GENERATED
@@ -23,7 +24,7 @@ from . import maker
 from .maker import State, split, within
 from .plan import block_length
 from .randomness import stream
-from .request_stream import Columns, Flags, Ints, Made, RequestStream
+from .request_stream import Columns, Flags, Ints, Made, RequestStream, law_of
 
 BLOCK_ROWS = 131_072
 MOST_PIECES = 1 << 19
@@ -51,10 +52,12 @@ class RequestMaker:
         self.part, self.seed = part, seed
         copies = copies_of(factor) if scale_by == "clients" else 1
         speed = factor if scale_by == "time" else 1.0
+        laws = (law_of(profile, s, Arrivals, "arrivals", "arrival times") for s in part.streams)
+        clock = max(laws, key=lambda law: law.quantum_s)
         self.streams = [
             RequestStream(
                 profile, part, i, i + c * len(part.streams), seed, rate=factor / copies, speed=speed, replay=replay,
-                block_tokens=block_tokens,
+                block_tokens=block_tokens, clock=clock,
             )
             for c in range(copies)
             for i in range(len(part.streams))
@@ -126,7 +129,10 @@ class RequestMaker:
             rng = stream(self.seed, "kinds", s.index, block)
             out["status"], lost = self._statuses(s.failures, p.failed, rng)
             if s.failures.retries is not None and not p.columns:
-                inputs = retried(s.failures.retries, p.t, p.failed & ~lost, inputs, rng)
+                again = retried(s.failures.retries, p.t, p.failed & ~lost, rng, s.speed)
+                inputs, out["prompt"] = inputs[again], again
+                for name in s.lengths.kinds:
+                    out[name] = out[name] if name == "reasoning_tokens" else out[name][again]
             inputs, outputs = (np.where(lost, -1, c) for c in (inputs, outputs))
             for name in s.lengths.kinds:
                 out[name] = np.where(lost, -1, out[name])
@@ -173,8 +179,8 @@ class RequestMaker:
             for s, p in zip(self.streams, parts, strict=True)
         ]
         every = dict.fromkeys(k for f in found for k in f)
-        columns = {k: _joined([_whole(f, k) for f in found]) for k in every}
-        lists = self._lists(parts, waits)
+        lists = self._lists(parts, waits, [f.pop("prompt", None) for f in found])
+        columns = {k: _joined([_whole(f, k) for f in found]) for k in every if k != "prompt"}
         if order is not None:
             columns = {k: v[order] for k, v in columns.items()}
             lists = {k: v.gather(order) for k, v in lists.items()}
@@ -217,8 +223,11 @@ class RequestMaker:
             frame = frame.with_columns(values.alias(column))
         return frame
 
-    def _lists(self, parts: Sequence[Made], waits: Sequence[Ints]) -> dict[str, pl.Series]:
-        """``depends_on`` and ``prefix_hashes``, in the order of the streams."""
+    def _lists(
+        self, parts: Sequence[Made], waits: Sequence[Ints], prompts: Sequence[Ints | None]
+    ) -> dict[str, pl.Series]:
+        """``depends_on`` and ``prefix_hashes``, in the order of the streams. ``prompts``: whose prompt each row has, None: its
+        own."""
         out: dict[str, pl.Series] = {}
         if any(p.parents_from is not None for p in parts):
             none = [np.zeros(len(p.t) + 1, np.int64) for p in parts]
@@ -226,12 +235,13 @@ class RequestMaker:
             found = [_list(b, w) for b, w in zip(begins, waits, strict=True)]
             out["depends_on"] = pl.concat(found) if len(found) > 1 else found[0]
         if any(p.prompts is not None for p in parts):
-            made = [
-                _list(p.prompts.begins, p.prompts.ids())
-                if p.prompts is not None
-                else pl.Series([None] * len(p.t), dtype=pl.List(pl.UInt64))
-                for p in parts
-            ]
+            made = []
+            for p, prompt in zip(parts, prompts, strict=True):
+                if p.prompts is None:
+                    made.append(pl.Series([None] * len(p.t), dtype=pl.List(pl.UInt64)))
+                    continue
+                ids = _list(p.prompts.begins, p.prompts.ids())
+                made.append(ids if prompt is None else ids.gather(prompt))
             sizes = [
                 np.full(len(p.t), s.prefixes.block_tokens if s.prefixes else -1)
                 for s, p in zip(self.streams, parts, strict=True)
@@ -256,23 +266,23 @@ def copies_of(factor: float) -> int:
 
 
 def retried(
-    retries: Retries, t: Ints, failed: Flags, inputs: Ints, rng: np.random.Generator
+    retries: Retries, t: Ints, failed: Flags, rng: np.random.Generator, speed: float = 1.0
 ) -> Ints:
-    """Input lengths where failed requests come again: with the fitted share and delay, the next request after the delay
-    is the failed one's prompt once more. Only inside a block."""
+    """The row whose prompt each row has: failed requests come again with the fitted share and delay, and the next request
+    after the delay is the failed one's prompt once more. Only inside a block."""
+    out = np.arange(len(t))
     bad = np.flatnonzero(failed)
     share = max(retries.share - (retries.share_after_success or 0.0), 0.0)
     bad = bad[rng.random(len(bad)) < share]
     known = sorted((float(k[1:]) / 100, v) for k, v in retries.delays_s.items() if k[1:].isdigit())
     if not len(bad) or not known:
-        return inputs
+        return out
     q = [0.0, *(k for k, _ in known), 1.0]
     last = max(known[-1][1], retries.within_s)
     delay_s = np.interp(rng.random(len(bad)), q, [0.0, *(v for _, v in known), last])
-    again = np.searchsorted(t, t[bad] + (delay_s * NS_PER_S).astype(np.int64), side="right")
+    again = np.searchsorted(t, t[bad] + (delay_s / speed * NS_PER_S).astype(np.int64), side="right")
     inside = (again < len(t)) & (again > bad)
-    out = inputs.copy()
-    out[again[inside]] = inputs[bad[inside]]
+    out[again[inside]] = bad[inside]
     return out
 
 

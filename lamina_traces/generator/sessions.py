@@ -66,7 +66,7 @@ _SERVICE_S = 5.0
 class SessionStage:
     """Turns for the rows of one stream. ``rate_per_s``: requests a second when the trace begins, which says how many
     sessions are under way; ``dispersion``: IDC of the arrivals over about a gap between turns. ``share`` of the rows belong to sessions. ``service_s``: nominal time to answer, where
-    the time between arrivals is not known. ``leads``: requests | sessions; None: by ``leader``.
+    the time between arrivals is not known. ``speed``: makes all times so many times shorter. ``leads``: requests | sessions; None: by ``leader``.
     Raises ModelError where no time between turns is known.
     """
 
@@ -81,15 +81,20 @@ class SessionStage:
         dispersion: float = 1.0,
         share: float = 1.0,
         service_s: float = _SERVICE_S,
+        speed: float = 1.0,
         leads: str | None = None,
     ) -> None:
         self.law, self.seed, self.stream = law, seed, stream
         self.rate_per_s, self.share = rate_per_s, share
         self.turns = turn_law(law.turns)
         self.mean_turns = float(1 + (1 - self.turns[:-1]).sum())
-        self.gaps, self.delays = _times_between(law, service_s)
+        self.gaps, self.delays = (x / speed for x in _times_between(law, service_s))
         gap_s = float(np.median(self.gaps)) / NS_PER_S
-        self.leads = leads or leader(self.mean_turns, rate_per_s * share, gap_s, dispersion)
+        if leads is None:  # rows without a session have no place where sessions lead
+            leads = (
+                leader(self.mean_turns, rate_per_s, gap_s, dispersion) if share == 1 else "requests"
+            )
+        self.leads = leads
         if self.leads not in LEADERS:
             raise ModelError(f"{self.leads!r} cannot lead", f"known: {', '.join(LEADERS)}")
         self.salts = salts(key(seed, "sessions", stream), loops.SALTS)

@@ -32,8 +32,8 @@ IN_SEQUENCE = 0  # 1: its calls follow one another; 0: they run side by side
 HOLDS = 1  # 1: the prompt holds prompt and answer of the last call that it waits for
 FEATURES = 2
 
-OF_STEP, OF_REPEAT, OF_PAUSE, OF_LASTS, OF_PROMPT, OF_ANSWER = range(6)
-SALTS = 6
+OF_STEP, OF_REPEAT, OF_PAUSE, OF_LASTS, OF_PROMPT, OF_ANSWER, OF_ALIKE = range(7)
+SALTS = 7
 MOST_STEPS = 64
 """of a template: one bit of a mask each."""
 CALL_BITS = 24
@@ -46,7 +46,7 @@ _F3 = types.Array(types.float64, 3, "C")
 _TEMPLATES = (_I1, _F1, _I2, _I1, _I1, _F3, _U1)
 COUNT = types.void(types.int64, _I1, *_TEMPLATES, _U1, _I1, _I1)
 UNFOLD = types.void(
-    types.int64, _I1, _I1, *_TEMPLATES, _U1, _I1, types.float64, types.float64, _I1, _I1, _I2, _I1, _I1
+    types.int64, _I1, _I1, _F1, *_TEMPLATES, _U1, _I1, types.float64, types.float64, _I1, _I1, _I2, _I1, _I1
 )  # fmt: skip
 
 _CALL_BITS = np.uint64(CALL_BITS)
@@ -89,11 +89,12 @@ def count(fresh, template, begins, chance, features, after_from, after, tables, 
         sizes[w], sizes[n + w] = made, edges
 
 
-def unfold(fresh, arrival, template, begins, chance, features, after_from, after, tables, salts, waits, calls, ttft_ns, tpot_ns, drawn_input, drawn_output, out, parents_from, parents):  # type: ignore[no-untyped-def]  # fmt: skip
+def unfold(fresh, arrival, template, alike, begins, chance, features, after_from, after, tables, salts, waits, calls, ttft_ns, tpot_ns, drawn_input, drawn_output, out, parents_from, parents):  # type: ignore[no-untyped-def]  # fmt: skip
     """All calls of the workflows that arrive, as rows of ``out``; ``parents`` of the i-th stand from ``parents_from[i]`` on.
 
     A call arrives nominally when the last that it waits for has ended, and its delay has passed. A call lasts as its
-    step says, else ``ttft_ns`` + ``tpot_ns`` a token. Lengths that a step does not state are ``drawn_…``.
+    step says, else ``ttft_ns`` + ``tpot_ns`` a token. Lengths that a step does not state are ``drawn_…``. In a share |``alike``| of
+    a step's calls prompt and answer stand at one rank (at opposite ones where it is below 0), so it is their rank correlation.
     """
     at, edge = 0, 0
     for w in range(len(arrival)):
@@ -131,7 +132,11 @@ def unfold(fresh, arrival, template, begins, chance, features, after_from, after
                 if tables[step, PROMPT, 0] >= 0:
                     prompt = int(np.rint(quantile(tables[step, PROMPT], unit(salts[OF_PROMPT], thing))))  # fmt: skip
                 if tables[step, ANSWER, 0] >= 0:
-                    answer = int(np.rint(quantile(tables[step, ANSWER], unit(salts[OF_ANSWER], thing))))  # fmt: skip
+                    u = unit(salts[OF_ANSWER], thing)
+                    if unit(salts[OF_ALIKE], thing) < abs(alike[step]):
+                        u = unit(salts[OF_PROMPT], thing)
+                        u = u if alike[step] > 0 else 1 - u
+                    answer = int(np.rint(quantile(tables[step, ANSWER], u)))
                 if features[step, HOLDS] and latest >= 0:
                     prompt += out[latest, INPUT] + out[latest, OUTPUT]
                 lasts = ttft_ns + tpot_ns * answer

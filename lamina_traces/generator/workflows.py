@@ -40,11 +40,15 @@ MOST_PAST = 1 << 16
 
 
 class WorkflowStage:
-    """Calls for the workflows of one stream. ``rate_per_s``: workflows a second when the trace begins. Raises ModelError
+    """Calls for the workflows of one stream. ``calls_per_s``: when the trace begins;
+    ``speed``: makes all times so many times shorter. Raises ModelError
     where the profile has neither templates nor a law of calls a workflow."""
 
-    def __init__(self, law: Workflows, seed: int, stream: int = 0, *, rate_per_s: float) -> None:
-        self.seed, self.stream, self.rate_per_s = seed, stream, rate_per_s
+    def __init__(
+        self, law: Workflows, seed: int, stream: int = 0, *, calls_per_s: float, speed: float = 1.0
+    ) -> None:
+        self.seed, self.stream = seed, stream
+        self.second_ns = NS_PER_S / speed
         self.templates = law.templates or (loop(law),)
         self.of = key(seed, "workflows", stream)
         self.salts = salts(self.of, unfolding.SALTS)
@@ -54,18 +58,20 @@ class WorkflowStage:
         self._lay_out()
         sizes, _ = self._counted(0, self._templates_of(np.arange(REHEARSED)))
         self.mean_calls = float(sizes.mean())
+        self.rate_per_s = calls_per_s / self.mean_calls
 
     def _lay_out(self) -> None:
         """Steps of all templates one after the other, as the loops read them."""
         steps = [s for t in self.templates for s in t.steps]
         self.begins = np.cumsum([0, *(len(t.steps) for t in self.templates)]).astype(np.int64)
         self.chance = np.array([s.probability for s in steps])
+        self.alike = np.array([s.correlation for s in steps])
         self.features = np.array([[s.repeat_in == "sequence", s.holds] for s in steps], dtype=np.int64)  # fmt: skip
         places = [{s.name: i for i, s in enumerate(t.steps)} for t in self.templates]
         after = [[place[a] for a in s.after] for t, place in zip(self.templates, places, strict=True) for s in t.steps]  # fmt: skip
         self.after_from = np.cumsum([0, *map(len, after)]).astype(np.int64)
         self.after = np.array([a for some in after for a in some], dtype=np.int64)
-        self.tables = np.stack([_tables(s) for s in steps])
+        self.tables = np.stack([_tables(s, self.second_ns) for s in steps])
         self.stages = tuple(dict.fromkeys(s.stage or s.name for s in steps))
         """names of the stages; column ``stage`` holds places in them."""
         stage = {n: i for i, n in enumerate(self.stages)}
@@ -183,7 +189,7 @@ class WorkflowStage:
         parents = np.empty(int(edges.sum()), dtype=np.int64)
         pairs = (np.require(c, np.int64, ["C", "W"]) for c in drawn)
         kernel(unfolding, "unfold")(
-            fresh, arrival, template, *self._laws, *self._scratch(), TTFT_S * NS_PER_S, TPOT_S * NS_PER_S, *pairs, out, parents_from, parents
+            fresh, arrival, template, self.alike, *self._laws, *self._scratch(), TTFT_S * self.second_ns, TPOT_S * self.second_ns, *pairs, out, parents_from, parents
         )  # fmt: skip
         return out, parents_from, parents
 
@@ -218,10 +224,10 @@ def _nothing(n: int) -> tuple[Ints, Ints]:
     return np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
 
 
-def _tables(step: Step) -> Array:
+def _tables(step: Step, second_ns: float) -> Array:
     """[tables, knots] quantiles; −1 where none are stated."""
-    lasts = step.lasts_s.values * NS_PER_S if step.lasts_s else None
-    pause = step.delay_s.values * NS_PER_S if step.delay_s else np.zeros(KNOTS)
+    lasts = step.lasts_s.values * second_ns if step.lasts_s else None
+    pause = step.delay_s.values * second_ns if step.delay_s else np.zeros(KNOTS)
     repeat = step.repeat.values if step.repeat else np.ones(KNOTS)
     stated = (repeat, pause, lasts, *(s.values if s else None for s in (step.input, step.output)))
     return np.stack([np.full(KNOTS, -1.0) if v is None else v for v in stated])

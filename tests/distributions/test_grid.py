@@ -89,13 +89,13 @@ def test_what_is_left_of_a_gap() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"tail": [5.0, 4.0]},
+        {"tail_values": [5.0, 4.0]},
         {"tail_means": [1.0]},
-        {"tail": [10.0] * 2, "tail_means": [1.0, float("nan"), 2.0]},
+        {"tail_values": [10.0] * 2, "tail_means": [1.0, float("nan"), 2.0]},
     ],
 )
 def test_a_tail_that_is_none(change: dict[str, Any]) -> None:
     told = Grid.of(Counts.of(np.arange(20_000.0))).to_dict()
-    assert told["tail"]
+    assert told["tail_values"]
     with pytest.raises(ModelError, match="grid in the profile"):
         Grid.from_dict({**told, **change})

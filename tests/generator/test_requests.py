@@ -175,13 +175,37 @@ def test_retries_bring_the_prompt_again() -> None:
     t = np.cumsum(rng.exponential(0.2e9, 50_000)).astype(np.int64)
     inputs = rng.permutation(50_000)  # all different
     failed = rng.random(50_000) < 0.02
-    out = retried(law, t, failed, inputs, rng)
+    out = inputs[retried(law, t, failed, rng)]
     again = np.flatnonzero(out != inputs)
     assert len(again) == pytest.approx(0.5 * failed.sum(), rel=0.12)
     of = {int(inputs[i]): i for i in np.flatnonzero(failed)}
     delay = np.array([t[i] - t[of[int(out[i])]] for i in again]) / 1e9
     assert np.median(delay) == pytest.approx(2.0, rel=0.25)
     assert delay.min() > 0
+
+
+def test_retries_bring_the_blocks_of_their_prompt_again() -> None:
+    """A prompt has as many blocks as it is long, also where it is another's."""
+    retries = Retries(60.0, 100, 0.9, I, 0.0, None, {"p50": 0.2, "p90": 0.5})
+    failing = replace(FAILING, retries=retries, kinds={"error": (1.0, 0.0)})
+    own = Profile.library("mooncake-conversation").aspect("prefixes")
+    p = profile(failures=failing, prefixes=own)
+    d = rows(p, duration_ns=HOUR_NS // 4)
+    size = d["prefix_block_size"][0]
+    blocks = (d["input_tokens"].to_numpy() // size, -(-d["input_tokens"].to_numpy() // size))
+    n = d["prefix_hashes"].list.len().to_numpy()
+    assert ((n == blocks[0]) | (n == blocks[1])).all()
+    bad = d.filter(pl.col("status") != "ok")["input_tokens"]
+    assert d["input_tokens"].is_in(bad.implode()).sum() > 1.5 * len(bad)
+
+
+def test_stamps_of_a_coarse_clock_stay_in_order() -> None:
+    """Several streams and blocks: what jitters about steps of three seconds does not step back over a border."""
+    law = replace(poisson(2000.0), quantum_s=3.0, jitter_s=0.3, tick_s=0.001)
+    streams = tuple(Stream(f"s{i}", 0.5, {"model": f"m{i}"}, {"arrivals": law, "lengths": lengths()}) for i in range(2))  # fmt: skip
+    p = Profile("t", {"llm_requests": Part("llm_requests", streams)}, {"kind": "llm"})
+    d = rows(p, rows=500_000)
+    assert d["arrival_ns"].is_sorted()
 
 
 def test_kinds_of_tokens_add_up() -> None:

@@ -9,12 +9,15 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from scipy import stats
 
 from lamina_traces.aspects import workflows as workflows_aspect
 from lamina_traces.aspects.tallies import Tally
 from lamina_traces.aspects.templates import DELAY_KINDS, Spread, Template
 from lamina_traces.aspects.workflows import Workflows
+from lamina_traces.characterization import characterize
 from lamina_traces.errors import ModelError
+from lamina_traces.generator import Options, generate
 from lamina_traces.generator.workflows import WorkflowStage
 from tests.aspects.tables import stored
 
@@ -57,6 +60,12 @@ def poisson(span_s: float) -> Any:
     return np.sort(rng.random(rng.poisson(RATE * span_s)) * span_s * S).astype(np.int64)
 
 
+def staged(of: Workflows, seed: int) -> WorkflowStage:
+    """At RATE workflows a second."""
+    calls = WorkflowStage(of, seed, calls_per_s=1.0).mean_calls
+    return WorkflowStage(of, seed, calls_per_s=RATE * calls)
+
+
 def run(stage: WorkflowStage, span_s: float = 2000.0, blocks: int = 10) -> Columns:
     """All rows; ``parents`` as lists."""
     arrival, state = poisson(span_s), stage.start()
@@ -84,7 +93,7 @@ def by_workflow(c: Columns) -> dict[int, list[int]]:
 
 
 def test_a_template_by_hand_unfolds_as_it_says() -> None:
-    stage = WorkflowStage(law(DRAFT), 7, rate_per_s=RATE)
+    stage = staged(law(DRAFT), 7)
     c = run(stage)
     names = np.array(stage.stages)[c["stage"]]
     checked, retrieved, whole = [], [], 0
@@ -123,7 +132,7 @@ def test_a_template_by_hand_unfolds_as_it_says() -> None:
 
 
 def test_a_sequence_grows_call_by_call() -> None:
-    stage = WorkflowStage(law(LOOP), 7, rate_per_s=RATE)
+    stage = staged(law(LOOP), 7)
     assert stage.mean_calls == 30
     c = run(stage, 400.0)
     whole = [r for r in by_workflow(c).values() if len(r) == 30]
@@ -136,7 +145,7 @@ def test_a_sequence_grows_call_by_call() -> None:
 
 
 def test_cuts_in_time_change_nothing() -> None:
-    stage = WorkflowStage(law(DRAFT, LOOP), 7, rate_per_s=RATE)
+    stage = staged(law(DRAFT, LOOP), 7)
     one, many = run(stage, 500.0, 1), run(stage, 500.0, 37)
     assert one["parents"] == many["parents"]
     assert all((one[k] == many[k]).all() for k in one if k != "parents")
@@ -144,15 +153,13 @@ def test_cuts_in_time_change_nothing() -> None:
     _, state = stage.rows(poisson(50.0), 50 * S, lengths, state)
     before = {k: v.copy() for k, v in state.items()}
     a, _ = stage.rows(np.zeros(0, dtype=np.int64), 90 * S, lengths, state)
-    b, _ = WorkflowStage(law(DRAFT, LOOP), 7, rate_per_s=RATE).rows(
-        np.zeros(0, dtype=np.int64), 90 * S, lengths, before
-    )
+    b, _ = staged(law(DRAFT, LOOP), 7).rows(np.zeros(0, dtype=np.int64), 90 * S, lengths, before)
     assert all((state[k] == before[k]).all() for k in state)
     assert all((a[k] == b[k]).all() for k in a)
 
 
 def test_shares_and_a_trace_in_equilibrium() -> None:
-    stage = WorkflowStage(law(DRAFT, LOOP), 7, rate_per_s=RATE)
+    stage = staged(law(DRAFT, LOOP), 7)
     c = run(stage)
     loops = np.unique(c["workflow"][c["stage"] == stage.stages.index("act")])
     plans = np.unique(c["workflow"][c["stage"] == stage.stages.index("plan")])
@@ -189,7 +196,7 @@ def as_trace(stage: WorkflowStage, c: Columns, path: Path) -> Any:
 
 
 def test_a_fit_gives_templates_back(tmp_path: Path) -> None:
-    stage = WorkflowStage(law(DRAFT), 7, rate_per_s=RATE)
+    stage = staged(law(DRAFT), 7)
     c = run(stage)
     found = workflows_aspect.fit(as_trace(stage, c, tmp_path), [])
     assert found is not None
@@ -212,7 +219,7 @@ def test_a_fit_gives_templates_back(tmp_path: Path) -> None:
     assert np.median(retrieve.input.values) == pytest.approx(3000, rel=0.1)
     # and what is generated from the fit is like what it was fitted to
     assert Workflows.to_dict(workflows_aspect.from_dict(found.to_dict())) == found.to_dict()
-    again = WorkflowStage(found, 8, rate_per_s=RATE)
+    again = staged(found, 8)
     d = run(again)
     refound = workflows_aspect.fit(as_trace(again, d, tmp_path / "again"), [])
     assert refound is not None
@@ -226,10 +233,54 @@ def test_a_fit_gives_templates_back(tmp_path: Path) -> None:
     assert [len(t.steps) for t in named.templates] == [len(t.steps) for t in found.templates]
 
 
+@pytest.mark.parametrize("rho", [0.7, -0.4])
+def test_prompts_and_answers_of_a_step_depend_on_each_other(rho: float, tmp_path: Path) -> None:
+    step = {
+        "name": "act",
+        "input": {"median": 900, "p90": 2500},
+        "output": {"median": 90, "p90": 250},
+    }
+    stage = staged(law({"name": "t", "share": 1.0, "steps": [step | {"correlation": rho}]}), 7)
+    c = run(stage)
+    assert stats.spearmanr(c["input_tokens"], c["output_tokens"])[0] == pytest.approx(rho, abs=0.04)
+    free = run(staged(law({"name": "t", "share": 1.0, "steps": [step]}), 7))
+    assert stats.ks_2samp(c["output_tokens"], free["output_tokens"]).statistic < 0.04
+    found = workflows_aspect.fit(as_trace(stage, c, tmp_path), [])
+    assert found is not None
+    assert found.templates[0].steps[0].correlation == pytest.approx(rho, abs=0.04)
+
+
+def test_bursts_of_calls_are_not_taken_for_bursts_of_tasks(tmp_path: Path) -> None:
+    """Poisson tasks of seven calls in a few seconds: fitted and made again, the dispersion stays; were the calls' arrivals
+    taken for tasks', it would be several times as high."""
+    stage = staged(law(DRAFT), 7)
+    t = run(stage, span_s=6000.0)
+    trace = as_trace(stage, t, tmp_path)
+    found = characterize(trace)
+    again = np.concatenate([d["arrival_ns"].to_numpy() for d in generate(found, duration_ns=6000 * S)])  # fmt: skip
+    assert len(again) / len(t["arrival_ns"]) == pytest.approx(1, abs=0.1)
+    for w_s in (1, 5, 30):
+        a, b = (np.bincount(x // (w_s * S)) for x in (t["arrival_ns"], again))
+        assert (b.var() / b.mean()) / (a.var() / a.mean()) == pytest.approx(1, abs=0.25), w_s
+    assert a.var() / a.mean() > 4
+    steady = generate(found, duration_ns=6000 * S, options=Options(arrivals="constant"))
+    c = np.bincount(np.concatenate([d["arrival_ns"].to_numpy() for d in steady]) // (30 * S))
+    assert c.var() / c.mean() < 0.5 * a.var() / a.mean()  # the knob reaches the tasks
+
+
+def test_faster_time_is_faster_everywhere() -> None:
+    one = WorkflowStage(law(DRAFT), 7, calls_per_s=6.0)
+    four = WorkflowStage(law(DRAFT), 7, calls_per_s=24.0, speed=4.0)
+    a, b = (s.rows(np.arange(0, n, n // 50), 10**15, lengths, s.start()) for s, n in ((one, 400 * S), (four, 100 * S)))  # fmt: skip
+    for column in ("arrival_ns", "delay_after_parent_ns"):
+        x, y = (np.where(c[0][column][-300:] < 0, 0, c[0][column][-300:]) for c in (a, b))
+        assert np.abs(x - 4 * y).max() <= 40
+
+
 def test_without_templates_tasks_are_chains() -> None:
     calls = Tally(100, 3.0, None, {}, ((2, 2, 50), (4, 4, 50)))
     bare = Workflows(100, 300, "workflow_id", 1.0, "none", 0, {"calls_per_workflow": calls}, None, None, None, None, {}, (), None, None, ())  # fmt: skip
-    stage = WorkflowStage(bare, 7, rate_per_s=RATE)
+    stage = staged(bare, 7)
     c = run(stage)
     sizes = [len(r) for r in by_workflow(c).values()]
     assert set(sizes) <= {1, 2, 3, 4}
@@ -238,7 +289,7 @@ def test_without_templates_tasks_are_chains() -> None:
     assert (c["output_tokens"] == 7).all()
     empty = Workflows(0, 0, "workflow_id", 1.0, "none", 0, {}, None, None, None, None, {}, (), None, None, ())  # fmt: skip
     with pytest.raises(ModelError, match="without templates"):
-        WorkflowStage(empty, 7, rate_per_s=RATE)
+        staged(empty, 7)
 
 
 @pytest.mark.parametrize("draft", [DRAFT, LOOP])
