@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -155,6 +156,33 @@ class Ranks:
     def copula(self) -> Array:
         """Counts of pairs by cell of the rank grid."""
         return self.grid.reshape(self.cells, self.cells)
+
+
+class PartRanks:
+    """A pass over further counts and the whole that each is part of. ``parts``: name → its whole; ``tables``: rows by bin of
+    every column."""
+
+    def __init__(
+        self, binning: Binning, parts: Mapping[str, str], tables: Mapping[str, npt.NDArray[Any]]
+    ) -> None:
+        self.binning, self.parts = binning, parts
+        self.columns: Mapping[str, str] = {c: c for c in dict.fromkeys((*parts, *parts.values()))}
+        self.mid = {c: _Side(tables[c].astype(np.float64), 1).mid for c in self.columns}
+        self.sums = {name: np.zeros(6) for name in parts}
+
+    def add(self, rows: Mapping[str, pl.Series]) -> None:
+        for name, whole in self.parts.items():
+            both = rows[name].is_not_null() & rows[whole].is_not_null()
+            if both.any():
+                x, y = (
+                    self.mid[c][self.binning.index(rows[c].filter(both).to_numpy())]
+                    for c in (name, whole)
+                )
+                self.sums[name] += _sums(x, y)
+
+    def spearman(self) -> dict[str, float]:
+        """By name."""
+        return {name: short(correlation(s), 3) for name, s in self.sums.items()}
 
 
 def correlation(sums: Array) -> float:

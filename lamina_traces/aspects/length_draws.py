@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -44,16 +45,19 @@ class Sampler:
     def others(
         self, rng: np.random.Generator, inputs: Ints, outputs: Ints
     ) -> dict[str, npt.NDArray[Any]]:
-        """Further counts. Reasoning tokens have the rank of the output and are no more than it; images, audio and video are
-        drawn alone, a medium's number and its tokens at one rank, and cut to what the input holds; text is the rest."""
-        v = self.lengths.output.grid.rank(outputs + rng.random(len(outputs)) - 0.5)
+        """Further counts. Reasoning tokens are no more than the output; images, audio and video are cut to what the input
+        holds, a medium's number and its tokens stand at one rank; text is the rest. Each depends on the length that it is part
+        of as was measured, where it was; else reasoning has the rank of the output, and media are drawn alone."""
         out: dict[str, npt.NDArray[Any]] = {}
         rest = inputs.copy()
-        rank = {m: rng.random(len(inputs)) for m in ("image", "audio", "video") if any(k.startswith(m) for k in self.kinds)}  # fmt: skip
+        rank: dict[str, Array] = {}
         for name in self.kinds:
+            medium = name.partition("_")[0]
             if name == "text_tokens":
                 continue
-            at = v if name == "reasoning_tokens" else rank[name.partition("_")[0]]
+            if medium not in rank:
+                rank[medium] = self._beside(name, outputs if medium == "reasoning" else inputs, rng)
+            at = rank[medium]
             x = np.rint(self.lengths.others[name].grid.curve.quantile(at)).astype(np.int64)
             if name == "reasoning_tokens":
                 x = np.minimum(x, outputs)
@@ -61,7 +65,7 @@ class Sampler:
                 x = np.minimum(x, rest)
                 rest -= x
             out[name] = x
-        for medium in rank:
+        for medium in ("image", "audio", "video"):
             tokens, count = f"{medium}_tokens", f"{medium}_count"
             if tokens in out and count in out:  # without an image there are no tokens of one
                 rest += np.where(out[count] == 0, out[tokens], 0)
@@ -69,6 +73,18 @@ class Sampler:
         if "text_tokens" in self.kinds:
             out["text_tokens"] = rest
         return out
+
+    def _beside(self, name: str, whole: Ints, rng: np.random.Generator) -> Array:
+        """Ranks of a count beside the lengths that it is part of: those of the lengths in a share of the rows (their
+        opposites, where the correlation is below 0), else independent. The share is what gives the correlation, ties of
+        the count reckoned with."""
+        rho = self.lengths.of_whole.get(name, float(name == "reasoning_tokens"))
+        own = self.lengths.others[name]
+        alike = min(abs(rho) / math.sqrt(max(1 - own.zero_share**3, 1e-9)), 1.0)
+        side = self.lengths.output if name == "reasoning_tokens" else self.lengths.input
+        at = side.grid.rank(whole + rng.random(len(whole)) - 0.5)
+        alone = rng.random((2, len(whole)))
+        return np.where(alone[0] < alike, at if rho > 0 else 1 - at, alone[1])
 
     def tokens(self, u: Array, v: Array) -> tuple[Ints, Ints]:
         """Whole lengths at the ranks of input and output, which are used up."""

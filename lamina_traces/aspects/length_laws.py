@@ -37,6 +37,11 @@ OTHERS = (
 Array = npt.NDArray[np.float64]
 
 
+def whole_of(name: str) -> str:
+    """The length that a further count is part of."""
+    return "output_tokens" if name == "reasoning_tokens" else "input_tokens"
+
+
 @dataclass(frozen=True)
 class Tail:
     """Generalised Pareto law of what lies beyond ``threshold`` (a ``share`` of the rows), in tokens above it."""
@@ -115,7 +120,8 @@ class Margin:
 class Lengths:
     """``copula[i, j]``: share of requests whose input rank falls in the i-th of equal rank cells and whose
     output rank falls in the j-th; rows and columns each sum to about 1/cells. ``others``: margins of further counts,
-    with their share of the whole they are part of. ``mix``: lengths by time and by load.
+    with their share of the whole they are part of; ``of_whole``: Spearman's correlation with it, by name. ``mix``: lengths by
+    time and by load.
     """
 
     input: Margin
@@ -127,6 +133,7 @@ class Lengths:
     kendall: float | None = None
     spearman_interval: Interval | None = None
     others: Mapping[str, Margin] = field(default_factory=dict)
+    of_whole: Mapping[str, float] = field(default_factory=dict)
     mix: Mix | None = None
     evidence: str = "rows"
 
@@ -137,6 +144,7 @@ class Lengths:
             "input": self.input.to_dict(),
             "output": self.output.to_dict(),
             "others": {k: m.to_dict() for k, m in self.others.items()},
+            **({"of_whole": dict(self.of_whole)} if self.of_whole else {}),
             "pairs": self.pairs,
             "spearman": self.spearman,
             "spearman_interval": self.spearman_interval.to_dict()
@@ -261,10 +269,11 @@ def from_dict(d: Mapping[str, Any]) -> Lengths:
         None if d.get("kendall") is None else float(d["kendall"]),
         Interval.from_dict(d.get("spearman_interval")),
         {str(k): Margin.from_dict(m) for k, m in d.get("others", {}).items()},
+        {str(k): float(r) for k, r in d.get("of_whole", {}).items()},
         Mix.from_dict(d.get("mix")),
         str(d.get("evidence", "rows")),
     )
-    if not all(abs(r) <= 1 for r in (out.spearman, out.pearson)):
+    if not all(abs(r) <= 1 for r in (out.spearman, out.pearson, *out.of_whole.values())):
         raise ModelError(
             "lengths of the profile: a correlation is beyond 1", "fit the profile again"
         )

@@ -28,7 +28,7 @@ from ..distributions import (
 from ..errors import Notice
 from ..intervals import Blocks, Interval, homogeneous
 from ..units import short
-from .dependence import Ranks, correlation_interval, suppressed
+from .dependence import PartRanks, Ranks, correlation_interval, suppressed
 from .length_distances import distances as distances
 from .length_laws import NAME as NAME
 from .length_laws import OTHERS as OTHERS
@@ -38,6 +38,7 @@ from .length_laws import Lengths as Lengths
 from .length_laws import Margin as Margin
 from .length_laws import Tail as Tail
 from .length_laws import from_dict as from_dict
+from .length_laws import whole_of as whole_of
 from .mix import mix_of
 from .timeline import Timeline, scan
 
@@ -166,14 +167,11 @@ def fit(trace: Trace, notices: list[Notice], seen: Pass | None = None) -> Length
         text = "fewer than 20 requests record both lengths: lengths are not fitted"
         notices.append(Notice("too-few-rows", text, NAME))
         return None
+    further = {name: c for name in seen.names[2:] if (c := seen.counts(name)).rows >= 2 * K_ANONYMITY}  # fmt: skip
     ranks = Ranks(_FINE, seen.pairs(), seen.window_rows)
-    scan(trace, [ranks])
+    of_whole = PartRanks(_FINE, {name: whole_of(name) for name in further}, seen.n)
+    scan(trace, [ranks, of_whole] if further else [ranks])
     margins = {s: _margin(s, seen, notices) for s in SIDES}
-    others = {}
-    for name in seen.names[2:]:
-        c = seen.counts(name)
-        if c.rows >= 2 * K_ANONYMITY:
-            others[name] = _plain(c)
     blocks = _blocks(ranks.sums[:-1])
     rho = ranks.spearman()
     interval = None if blocks is None else correlation_interval(blocks, rho, ranks.sums[:-1])
@@ -186,7 +184,8 @@ def fit(trace: Trace, notices: list[Notice], seen: Pass | None = None) -> Length
         copula=significant(suppressed(ranks.copula()) / ranks.pairs, 4),
         kendall=short(ranks.kendall(), 5),
         spearman_interval=interval,
-        others=others,
+        others={name: _plain(c) for name, c in further.items()},
+        of_whole=of_whole.spearman(),
         mix=mix_of(seen.timeline, {s: seen.window_n[s] for s in SIDES}, _COARSE, ranks.sums[:-1]) if seen.timeline else None,
     )  # fmt: skip
 

@@ -10,6 +10,7 @@ import pytest
 from scipy import stats
 
 from lamina_traces.aspects import lengths
+from lamina_traces.aspects.length_draws import Sampler
 from lamina_traces.counts import Counts
 from lamina_traces.store import Trace
 
@@ -219,3 +220,32 @@ def test_a_tail_may_begin_inside_a_bin() -> None:
     assert m.tail is not None
     assert m.tail.threshold == 20_000
     assert m.tail.share == pytest.approx(140 / n[1:].sum(), rel=1e-3)
+
+
+def test_kinds_of_tokens_come_back_with_what_they_depend_on(tmp_path: Path) -> None:
+    """Images are most of the prompts that hold them: drawn alone, and cut to the prompt, a quarter of them would be lost."""
+    rng = np.random.default_rng(1)
+    n = 20_000
+    images = np.where(rng.random(n) < 0.6, 0, rng.integers(1, 6, n))
+    inputs = images * 576 + np.rint(rng.lognormal(5, 1, n)).astype(int)
+    outputs = np.rint(rng.lognormal(5, 1, n)).astype(int)
+    thought = np.rint(outputs * rng.beta(2, 2, n)).astype(int)
+    frame = pl.DataFrame(
+        {
+            "arrival_ns": np.arange(n) * 10**8, "input_tokens": inputs, "output_tokens": outputs, "image_count": images,
+            "image_tokens": images * 576, "text_tokens": inputs - images * 576, "reasoning_tokens": thought, "status": "ok",
+        }
+    )  # fmt: skip
+    found = lengths.fit(stored(tmp_path, "llm_requests", frame), [])
+    assert found is not None
+    for name in ("image_tokens", "reasoning_tokens"):
+        of = inputs if name == "image_tokens" else outputs
+        assert found.of_whole[name] == pytest.approx(stats.spearmanr(frame[name], of)[0], abs=2e-3)
+    sampler = Sampler(lengths.from_dict(found.to_dict()))
+    x, y = sampler.pairs(rng, n)
+    made = sampler.others(rng, x, y)
+    for name, column in made.items():
+        assert column.mean() == pytest.approx(float(frame[name].to_numpy().mean()), rel=0.08), name
+    assert stats.spearmanr(made["image_tokens"], x)[0] == pytest.approx(found.of_whole["image_tokens"], abs=0.03)  # fmt: skip
+    assert (made["image_tokens"] + made["text_tokens"] == x).all()
+    assert (made["reasoning_tokens"] <= y).all()
