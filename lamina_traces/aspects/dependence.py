@@ -211,6 +211,27 @@ def correlation_interval(blocks: Blocks, r: float, sums: Array) -> Interval | No
     return Interval(short(low, 4), short(high, 4), found.method)
 
 
+def gaussian_copula(rho: float, cells: int) -> Array:
+    """[cells, cells] shares of a Gaussian copula with Spearman's ρ: its Pearson correlation is 2·sin(π·ρ/6) (Kruskal 1958)."""
+    from scipy import special
+
+    r = 2 * math.sin(math.pi * min(max(rho, -0.999), 0.999) / 6)
+    points = 64
+    z = special.ndtri((np.arange(cells * points) + 0.5) / (cells * points))
+    upto = special.ndtr((special.ndtri(np.linspace(0, 1, cells + 1))[None, :] - r * z[:, None]) / math.sqrt(1 - r * r))  # fmt: skip
+    return np.asarray(np.diff(upto, axis=1).reshape(cells, points, cells).mean(axis=1) / cells)
+
+
+def shrunk(shares: Array, pairs: float, rho: float) -> Array:
+    """Shares of a copula's cells, nearer to the Gaussian copula of their ρ the more they are the chance of ``pairs`` rows: the
+    weight that minimises the squared error in the mean (James & Stein 1961)."""
+    target = gaussian_copula(rho, len(shares))
+    apart = float(((shares - target) ** 2).sum())
+    chance = float((shares * (1 - shares)).sum()) / max(pairs, 1.0)
+    kept = max(0.0, 1 - chance / apart) if apart > 0 else 0.0
+    return kept * shares + (1 - kept) * target
+
+
 def suppressed(grid: Array) -> Array:
     """Cells that fewer than k rows share are averaged with their neighbours: in blocks of 2×2, and where that
     is not enough of 4×4 and so on, so that no single row can be read and dependence stays in its place. Empty

@@ -28,7 +28,7 @@ from ..distributions import (
 from ..errors import Notice
 from ..intervals import Blocks, Interval, homogeneous
 from ..units import short
-from .dependence import PartRanks, Ranks, correlation_interval, suppressed
+from .dependence import PartRanks, Ranks, correlation_interval, shrunk, suppressed
 from .length_distances import distances as distances
 from .length_laws import NAME as NAME
 from .length_laws import OTHERS as OTHERS
@@ -181,7 +181,7 @@ def fit(trace: Trace, notices: list[Notice], seen: Pass | None = None) -> Length
         pairs=ranks.pairs,
         spearman=rho,
         pearson=ranks.pearson(),
-        copula=significant(suppressed(ranks.copula()) / ranks.pairs, 4),
+        copula=significant(shrunk(suppressed(ranks.copula()) / ranks.pairs, ranks.pairs, rho), 4),
         kendall=short(ranks.kendall(), 5),
         spearman_interval=interval,
         others={name: _plain(c) for name, c in further.items()},

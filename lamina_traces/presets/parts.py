@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special
 
 from ..aspects import Aspect, renewal
 from ..aspects.arrival_process import Arrivals, poisson
 from ..aspects.contexts import KINDS, Context
+from ..aspects.dependence import gaussian_copula
 from ..aspects.durations import LEVELS, Durations
 from ..aspects.failures import Failures
 from ..aspects.length_draws import GENERATED
@@ -200,16 +200,10 @@ def _margin(law: Law, cap: float | None = None) -> Margin:
 
 
 def _copula(rho: float) -> Array:
-    """[cells, cells] of a Gaussian copula with Spearman's ρ: its Pearson correlation is 2·sin(π·ρ/6) (Kruskal 1958)."""
+    """Of Spearman's ρ; of one cell where the sides are independent."""
     if rho == 0:
         return np.ones((1, 1))
-    r = 2 * math.sin(math.pi * rho / 6)
-    points = 64
-    z = special.ndtri((np.arange(COPULA * points) + 0.5) / (COPULA * points))
-    edges = special.ndtri(np.linspace(0, 1, COPULA + 1))
-    upto = special.ndtr((edges[None, :] - r * z[:, None]) / math.sqrt(1 - r * r))
-    cells = np.diff(upto, axis=1).reshape(COPULA, points, COPULA).mean(axis=1) / COPULA
-    return np.array([[short(v, 6) for v in row] for row in cells])
+    return np.array([[short(v, 6) for v in row] for row in gaussian_copula(rho, COPULA)])
 
 
 # --- sessions, workflows ---------------------------------------------------------------------------
