@@ -88,7 +88,7 @@ def _digits(x: Any, digits: int) -> Any:
 
 
 KEPT = frozenset({
-    "values", "tail_values", "tail_means", "quantiles", "window_s", "span_s", "at", "hours", "days", "cap", "threshold", "minimum",
+    "values", "head_mean", "tail_values", "tail_means", "quantiles", "window_s", "span_s", "at", "hours", "days", "cap", "threshold", "minimum",
 })  # fmt: skip
 """what is a length or a time, and no fraction of rows"""
 

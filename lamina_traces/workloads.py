@@ -22,7 +22,6 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from . import formats, generator
-from .aspects.arrivals import Arrivals
 from .characterization import characterize
 from .errors import DataError, UnknownName, UsageError
 from .formats.parquet import ParquetSink
@@ -135,12 +134,11 @@ def trace(text: str, *, store: Path | None = None, say: Say = _silent) -> Trace:
 def generated(profile: Profile, *, say: Say = _silent) -> Trace:
     """A trace of a profile, seed 0 over its source's own span or, where that is more than MOST_GENERATED requests, over its
     beginning; in the temporary store."""
-    streams = profile.part("llm_requests").streams
-    laws = [a for s in streams if isinstance(a := s.aspects.get("arrivals"), Arrivals)]
-    expected = sum(a.rate_per_s * a.span_s for a in laws)
-    rows = MOST_GENERATED if expected > MOST_GENERATED else None
-    made = temporary(f"{profile.name} seed 0", generator.plan(profile, rows=rows))
-    cut = f", the first of about {format_count(expected)}" if rows else ""
+    plan, cut = generator.plan(profile), ""
+    if plan.expected_rows > MOST_GENERATED:
+        cut = f", the first of about {format_count(plan.expected_rows)}"
+        plan = replace(plan, rows=MOST_GENERATED, duration_ns=None)
+    made = temporary(f"{profile.name} seed 0", plan)
     say(
         f"generated {format_count(made.manifest.rows)} rows{cut} from profile {profile.name} (seed 0) into a temporary store"
     )

@@ -382,6 +382,12 @@ def _between(seen: Pass) -> Durations | None:
 # --- generating ------------------------------------------------------------------------------------
 
 
+def failing_after_ok(rate: Any, ending: float) -> Any:
+    """P(fail | ok) of the chain whose failures have this rate (a number or an array), and whose runs end with P(ok | fail) =
+    ``ending``; at most 1."""
+    return np.minimum(rate * ending / np.maximum(1 - rate, 1e-9), 1.0)
+
+
 def sample_chain(
     failures: Failures, uniform: Array, state: int, load: Array | None = None
 ) -> tuple[npt.NDArray[np.bool_], int]:
@@ -397,8 +403,7 @@ def sample_chain(
     q = failures.p_ok_after_fail
     p: Any = failures.p_fail_after_ok
     if load is not None:
-        wanted = _rate_at(failures, load)
-        p = np.minimum(wanted * q / np.maximum(1 - wanted, 1e-9), 1.0)
+        p = failing_after_ok(_rate_at(failures, load), q)
     fails = uniform < np.minimum(p, 1 - q)
     decided = fails | (uniform >= np.maximum(p, 1 - q))
     at = np.maximum.accumulate(np.where(decided, np.arange(len(uniform)), -1))

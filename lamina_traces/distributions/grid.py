@@ -2,8 +2,9 @@
 
 One family misses real lengths by KS 0.03–0.16. A grid keeps quantiles at equal steps of probability; its last step, which
 often holds most of the mean, is halved again and again (at 1 − 2⁻ʲ of it) as long as enough rows are beyond, and of each part
-its mean is kept. Drawn values have these means: within a part the curve bends, beyond the last knot it falls off
-exponentially. Nothing of a single row is in that: every part holds k rows or more.
+its mean is kept, and that of the first step. Drawn values have these means: within a part the curve bends, beyond the last knot
+it falls off exponentially, below the first it goes to 0 with a power of the rank. Nothing of a single row is in that: every part
+holds k rows or more.
 """
 
 from __future__ import annotations
@@ -129,7 +130,8 @@ class Grid:
     1 − 1/m on and the last up to 1 (one more than ``tail``; none where there is no tail).
 
     The ends are the k-th extremes and every step holds at least k rows (k = 10), so no single row of the source can be read
-    from it. ``mean`` is the source's own mean; without a tail the last step bends so that the law has it.
+    from it. ``mean`` is the source's own mean; without a tail the last step bends so that the law has it. ``head_mean``: of the
+    first step; None: it is straight.
     """
 
     values: Array
@@ -137,6 +139,7 @@ class Grid:
     rows: float
     tail: Array = field(default_factory=_none)
     tail_means: Array = field(default_factory=_none)
+    head_mean: float | None = None
 
     @classmethod
     def of(cls, c: Counts, knots: int = GRID_KNOTS, k: int = K_ANONYMITY) -> Grid:
@@ -150,12 +153,14 @@ class Grid:
         edge = (k - 1) / (c.rows - 1)
         values = significant(c.quantile(np.clip(q, edge, 1 - edge)), 7)
         at = _tail_ranks(m - 1, c.rows / k)
-        if len(at) < 3:
-            return cls(values, c.mean, c.rows)
         n, total = (np.concatenate([[0.0], np.cumsum(x)]) for x in (c.n, c.total))
+        head = float(np.interp(c.rows / (m - 1), n, total)) / c.rows * (m - 1) if m > 2 else None
+        grid = cls(values, c.mean, c.rows, head_mean=None if head is None else short(head, 7))
+        if len(at) < 3:
+            return grid
         upto = np.interp(at * c.rows, n, total)
         means = np.diff(upto) / (np.diff(at) * c.rows)
-        return cls(values, c.mean, c.rows, significant(c.quantile(at[1:-1]), 7), significant(means, 7))  # fmt: skip
+        return replace(grid, tail=significant(c.quantile(at[1:-1]), 7), tail_means=significant(means, 7))  # fmt: skip
 
     @classmethod
     def of_curve(cls, curve: QuantileCurve, knots: int, rows: float, end: float) -> Grid:
@@ -164,10 +169,12 @@ class Grid:
         at = _tail_ranks(m, rows / K_ANONYMITY)
         upto = np.minimum(curve.quantile(np.concatenate([np.arange(m) / m, at[1:]])), end)
         values = significant(np.append(upto[:m], end), 7)
+        head = float(curve.mean_of(np.zeros(1), np.array([1 / m]))[0])
+        grid = cls(values, curve.mean, rows, head_mean=short(head, 7) if m > 1 else None)
         if len(at) < 3:
-            return cls(values, curve.mean, rows)
+            return grid
         means = curve.mean_of(at[:-1], at[1:])
-        return cls(values, curve.mean, rows, significant(upto[m:-1], 7), significant(means, 7))
+        return replace(grid, tail=significant(upto[m:-1], 7), tail_means=significant(means, 7))
 
     @property
     def knots(self) -> tuple[Array, Array]:
@@ -182,12 +189,29 @@ class Grid:
         v, m = self.values, len(self.values) - 1
         ranks, knots = self.knots
         means = self.tail_means
+        lower = self._head(1 / m)
         if not len(means):  # what the other steps leave to the last
-            means = np.array([(self.mean - float(((v[1:-1] + v[:-2]) / 2).sum() / m)) * m])
-        parts = [(ranks[:m], knots[:m])]
+            below = float(_areas(*lower)[-1]) + float(((v[2:-1] + v[1:-2]) / 2).sum() / m)
+            means = np.array([(self.mean - below * (m > 1)) * m])
+        parts = [lower, (ranks[2:m], knots[2:m])] if m > 1 else [(ranks[:1], knots[:1])]
         for i, mean in enumerate(means.tolist(), m - 1):
             parts.append(self._part(ranks[i : i + 2], knots[i : i + 2], mean, i == len(ranks) - 2))
         return QuantileCurve(*(np.concatenate(x) for x in zip(*parts, strict=True)))
+
+    def _head(self, q: float) -> tuple[Array, Array]:
+        """Knots of the first step, up to the rank ``q``, such that it has its mean: between its ends with the γ-th power of the
+        rank, or from 0 where its mean is lower than that allows (its rows below the k-th smallest)."""
+        a, b = float(self.values[0]), float(self.values[1])
+        if self.head_mean is None or self.head_mean <= 0 or b <= 0:
+            return np.array([0.0, q]), np.array([a, b])
+        mean = min(self.head_mean, b)
+        if a > 0 and mean < a + (b - a) / (MOST_BEND + 1):
+            a = 0.0
+        if b <= a:
+            return np.array([0.0, q]), np.array([b, b])
+        bend = min(max((b - a) / max(mean - a, 1e-12 * (b - a)) - 1, 1 / MOST_BEND), MOST_BEND)
+        s = (np.arange(BEND_PIECES + 1) / BEND_PIECES) ** (2 if bend < 1 else 1)
+        return q * s, a + (b - a) * s**bend
 
     def _part(self, at: Array, ends: Array, mean: float, last: bool) -> tuple[Array, Array]:
         """Knots after ``at[0]`` of a part of the tail between two values, such that it has this mean: it goes with the γ-th
@@ -213,14 +237,14 @@ class Grid:
     def drawn(self, u: Array) -> Array:
         """Values at numbers ``u`` in [0, 1], which are used up: quantiles of ``curve``, at half the cost."""
         m = len(self.values) - 1
-        high = np.flatnonzero(u >= 1 - 1 / m)
-        above = self.curve.quantile(u[high])
+        bent = np.flatnonzero((u >= 1 - 1 / m) | (u < 1 / m))
+        beside = self.curve.quantile(u[bent])
         u *= m
         i = np.minimum(u.astype(np.int64), m - 1)
         u -= i
         u *= np.diff(self.values)[i]
         u += self.values[i]
-        u[high] = above
+        u[bent] = beside
         return u
 
     def rank(self, x: Array) -> Array:
@@ -233,13 +257,16 @@ class Grid:
 
     def scaled(self, factor: float) -> Grid:
         """The law of the values times a positive ``factor``."""
-        return Grid(self.values * factor, self.mean * factor, self.rows, self.tail * factor, self.tail_means * factor)  # fmt: skip
+        values, tail, means = (x * factor for x in (self.values, self.tail, self.tail_means))
+        head = None if self.head_mean is None else self.head_mean * factor
+        return Grid(values, self.mean * factor, self.rows, tail, means, head)
 
     def rounded(self, digits: int) -> Grid:
         """The same law with so many significant digits."""
         told = (significant(x, digits) for x in (self.values, self.tail, self.tail_means))
         values, tail, means = told
-        return Grid(values, short(self.mean, digits), self.rows, tail, means)
+        head = None if self.head_mean is None else short(self.head_mean, digits)
+        return Grid(values, short(self.mean, digits), self.rows, tail, means, head)
 
     def thinned(self, knots: int) -> Grid:
         """The same law with fewer knots."""
@@ -250,6 +277,8 @@ class Grid:
 
     def to_dict(self) -> dict[str, Any]:
         out: dict[str, Any] = {"values": _told(self.values), "mean": self.mean, "rows": self.rows}
+        if self.head_mean is not None:
+            out["head_mean"] = self.head_mean
         if len(self.tail):
             out |= {"tail_values": _told(self.tail), "tail_means": _told(self.tail_means)}
         return out
@@ -271,7 +300,8 @@ class Grid:
                 "the tail of a quantile grid in the profile has not one mean for each part",
                 "fit the profile again",
             )
-        return cls(values, float(d["mean"]), float(d["rows"]), tail, means)
+        head = d.get("head_mean")
+        return cls(values, float(d["mean"]), float(d["rows"]), tail, means, None if head is None else float(head))  # fmt: skip
 
 
 def _tail_ranks(steps: int, most: float) -> Array:

@@ -47,7 +47,7 @@ TRACES = {
 """real traces of the evaluation, by the folder that LAMINA_TRACES_REAL_DATA names. Of the last two, which are no requests,
 the arrivals alone are generated and judged."""
 OURS = "ours"
-SEEDS = 7
+SEEDS = 21
 CONTEST = (OURS, *baselines.MAKING)
 """who may win a line: the generators that copy no row."""
 NEAR = 1.5

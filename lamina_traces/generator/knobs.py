@@ -16,7 +16,7 @@ import numpy as np
 from ..aspects import Aspect, renewal
 from ..aspects.arrivals import Arrivals, poisson
 from ..aspects.durations import Durations
-from ..aspects.failures import Failures
+from ..aspects.failures import Failures, failing_after_ok
 from ..aspects.lengths import Lengths, Margin
 from ..aspects.mix import Slice
 from ..aspects.modulation import Modulation, steady
@@ -172,14 +172,14 @@ def _side(side: str) -> Callable[[Lengths, float], Lengths]:
 def _failing(a: Failures, rate: float) -> Failures:
     """The rate, runs of failures as long as they were, or longer where so many cannot be had in such runs."""
     q = min(a.p_ok_after_fail or 1.0, (1 - rate) / rate if rate > 0 else 1.0)
-    p = rate * q / (1 - rate) if rate < 1 else 1.0
-    return replace(a, rate=rate, p_fail_after_ok=min(p, 1.0), p_ok_after_fail=q if rate < 1 else 0.0)  # fmt: skip
+    p = float(failing_after_ok(rate, q)) if rate < 1 else 1.0
+    return replace(a, rate=rate, p_fail_after_ok=p, p_ok_after_fail=q if rate < 1 else 0.0)  # fmt: skip
 
 
 def _runs(a: Failures, factor: float) -> Failures:
     """Runs of failures longer or shorter, their rate as it was."""
     q = min(a.p_ok_after_fail / factor, 1.0)
-    p = min(a.rate * q / max(1 - a.rate, 1e-9), 1.0)
+    p = float(failing_after_ok(a.rate, q))
     return replace(a, p_fail_after_ok=p, p_ok_after_fail=q, mean_run=1 / q if q else a.mean_run)
 
 

@@ -292,7 +292,7 @@ class _Laws:
         """Distances as the LRU curve has them; without a curve all orders of them up to the source's blocks are alike."""
         by_size = law.depth_by_size or ((1, law.depth),)
         steps = (np.arange(STEPS) + 0.5) / STEPS
-        depth = np.stack([g.curve.quantile(steps) for _, g in by_size])
+        depth = np.stack([g.quantile(steps) for _, g in by_size])
         sizes = np.array([n for n, _ in by_size[:-1]], dtype=np.int64)
         if not law.lru:
             at = np.log2([unit, unit * max(law.distinct, LEAST_BLOCKS)])

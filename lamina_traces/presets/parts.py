@@ -17,7 +17,7 @@ from ..aspects.arrival_process import Arrivals, poisson
 from ..aspects.contexts import KINDS, Context
 from ..aspects.dependence import gaussian_copula
 from ..aspects.durations import LEVELS, Durations
-from ..aspects.failures import Failures
+from ..aspects.failures import Failures, failing_after_ok
 from ..aspects.length_draws import GENERATED
 from ..aspects.lengths import SHOWN, Lengths, Margin
 from ..aspects.modulation import steady
@@ -347,7 +347,7 @@ def _failures(t: Table, _seen: Rehearsed) -> Failures:
         rate=rate,
         rate_low=0.0,
         rate_high=1.0,
-        p_fail_after_ok=min(rate * leave / (1 - rate), 1.0),
+        p_fail_after_ok=float(failing_after_ok(rate, leave)),
         p_ok_after_fail=leave,
         mean_run=run,
         longest_run=0,

