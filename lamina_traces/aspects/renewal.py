@@ -100,7 +100,7 @@ def of_gaps(c: Counts, tick: float) -> Gaps | None:
     cut = 2 * K_ANONYMITY / c.rows
     if cut > SMALL_CUT and c.var() > 0:
         found = fit_families(c, ("exponential", "gamma", "weibull", "lognormal"), tick=tick)
-        best = min(found, key=lambda f: f.ks_d, default=None)
+        best = found[0] if found else None
         if best is not None and best.ks_d < cut:
             cv = _cv_of(best.family, best.params)
             if 0 < cv <= MAX_CV:
