@@ -287,15 +287,12 @@ def mehler(knots: Array) -> Array:
 
 
 def _simplex(a: Array, y: Array) -> Array:
-    """x ≥ 0 with Σx = 1 that minimises |a·x − y|²: projected gradient (Condat's projection by sorting)."""
-    x = np.full(a.shape[1], 1 / a.shape[1])
-    step = 1 / max(float(np.linalg.norm(a, 2)) ** 2, 1e-12)
-    for _ in range(3000):
-        v = x - step * (a.T @ (a @ x - y))
-        s = np.sort(v)[::-1]
-        excess = (np.cumsum(s) - 1) / np.arange(1, len(s) + 1)
-        x = np.maximum(v - excess[np.flatnonzero(s > excess)[-1]], 0.0)
-    return np.asarray(x)
+    """x ≥ 0 with Σx = 1 that minimises |a·x − y|² (Lawson & Hanson's algorithm, the sum as one more, heavy row)."""
+    from scipy.optimize import nnls
+
+    heavy = 1e3 * np.ones((1, a.shape[1]))
+    x, _ = nnls(np.concatenate([a, heavy]), np.append(y, 1e3))
+    return np.asarray(x / x.sum())
 
 
 class UnitGaps:

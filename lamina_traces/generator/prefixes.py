@@ -252,8 +252,12 @@ def _head(law: Reuse) -> int:
     a tenth of its references or more."""
     if law.roots > MOST_ROOTS:
         return 1
-    often = [rank for rank, n in law.popularity.curve if n * law.roots >= 0.1 * law.requests]
-    return max(1, round(max(often, default=1) / max(law.roots, 1)))
+    ranks = [rank for rank, _ in law.popularity.curve]
+    often = sum(n * law.roots >= 0.1 * law.requests for _, n in law.popularity.curve)
+    if not often:
+        return 1
+    last = math.sqrt(ranks[often - 1] * ranks[min(often, len(ranks) - 1)])  # somewhere between two points
+    return max(1, round(last / max(law.roots, 1)))
 
 
 def _variety(roots: int, requests: int, alone: float) -> float:

@@ -178,7 +178,7 @@ def test_turns_share_what_their_session_has(source: tuple[Reuse, Lengths, Sessio
 
 def test_hits_with_sessions(source: tuple[Reuse, Lengths, Sessions]) -> None:
     """Infinite caches within two points. Bounded ones miss that: when sessions come back is theirs, not drawn for the curve's
-    sake. Over eight seeds the largest distance was 0.02 to 0.06, in the middle 0.036."""
+    sake. Over eight seeds the largest distance was 0.012 to 0.031, in the middle 0.021."""
     law = source[0]
     apart = []
     for seed in (20, 21, 22):
@@ -187,7 +187,7 @@ def test_hits_with_sessions(source: tuple[Reuse, Lengths, Sessions]) -> None:
         for name in ("prefix_hit_ratio", "mean_request_hit_ratio"):
             assert found.ratios[name].value == pytest.approx(law.ratios[name].value, abs=0.02)
         apart.append(distance(law, found))
-    assert np.median(apart) < 0.05
+    assert np.median(apart) < 0.035
 
 
 def tokens_pair(lengths: Lengths, n: int, *purpose: int | str) -> Any:

@@ -193,9 +193,10 @@ def test_where_sessions_lead_every_turn_comes_when_it_is_due(
     assert stage.arrivals_per_row == pytest.approx(1 / stage.mean_turns)
     state, parts, blocks = stage.start(), [], 30
     for b in range(blocks):
-        start = b * 100 * S + poisson(14.0 * stage.arrivals_per_row, 2000)
-        end = (b + 1) * 100 * S
-        columns, state = stage.led(b, start[start < end], end, draw(lengths, b), state)
+        rng, end = np.random.default_rng(b), (b + 1) * 100 * S
+        n = rng.poisson(1400 * stage.arrivals_per_row)
+        start = np.sort(b * 100 * S + (rng.random(n) * 100 * S).astype(np.int64))
+        columns, state = stage.led(b, start, end, draw(lengths, b), state)
         parts.append(columns)
         assert (np.diff(columns["arrival_ns"]) >= 0).all()
         assert columns["arrival_ns"][0] >= b * 100 * S
