@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from .options import OutputFormat, Replace, Seed, StoreAt, reference
-from .output import clean, emit_object, say, write
+from .output import clean, emit_object, say, warn, write
 from .progress import counting
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def generate(
         typer.Option(
             "--idc-scale",
             metavar="X",
-            help="Multiply the excess dispersion IDC - 1 at every window; 0 is Poisson. The rate stays.",
+            help="Multiply the excess dispersion IDC - 1 of arrivals at every window; 0 is Poisson. The rate and its daily course stay.",
         ),
     ] = None,
     without: Annotated[
@@ -159,6 +159,7 @@ def generate(
             block_tokens=block_tokens,
         ),
     )
+    warn(plan.notices)
     expected = round(plan.expected_rows / (part.count if part else 1))
     with counting("generated", expected, "rows") as tick:
         job = workloads.Job(plan, part, threads, tick)

@@ -180,7 +180,8 @@ def plan(
             maker = _OTHERS[table](law.part(table), seed, factor=factor)
     if duration_ns is None and rows is None:
         duration_ns = round(span_s * NS_PER_S)
-    return Plan(profile, maker, seed, duration_ns, rows, factor, options.told())
+    notices = tuple(n for n in law.notices if n not in profile.notices)
+    return Plan(profile, maker, seed, duration_ns, rows, factor, options.told(), notices)
 
 
 def _factor(

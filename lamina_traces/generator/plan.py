@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from ..errors import ModelError, UsageError
+from ..errors import ModelError, Notice, UsageError
 from ..profile import Profile
 from ..units import NS_PER_S
 from .maker import Made, Maker, State
@@ -41,7 +41,8 @@ class Shard:
 @dataclass(frozen=True)
 class Plan:
     """What is generated: ``maker``'s table over ``duration_ns``, or its first ``rows`` rows (one of them is None).
-    ``factor``: what all rates are multiplied by; ``options``: what else was asked for, in words."""
+    ``factor``: what all rates are multiplied by; ``options``: what else was asked for, in words; ``notices``: what of it
+    could not be had."""
 
     profile: Profile
     maker: Maker
@@ -50,6 +51,7 @@ class Plan:
     rows: int | None
     factor: float = 1.0
     options: tuple[tuple[str, str], ...] = ()
+    notices: tuple[Notice, ...] = ()
 
     @property
     def table(self) -> str:
