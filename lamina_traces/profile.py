@@ -25,7 +25,7 @@ from .aspects import ASPECTS, Aspect, Finding, Unanswered, from_dict
 from .errors import DataError, ModelError, Notice, UnknownName
 from .schema import TABLES
 from .streams import Concentration, Tail
-from .units import format_number
+from .units import LONGEST_S, format_number
 
 FORMAT = "lamina-profile/1"
 
@@ -185,6 +185,11 @@ class Profile:
                 odd = {k for s in parts[table].streams for k in s.where} - set(TABLES[table].names)
                 if odd:
                     raise ValueError(f"{table} has no column {min(odd)!r}")
+            span_s = d["source"].get("span_s")
+            if span_s is not None and not (
+                isinstance(span_s, int | float) and 0 <= span_s <= LONGEST_S
+            ):
+                raise ValueError(f"the source has a span_s of {span_s!r}")
             profile = cls(
                 str(d["name"]),
                 parts,

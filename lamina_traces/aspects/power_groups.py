@@ -18,7 +18,7 @@ from ..counts import Counts, significant
 from ..distributions import Grid
 from ..errors import ModelError
 from ..intervals import Blocks, Interval, read_intervals
-from ..units import short
+from ..units import LONGEST_S, short
 from .phases import Phases, fit_phases
 from .power_readings import AS_LONG, PEAK_WINDOWS_S, RISES_S, lowest
 from .power_sources import Aligned
@@ -157,8 +157,8 @@ def watts(x: Any) -> float:
 
 def positive(x: Any) -> float:
     value = watts(x)
-    if value == 0:
-        raise _nonsense("a step or a window has no width")
+    if not 1e-9 <= value <= LONGEST_S:
+        raise _nonsense(f"a step or a window of {value:g} s cannot be")
     return value
 
 

@@ -9,6 +9,7 @@ exponentially. Nothing of a single row is in that: every part holds k rows or mo
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -31,6 +32,8 @@ PIECES = 48
 BEND_PIECES = 8
 """straight lines that one part of the tail is made of where it bends."""
 MOST_BEND = 12.0
+LARGEST = 2.0**62
+"""of what a grid is told in: drawn values are whole numbers where they are counts or nanoseconds."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -259,6 +262,10 @@ class Grid:
         values, tail, means = (
             np.array(d.get(k, ()), dtype=np.float64) for k in ("values", "tail", "tail_means")
         )
+        if not values.ndim == tail.ndim == means.ndim == 1:
+            raise ModelError(
+                "a quantile grid in the profile is not a list of numbers", "fit the profile again"
+            )
         whole = np.concatenate([values[:-1], tail, values[-1:]])
         if len(values) < 2 or not np.isfinite(whole).all() or (np.diff(whole) < 0).any():
             raise ModelError(
@@ -270,7 +277,19 @@ class Grid:
                 "the tail of a quantile grid in the profile has not one mean for each part",
                 "fit the profile again",
             )
-        return cls(values, float(d["mean"]), float(d["rows"]), tail, means)
+        out = cls(values, float(d["mean"]), float(d["rows"]), tail, means)
+        sizes = (abs(out.mean), -values[0], values[-1], abs(means).max(initial=0.0))
+        if not (0 <= out.rows < math.inf and all(x <= LARGEST for x in sizes)):
+            raise ModelError(
+                "a quantile grid in the profile has a mean, a value or a number of rows beyond all measure",
+                "fit the profile again",
+            )
+        if not -LARGEST <= out.curve.values[-1] <= LARGEST:
+            raise ModelError(
+                f"a quantile grid in the profile ends at {values[-1]:g}, and cannot have the mean {out.mean:g}",
+                "state a mean that its quantiles can have, or fit the profile again",
+            )
+        return out
 
 
 def _tail_ranks(steps: int, most: float) -> Array:

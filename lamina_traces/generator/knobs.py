@@ -21,7 +21,6 @@ from ..aspects.lengths import Lengths, Margin
 from ..aspects.mix import Slice
 from ..aspects.modulation import MOST_EVEN, steady
 from ..aspects.prefixes import Prefixes
-from ..aspects.rate_levels import of_curve
 from ..aspects.ratios import Ratio
 from ..aspects.sessions import TIMES, Sessions
 from ..aspects.templates import Spread, Step
@@ -122,7 +121,7 @@ def with_idc(profile: Profile, factor: float) -> Profile:
         a = s.aspects["arrivals"]
         if not isinstance(a, Arrivals):
             return s
-        own = a.modulation or of_curve(a.generating_curve, a.window_s, a.unit_gaps)
+        own = a.modulated
         if min(1 + factor * (renewal.squared_cv(g) - 1) for g in own.unit_gaps) < MOST_EVEN:
             text = f"stream {s.name!r}: its gaps are more even than a Poisson process's, and cannot be {factor:g} times as much; they are as even as can be"
             notices.append(Notice("even-gaps", text, "arrivals"))

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import polars as pl
@@ -68,6 +69,11 @@ class Plan:
     def blocks(self) -> int | None:
         """How many blocks, None where a number of rows says when to stop."""
         return None if self.duration_ns is None else -(-self.duration_ns // self.maker.block_ns)
+
+    @cached_property
+    def block_count(self) -> int:
+        """As ``blocks``; where a number of rows says when to stop, by a walk that draws none."""
+        return self.blocks if self.blocks is not None else sum(1 for _ in _made(self, None, start(self)))  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -147,9 +153,7 @@ def _blocks(plan: Plan, shard: Shard | None) -> range:
     """The contiguous run of blocks of a shard; without one all of them, however many."""
     if shard is None or shard.count == 1:
         return range(plan.blocks if plan.blocks is not None else 2**62)
-    whole = plan.blocks
-    if whole is None:
-        whole = sum(1 for _ in _made(plan, None, start(plan)))
+    whole = plan.block_count
     return range(whole * (shard.index - 1) // shard.count, whole * shard.index // shard.count)
 
 

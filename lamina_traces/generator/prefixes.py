@@ -13,6 +13,7 @@ causes are moved by the difference, a few times over. What a cold cache at the b
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -101,11 +102,10 @@ class PrefixStage:
     ) -> None:
         recorded = law.block_tokens or ASSUMED_BLOCK_TOKENS
         self.block_tokens = block_tokens or recorded
+        self.seed = seed
         if self.block_tokens < 1 or not 0 <= hits < np.inf:
             raise ModelError("a block of no tokens, or hits below 0", "give positive numbers")
-        self.of = key(seed, "prefixes", stream)
-        self.salt = salts(key(seed, "blocks", stream), 1)[0]
-        self.first = np.uint64(stream << STREAM_BITS)
+        self._number(stream)
         self.sessions = "parent" in rehearsal
         alone = float((rehearsal["parent"] < 0).mean()) if self.sessions else 1.0
         self.roots = _popularity(law)
@@ -120,6 +120,18 @@ class PrefixStage:
         self.laws = _Laws.of(law, recorded * law.every)
         self._rehearse(law, rehearsal)
         self.laws.stretch *= hits
+
+    def _number(self, stream: int) -> None:
+        """Draw as this stream of the seed."""
+        self.of = key(self.seed, "prefixes", stream)
+        self.salt = salts(key(self.seed, "blocks", stream), 1)[0]
+        self.first = np.uint64(stream << STREAM_BITS)
+
+    def copied(self, stream: int) -> PrefixStage:
+        """The same laws for another stream: they are rehearsed once."""
+        out = copy.copy(self)
+        out._number(stream)
+        return out
 
     def start(self) -> State:
         """No prompt is known: the cache is cold, as the source's was."""
@@ -227,7 +239,7 @@ class PrefixStage:
                 best, least = (self.laws.stretch, self.laws.upto), off
             if got > 0:
                 factor = ratio.value / got
-                if len(target):
+                if len(target) and ratio.value > 0:
                     self.laws.move(target - curve / whole * factor, ratio.value)
                 self.laws.stretch *= float(np.clip(factor, 0.5, 2.0))
         self.laws.stretch, self.laws.upto = best

@@ -18,14 +18,13 @@ import numpy.typing as npt
 from ..aspects import renewal
 from ..aspects.arrivals import Arrivals
 from ..aspects.modulation import FACTOR
-from ..aspects.rate_levels import of_curve
 from ..units import NS_PER_S
 from .randomness import key, stream, uniforms
 
 Array = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-MAX_RATE_PER_S = 1e9
+MIN_RATE_PER_S, MAX_RATE_PER_S = 1e-9, 1e9
 """of all streams together."""
 SEASON_STEP_S = 900.0
 """longest piece where a season changes the rate inside a window."""
@@ -56,8 +55,7 @@ class Process:
         self.stamps = key(seed, "stamps", index)
         self.curve = law.generating_curve
         self.curve_ns = law.window_s / speed * NS_PER_S
-        new = law.modulation or of_curve(law.generating_curve, law.window_s, law.unit_gaps)
-        self.new = new
+        self.new = new = law.modulated
         self.laws: tuple[renewal.Gaps, ...] = (law.unit_gaps,) if replay else new.unit_gaps
         self.cuts = np.array(() if replay else new.cuts)
         self.window_ns = new.window_s / speed * NS_PER_S

@@ -57,7 +57,8 @@ class Made:
 
 class RequestStream:
     """``index``: from 0 over all streams and their copies; ``place``: of its own in the part. ``rate``, ``speed``,
-    ``replay`` as of ``Process``. ``block_tokens``: of prefix blocks, None: as fitted."""
+    ``replay`` as of ``Process``. ``block_tokens``: of prefix blocks, None: as fitted. ``like``: the stream that it is another
+    copy of, whose rehearsed laws it takes."""
 
     def __init__(
         self,
@@ -71,6 +72,7 @@ class RequestStream:
         speed: float,
         replay: bool,
         block_tokens: int | None = None,
+        like: RequestStream | None = None,
     ) -> None:
         self.index, self.place, self.seed = index, place, seed
         self.speed, self.replay = speed, replay
@@ -98,15 +100,17 @@ class RequestStream:
             between_s = sessions.between[1].quantiles_s["p50"]
             near = [s for s in self.law.scales if s.idc is not None]
             idc = min(near, key=lambda s: abs(math.log(s.window_s / between_s))).idc if near and between_s > 0 else 1.0  # fmt: skip
-            self.sessions = SessionStage(
+            self.sessions = like.sessions.copied(index) if like and like.sessions else SessionStage(
                 sessions, lengths, seed, index, rate_per_s=per_s, dispersion=max(idc or 1.0, 0.1)
-            )
+            )  # fmt: skip
             per_row = self.sessions.arrivals_per_row
         self.per_row = per_row
         self.process = Process(self.law, seed, index, rate=rate * per_row, speed=speed, replay=replay)  # fmt: skip
         prefixes = _maybe(own, "prefixes", Prefixes)
         self.prefixes: PrefixStage | None = None
-        if prefixes is not None and prefixes.blocks is not None:
+        if like is not None and like.prefixes is not None:
+            self.prefixes = like.prefixes.copied(index)
+        elif prefixes is not None and prefixes.blocks is not None:
             self.prefixes = PrefixStage(prefixes.blocks, self._rehearsal(), seed, index, block_tokens=block_tokens)  # fmt: skip
 
     @property
