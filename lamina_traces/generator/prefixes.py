@@ -44,6 +44,8 @@ STEPS = 4096
 """equal steps of probability in which depths and distances are drawn."""
 LEAST_BLOCKS = 1024
 """to be remembered, where no LRU curve says how many."""
+MOST_HEAD = 1 << 31
+"""blocks that prompts may begin with alike: more than any prompt has."""
 MOST_ROOTS = 62
 """first blocks that are told apart: a bit each."""
 MOST_PATHS = 1 << 20
@@ -265,7 +267,7 @@ def _head(law: Reuse) -> int:
     if law.roots > MOST_ROOTS:
         return 1
     often = [rank for rank, n in law.popularity.curve if n * law.roots >= 0.1 * law.requests]
-    return max(1, round(max(often, default=1) / max(law.roots, 1)))
+    return max(1, min(round(max(often, default=1) / max(law.roots, 1)), MOST_HEAD))
 
 
 def _variety(roots: int, requests: int, alone: float) -> float:

@@ -326,7 +326,7 @@ def test_rates_that_cannot_be() -> None:
         with pytest.raises(ModelError, match="cannot be generated"):
             plan(KNOBS, rate=Rate(per_s=rate))
     p = Profile.library("azure-code")
-    with pytest.raises(ModelError, match="the rate changes every 1.6 s"):
+    with pytest.raises(ModelError, match=r"the rate changes every 1\.6 s"):
         plan(p, rate=Rate(per_s=1e-8))
     assert rows(p, rate=Rate(per_s=1e-8), options=Options(arrivals="poisson"), rows=2).height == 2
     with pytest.raises(ModelError, match="more than a century"):
