@@ -35,6 +35,8 @@ LAGS = 25
 LONGEST_LAG_S = 3600.0
 MOST_CORRELATED = 1 << 20
 """cells of an autocorrelation; a longer grid is averaged to fewer."""
+MOST_DEVICES = 1_000_000
+"""of a group: each has a row at every step."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,7 @@ class Group:
             figures(d["peaks_w"]), figures(d["rises_w"]), figures(d["rises_at_least_w"]), figures(d["load_factors"]),
             watts(d["diversity"]), Course.from_dict(d["course"]) if d.get("course") else None,
         )  # fmt: skip
-        if not 0 <= out.complete <= 1 or out.devices < 1:
+        if not 0 <= out.complete <= 1 or not 1 <= out.devices <= MOST_DEVICES:
             raise _nonsense("a share or a number of devices is none")
         return out
 
