@@ -36,6 +36,8 @@ Array = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 Columns = dict[str, npt.NDArray[Any]]
 
+MOST_TOKENS = 2**31 - 1
+"""of a request, on each side: columns are of 32 bits."""
 STAGES = ("sessions", "workflows", "prefixes")
 
 
@@ -79,6 +81,12 @@ class RequestStream:
         own = part.streams[place]
         self.law = law_of(profile, own, Arrivals, "arrivals", "arrival times")
         lengths = law_of(profile, own, Lengths, "lengths", "token counts")
+        for side, grid in (("input", lengths.input.grid), ("output", lengths.output.grid)):
+            if grid.curve.values[-1] > MOST_TOKENS:
+                raise ModelError(
+                    f"{side} lengths go up to {grid.curve.values[-1]:.3g} tokens; a column holds {MOST_TOKENS:,}",
+                    f"state shorter ones, or turn lengths.{side} less far",
+                )
         self.lengths = Sampler(lengths)
         grids = {"input": lengths.input.grid, "output": lengths.output.grid}
         self.warp = warp(lengths.mix, grids, replay=replay)
