@@ -84,7 +84,7 @@ class Modulation:
             and bool(np.isfinite(out.levels).all())
             and out.levels[0] >= 0
             and bool((np.diff(out.levels) >= 0).all())
-            and 0 < out.levels[-1] <= 1e9  # of a mean of 1, in as many windows at least
+            and 0.5 <= (out.levels[1:] + out.levels[:-1]).mean() / 2 <= 2  # 1, but for rounding
             and all(0 <= p <= 1 for p in out.parts)
             and abs(sum(out.parts) - 1) < 0.01
             and len(out.cuts) + 1 == len(out.unit_gaps)

@@ -105,7 +105,7 @@ class RequestStream:
             per_row = 1 / guess.mean_calls
             self.workflows = WorkflowStage(workflows, seed, index, rate_per_s=per_s * per_row)
         elif sessions is not None and sessions.between is not None:
-            between_s = sessions.between[1].quantiles_s["p50"]
+            between_s = sessions.between[1].quantiles_s.get("p50", sessions.between[1].mean_s)
             near = [s for s in self.law.scales if s.idc is not None]
             idc = min(near, key=lambda s: abs(math.log(s.window_s / between_s))).idc if near and between_s > 0 else 1.0  # fmt: skip
             self.sessions = like.sessions.copied(index) if like and like.sessions else SessionStage(

@@ -81,7 +81,7 @@ FOUND: dict[str, tuple[str, Place, Any]] = {
     "cannot have the mean": ("code-completion", ("sessions", "context", "new_tokens", "mean"), 1e18),
     "beyond all measure": ("azure-code", ("lengths", "output", "grid", "mean"), 1e300),
     "input lengths go up to": ("code-completion", ("lengths", "input", "grid", "values"), [2e11, 3e11]),
-    "levels, shares and gaps": ("azure-code", ("arrivals", "modulation", "levels"), [0.0, 1e300]),
+    "levels, shares and gaps": ("azure-code", ("arrivals", "modulation", "levels"), [0.0, 1e9]),
     "a share or a number of devices": ("mlperf-a100-bert99-server", ("power", "groups", 0, "devices"), 10**9),
     "rates and gaps": ("azure-code", ("arrivals", "tick_s"), float("inf")),
     "there is one request in": ("azure-code", ("arrivals", "modulation", "window_s"), 1e-12),
