@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from .options import OutputFormat, Replace, Seed, StoreAt, reference
-from .output import clean, emit_object, say, write
+from .options import OutputFormat, Seed, StoreAt, reference
+from .output import clean, emit_object, say, warn, write
 from .progress import counting
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def generate(
         typer.Option(
             "--idc-scale",
             metavar="X",
-            help="Multiply the excess dispersion IDC - 1 at every window; 0 is Poisson. The rate stays.",
+            help="Multiply the excess dispersion IDC - 1 of arrivals at every window; 0 is Poisson. The rate and its daily course stay.",
         ),
     ] = None,
     without: Annotated[
@@ -109,7 +109,9 @@ def generate(
     name: Annotated[
         str | None, typer.Option("--name", help="Store the trace under this name.")
     ] = None,
-    replace: Replace = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Replace the trace of this name, or the file.")
+    ] = False,
     fmt: OutputFormat = "table",
     store: StoreAt = None,
 ) -> None:
@@ -122,7 +124,7 @@ def generate(
     from lamina_traces import generator, workloads
     from lamina_traces.errors import UsageError
     from lamina_traces.store import Store
-    from lamina_traces.units import parse_duration_ns, parse_rate
+    from lamina_traces.units import format_seconds, parse_duration_ns, parse_rate
 
     source = like if profile is None else profile
     if source is None or (profile is not None and like is not None):
@@ -139,6 +141,10 @@ def generate(
             f"{output} is not a .parquet file",
             "store it with --name, then: lamina-traces export NAME --to TARGET -o FILE",
         )
+    if output is not None:
+        workloads.checked_file(output, replace=replace)
+    if name is not None:
+        workloads.checked_name(name)
     if rows is not None and duration is not None:
         raise UsageError("-n and --duration both say how much", "give one of them")
     law = workloads.open_profile(source, store=store, say=say)
@@ -159,16 +165,26 @@ def generate(
             block_tokens=block_tokens,
         ),
     )
+    warn(plan.notices)
+    if part is not None and part.count > plan.block_count:
+        blocks = f"{plan.block_count} block{'' if plan.block_count == 1 else 's'}"
+        say(
+            f"warning: shards are whole blocks of {format_seconds(plan.maker.block_ns / 1e9)}, and this trace has {blocks}: "
+            f"{part.count - plan.block_count} of {part.count} shards are empty [few-blocks]"
+        )
     expected = round(plan.expected_rows / (part.count if part else 1))
     with counting("generated", expected, "rows") as tick:
         job = workloads.Job(plan, part, threads, tick)
         if output is not None:
-            made = workloads.write_parquet(output, job, say=say)
+            made = workloads.write_parquet(output, job, replace=replace, say=say)
         else:
             made = workloads.store_generated(Store(store), str(name), job, replace=replace, say=say)
     _tell(plan, made, name=name, output=output, shard=shard, fmt=fmt)
     if not made.rows:
-        say("warning: no request falls into this time; raise --duration or --rate [empty]")
+        if part is None:
+            say("warning: no request falls into this time; raise --duration or --rate [empty]")
+        else:
+            say(f"warning: no request falls into shard {shard} [empty]")
         return
     if plan.table != "llm_requests":
         return

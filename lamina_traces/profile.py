@@ -20,12 +20,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from . import __version__, presets
+from . import __version__, presets, profile_schema
 from .aspects import ASPECTS, Aspect, Finding, Unanswered, from_dict
 from .errors import DataError, ModelError, Notice, UnknownName
 from .schema import TABLES
 from .streams import Concentration, Tail
-from .units import format_number
+from .units import LONGEST_S, format_number
 
 FORMAT = "lamina-profile/1"
 
@@ -185,6 +185,11 @@ class Profile:
                 odd = {k for s in parts[table].streams for k in s.where} - set(TABLES[table].names)
                 if odd:
                     raise ValueError(f"{table} has no column {min(odd)!r}")
+            span_s = d["source"].get("span_s")
+            if span_s is not None and not (
+                isinstance(span_s, int | float) and 0 <= span_s <= LONGEST_S
+            ):
+                raise ValueError(f"the source has a span_s of {span_s!r}")
             profile = cls(
                 str(d["name"]),
                 parts,
@@ -193,8 +198,13 @@ class Profile:
                 tuple(Unanswered.from_dict(u) for u in d.get("unanswered", [])),
                 str(d.get("tool", "")),
             )
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as e:
-            raise DataError(f"is damaged: {e!r}", "fit the profile again", path=where) from e
+        except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as e:
+            place = profile_schema.fault(d)
+            raise DataError(
+                f"is damaged: {place or repr(e)}",
+                "mend that place, or fit the profile again",
+                path=where,
+            ) from e
         return profile
 
     @classmethod
@@ -287,7 +297,10 @@ def _stream(s: dict[str, Any], notices: list[Notice]) -> Stream:
     known, unknown = {}, {}
     for name, d in s["aspects"].items():
         if name in ASPECTS:
-            known[name] = from_dict(name, d)
+            try:
+                known[name] = from_dict(name, d)
+            except ModelError as e:
+                raise ModelError(f"stream {s.get('name')!r}: {e.message}", e.hint) from e
         else:
             unknown[name] = d
             notices.append(

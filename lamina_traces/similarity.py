@@ -122,18 +122,20 @@ def compression_distance(a: Trace, b: Trace) -> float:
 def _symbols(trace: Trace) -> bytes:
     """Three bytes a request: octaves of the gap in ms, of input and of output."""
     columns = ["arrival_ns", "input_tokens", "output_tokens"]
-    frame = pl.DataFrame()
+    parts: list[pl.DataFrame] = []
     for batch in trace.batches(TABLE, columns):  # a lazy frame cut short leaves its reader behind
-        frame = frame.vstack(pl.DataFrame(pa.Table.from_batches([batch])).drop_nulls())
-        if frame.height >= SYMBOLS:
+        parts.append(pl.DataFrame(pa.Table.from_batches([batch])).drop_nulls())
+        if sum(p.height for p in parts) >= SYMBOLS:
             break
-    frame = frame.head(SYMBOLS)
+    if not parts:
+        return b""
+    frame = pl.concat(parts).head(SYMBOLS)
     gap = frame["arrival_ns"].diff().fill_null(0).cast(pl.Float64) / 1e6
-    parts = [
+    octaves = [
         np.clip(np.floor(np.log2(np.maximum(s.cast(pl.Float64).to_numpy(), 1.0))), 0, 40).astype(
             np.uint8
         )
         + offset
         for s, offset in ((gap, 0), (frame["input_tokens"], 64), (frame["output_tokens"], 128))
     ]
-    return np.stack(parts, axis=1).astype(np.uint8).tobytes()
+    return np.stack(octaves, axis=1).astype(np.uint8).tobytes()

@@ -16,6 +16,8 @@ from .errors import UsageError
 
 NS_PER_S = 1_000_000_000
 DAY_NS = 86_400 * NS_PER_S
+LONGEST_S = 4e9
+"""more than a century: no trace and nothing in one lasts longer, and its nanoseconds are whole numbers of 64 bits."""
 
 _NS = {
     "ns": 1,

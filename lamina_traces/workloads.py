@@ -287,12 +287,31 @@ class Job:
         journal.write(self.plan, shard=self.shard, threads=self.threads, progress=self.progress)
 
 
+def checked_file(path: Path, *, replace: bool = False) -> None:
+    """Raises UsageError where a generated file cannot go, before there is one: there is a folder, or a file that is not to
+    be replaced."""
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder", f"name a file in it: {path / 'trace.parquet'}")
+    if path.exists() and not replace:
+        raise UsageError(f"{path} exists", "replace it with --replace, or name another file")
+
+
+def checked_name(name: str) -> None:
+    """Raises UsageError where a stored trace of this name would hide a library profile, and the other way round."""
+    if name in library_names():
+        raise UsageError(
+            f"{name!r} is a library profile: a trace of its name would make both ambiguous",
+            f"choose another name, as {name}-1",
+        )
+
+
 def store_generated(
     store: Store, name: str, job: Job, *, replace: bool = False, say: Say = _silent
 ) -> Observed:
     """Generate into the store; the manifest carries the row hash and the provenance. Interrupted, the parts that are whole
     stay in the store's folder ``unfinished``, and the same job goes on from there."""
     kind = TABLES[job.plan.table].kind
+    checked_name(name)
     with (
         store.writer(name, kind=kind, nature="synthetic", replace=replace) as writer,
         _journal(store.unfinished(name), job, say) as journal,
@@ -310,9 +329,11 @@ def store_generated(
     return made
 
 
-def write_parquet(path: Path, job: Job, *, say: Say = _silent) -> Observed:
+def write_parquet(path: Path, job: Job, *, replace: bool = False, say: Say = _silent) -> Observed:
     """Generate into one Parquet file, whole or not at all. Interrupted, the parts that are whole stay in a hidden folder
-    beside it, and the same job goes on from there. The file's metadata hold the provenance under ``lamina_traces``."""
+    beside it, and the same job goes on from there. The file's metadata hold the provenance under ``lamina_traces``. Raises
+    UsageError where the file exists and is not to be replaced."""
+    checked_file(path, replace=replace)
     try:
         with _journal(path.with_name(f".{path.name}.parts"), job, say) as journal:
             joined(journal.files, path, job.facts())
@@ -338,7 +359,7 @@ def _journal(folder: Path, job: Job, say: Say) -> Iterator[Journal]:
         yield journal
     except BaseException:
         if journal.parts:
-            say(f"{journal.seen.rows:,} rows are kept in {folder}; the same command goes on there")
+            say(f"{journal.kept:,} rows are kept in {folder}; the same command goes on there")
         journal.leave()
         raise
 

@@ -108,6 +108,33 @@ def test_damage_is_named(change: Callable[[dict[str, Any]], None], match: str) -
     assert e.value.hint
 
 
+PLACES: dict[str, tuple[list[Any], Any]] = {
+    r"stream 'all': .*arrivals.* damaged: rate_curve\.window_s is missing": (["arrivals", "rate_curve", "window_s"], None),
+    r"events is \"many\", not a whole number": (["arrivals", "events"], "many"),
+    r"rate_per_s is -1, not from 0": (["arrivals", "rate_per_s"], -1),
+    r"modulation\.levels\[3\] is null, not a number": (["arrivals", "modulation", "levels", 3], []),
+    r"input\.grid\.values is 3, not a list": (["lengths", "input", "grid", "values"], 3),
+    r"is \[\], not an object": (["lengths"], []),
+}  # fmt: skip
+"""what is said → where a library profile is changed, and to what (None: it is taken out, []: nulls)"""
+
+
+@pytest.mark.parametrize("said", PLACES)
+def test_the_place_of_damage_is_named(said: str) -> None:
+    d = Profile.library("azure-code").to_dict()
+    at, value = PLACES[said]
+    x: Any = aspects(d)
+    for k in at[:-1]:
+        x = x[k]
+    if value is None:
+        del x[at[-1]]
+    else:
+        x[at[-1]] = None if isinstance(at[-1], int) else value
+    with pytest.raises(LaminaError, match=said) as e:
+        Profile.from_dict(d)
+    assert e.value.hint
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -24,6 +24,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any, Protocol
 
+from .. import profile_schema
 from ..errors import ModelError
 
 
@@ -117,6 +118,10 @@ ASPECTS: dict[str, ModuleType] = {}
 def from_dict(name: str, d: dict[str, Any]) -> Aspect:
     """An aspect from its dictionary in a profile. Raises ModelError on a version from the future."""
     module = ASPECTS[name]
+    if not isinstance(d, dict):
+        raise ModelError(
+            f"aspect {name!r} of the profile is {d!r:.40}, not an object", "fit the profile again"
+        )
     version = d.get("version")
     if not isinstance(version, int) or version < 1:
         raise ModelError(f"aspect {name!r} of the profile has no version", "fit the profile again")
@@ -125,12 +130,20 @@ def from_dict(name: str, d: dict[str, Any]) -> Aspect:
             f"aspect {name!r} of the profile has version {version}, this tool reads up to {module.VERSION}",
             "install a newer lamina-traces",
         )
+
+    def place() -> str | None:
+        return profile_schema.fault(d, name) if version == module.VERSION else None
+
     read: Callable[[dict[str, Any]], Aspect] = module.from_dict
     try:
         return read(d)
-    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as e:
+    except ModelError as e:
+        where = place()
+        raise ModelError(f"{e.message}: {where}" if where else e.message, e.hint) from e
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as e:
         raise ModelError(
-            f"aspect {name!r} of the profile is damaged: {e!r}", "fit the profile again"
+            f"aspect {name!r} of the profile is damaged: {place() or repr(e)}",
+            "mend that place, or fit the profile again",
         ) from e
 
 

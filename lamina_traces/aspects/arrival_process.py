@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,13 @@ from ..distributions import (
 )
 from ..errors import ModelError
 from ..intervals import Interval, read_intervals
-from ..units import format_number, format_seconds
+from ..units import LONGEST_S, format_number, format_seconds
 from . import Finding, renewal
 from .dispersion import FEW_WINDOWS as FEW_WINDOWS
 from .dispersion import Scale
 from .gaps import Pass as Pass
 from .modulation import Modulation
+from .rate_levels import of_curve
 from .rates import Change, Seasons, Silence
 
 NAME = "arrivals"
@@ -126,6 +128,11 @@ class Arrivals:
     def generating_curve(self) -> Array:
         """The rate curve less the noise of its own estimate: its swings to the power ``rate_signal``, mean 1."""
         return renewal.damped(self.rate_curve, self.rate_signal)
+
+    @cached_property
+    def modulated(self) -> Modulation:
+        """``modulation``; where arrivals were not seen one by one, of the rate curve."""
+        return self.modulation or of_curve(self.generating_curve, self.window_s, self.unit_gaps)
 
     @property
     def burstiness(self) -> float:
@@ -373,8 +380,9 @@ def from_dict(d: Mapping[str, Any]) -> Arrivals:
         and math.isfinite(a.rate_per_s)
         and 0 < a.rate_per_s <= 1e9
         and a.events >= 0
-        and a.window_s > 0
-        and 0 <= a.quantum_s < a.span_s
+        and 0 < a.window_s <= LONGEST_S
+        and 0 <= a.quantum_s < a.span_s <= LONGEST_S
+        and 0 <= a.tick_s <= LONGEST_S
         and 0 <= a.jitter_s <= a.quantum_s
         and a.cv >= 0
         and 0 <= a.rate_signal <= 1

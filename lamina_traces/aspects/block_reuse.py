@@ -146,6 +146,11 @@ class Reuse:
         lru = tuple(Capacity(int(c["blocks"]), Ratio.from_dict(c)) for c in d["lru"])
         sets = {str(k): int(v) for k, v in d["working_sets"].items()}
         by_size = tuple((int(e["blocks"]), Grid.from_dict(e["depth"])) for e in d.get("depth_by_size", ()))  # fmt: skip
+        if not {"prefix_hit_ratio", "block_hit_ratio"} & d["ratios"].keys():
+            raise ModelError(
+                "prefixes of the profile tell neither prefix_hit_ratio nor block_hit_ratio",
+                "state one of them under ratios, or fit the profile again",
+            )
         positive = [*counts.values(), *sets.values(), 1 if size is None else size]
         if (
             min(positive) < 0

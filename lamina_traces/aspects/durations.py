@@ -20,7 +20,7 @@ from ..distributions import K_ANONYMITY, POSITIVE, Fitted, Grid, fit_families, w
 from ..errors import ModelError
 from ..intervals import FEWEST_WINDOWS, LEVEL, Blocks, Interval, homogeneous, read_intervals
 from ..survival import Survival, quantile_interval
-from ..units import format_seconds, short
+from ..units import LONGEST_S, format_seconds, short
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -88,6 +88,8 @@ class Durations:
         ordered = [found.quantiles_s[k] for k in LEVELS if k in found.quantiles_s]
         sane = (
             all(math.isfinite(v) and v >= 0 for v in numbers)
+            and all(s <= LONGEST_S for s in (found.mean_s, *found.quantiles_s.values()))
+            and (found.grid is None or found.grid.curve.values[-1] <= LONGEST_S)
             and 0 <= found.zero_share <= 1
             and ordered == sorted(ordered)
         )

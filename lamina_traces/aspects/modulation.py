@@ -36,6 +36,10 @@ Ints = npt.NDArray[np.int64]
 
 FACTOR = 4
 """ratio of the lengths of successive parts of z."""
+MOST_SILENT = 100.0
+"""windows of which one is not silent, at most, where a rate is made to swing more."""
+MOST_EVEN = 0.01
+"""least squared CV of gaps that are made more even."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ class Modulation:
             and bool(np.isfinite(out.levels).all())
             and out.levels[0] >= 0
             and bool((np.diff(out.levels) >= 0).all())
-            and out.levels[-1] > 0
+            and 0.5 <= (out.levels[1:] + out.levels[:-1]).mean() / 2 <= 2  # 1, but for rounding
             and all(0 <= p <= 1 for p in out.parts)
             and abs(sum(out.parts) - 1) < 0.01
             and len(out.cuts) + 1 == len(out.unit_gaps)
@@ -129,21 +133,22 @@ class Modulation:
 
     def scaled(self, factor: float) -> Modulation:
         """With ``factor`` times the excess dispersion at every window: IDC(w) − 1 is multiplied. Levels move towards 1, or
-        are raised to a power, so far that their variance is multiplied; gaps likewise between an exponential law and
-        beyond their own. Raises ModelError where no such process exists."""
+        are raised to a power, so far that their variance is multiplied; where a power does not bring that (a rate that is
+        either on or off), they are silent more often. Gaps likewise between an exponential law and beyond their own; more
+        even than equal they cannot be (MOST_EVEN). The season is load and stays. Raises ModelError where no such
+        process exists."""
         if factor <= 1:
             s = math.sqrt(factor)
             levels, cuts = 1 + s * (self.levels - 1), tuple(1 + s * (c - 1) for c in self.cuts)
         else:
             p = rising_solution(lambda p: variance_of(normalised(self.levels**p)), self.variance * factor, 12.0)  # fmt: skip
             if p is None:
-                raise ModelError(
-                    f"the rate cannot swing {factor:g} times as much as in the source",
-                    "use a smaller --idc-scale",
-                )
-            raised = self.levels**p
-            by = float((raised[1:] + raised[:-1]).mean() / 2)
-            levels, cuts = raised / by, tuple(c**p / by for c in self.cuts)
+                levels = silent_more_often(self.levels, factor)
+                cuts = tuple(c * float(levels[-1] / self.levels[-1]) for c in self.cuts)
+            else:
+                raised = self.levels**p
+                by = float((raised[1:] + raised[:-1]).mean() / 2)
+                levels, cuts = raised / by, tuple(c**p / by for c in self.cuts)
         gaps = tuple(_scaled_gaps(g, factor) for g in self.unit_gaps)
         return replace(self, levels=levels, cuts=cuts, unit_gaps=gaps)
 
@@ -151,6 +156,22 @@ class Modulation:
 def steady(unit_gaps: renewal.Gaps) -> Modulation:
     """No modulation: a renewal process at a steady rate."""
     return Modulation(3600.0, np.ones(2), (1.0,), (), (unit_gaps,))
+
+
+def silent_more_often(levels: Array, factor: float) -> Array:
+    """Knots of a law with ``factor`` times the variance V of a law of mean 1: that law with chance q, else 0, with
+    (V + 1)/q = factor·V + 1. Raises ModelError where that leaves fewer than one window in MOST_SILENT."""
+    v = variance_of(levels)
+    times = (factor * v + 1) / (v + 1)  # 1/q
+    if times > MOST_SILENT:
+        raise ModelError(
+            f"the rate cannot swing {factor:g} times as much: it would be silent in all but one window of {times:,.0f}",
+            "use a smaller --idc-scale",
+        )
+    last = len(levels) - 1
+    finer = -(-1024 // last)  # knots between, so that q is met to a thousandth
+    fine = np.interp(np.arange(last * finer + 1) / finer, np.arange(last + 1), levels)
+    return normalised(np.concatenate([np.zeros(round(last * finer * (times - 1))), fine]))
 
 
 def normalised(levels: Array) -> Array:
@@ -177,13 +198,11 @@ def rising_solution(of: Any, wanted: float, most: float) -> float | None:
 
 
 def _scaled_gaps(gaps: renewal.Gaps, factor: float) -> renewal.Gaps:
-    """Mean 1 and squared CV 1 + factor·(CV² − 1)."""
+    """Mean 1 and squared CV 1 + factor·(CV² − 1), MOST_EVEN at least."""
     own = renewal.squared_cv(gaps)
-    wanted = 1 + factor * (own - 1)
-    if wanted <= 0.01:
-        raise ModelError(
-            "gaps cannot be more even than equal ones", "use an --idc-scale nearer to 1"
-        )
+    if factor > 1 and own <= MOST_EVEN:
+        return gaps
+    wanted = max(1 + factor * (own - 1), MOST_EVEN)
     if isinstance(gaps, renewal.UnitLaw):
         if gaps.family in ("constant", "exponential"):
             return renewal.UnitLaw("gamma", math.sqrt(wanted))

@@ -18,7 +18,7 @@ from ..counts import Counts, significant
 from ..distributions import Grid
 from ..errors import ModelError
 from ..intervals import Blocks, Interval, read_intervals
-from ..units import short
+from ..units import LONGEST_S, short
 from .phases import Phases, fit_phases
 from .power_readings import AS_LONG, PEAK_WINDOWS_S, RISES_S, lowest
 from .power_sources import Aligned
@@ -35,6 +35,8 @@ LAGS = 25
 LONGEST_LAG_S = 3600.0
 MOST_CORRELATED = 1 << 20
 """cells of an autocorrelation; a longer grid is averaged to fewer."""
+MOST_DEVICES = 1_000_000
+"""of a group: each has a row at every step."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,7 @@ class Group:
             figures(d["peaks_w"]), figures(d["rises_w"]), figures(d["rises_at_least_w"]), figures(d["load_factors"]),
             watts(d["diversity"]), Course.from_dict(d["course"]) if d.get("course") else None,
         )  # fmt: skip
-        if not 0 <= out.complete <= 1 or out.devices < 1:
+        if not 0 <= out.complete <= 1 or not 1 <= out.devices <= MOST_DEVICES:
             raise _nonsense("a share or a number of devices is none")
         return out
 
@@ -157,8 +159,8 @@ def watts(x: Any) -> float:
 
 def positive(x: Any) -> float:
     value = watts(x)
-    if value == 0:
-        raise _nonsense("a step or a window has no width")
+    if not 1e-9 <= value <= LONGEST_S:
+        raise _nonsense(f"a step or a window of {value:g} s cannot be")
     return value
 
 

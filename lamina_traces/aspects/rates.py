@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from ..errors import ModelError
 from ..units import DAY_NS, NS_PER_S, short
 from .timeline import Timeline
 
@@ -73,7 +74,15 @@ class Seasons:
         if d is None:
             return None
         days = None if d["days"] is None else tuple(map(float, d["days"]))
-        return cls(tuple(map(float, d["hours"])), days, float(d["explained"]))
+        out = cls(tuple(map(float, d["hours"])), days, float(d["explained"]))
+        for factors, n in ((out.hours, 24), (out.days, 7)):
+            # hours that were seen more often than others may take the plain mean off 1
+            if factors is not None and not (len(factors) == n and min(factors) >= 0 and n / 4 <= sum(factors) <= n * 4):  # fmt: skip
+                raise ModelError(
+                    f"the season of the profile has no {n} factors of a mean of about 1",
+                    "state multiples of the mean rate by hour (24) and day (7), or fit the profile again",
+                )
+        return out
 
 
 def change_points(counts: Array, covered_s: Array, width_s: float) -> list[Change]:

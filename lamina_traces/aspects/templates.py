@@ -132,6 +132,8 @@ class Step:
                 f"known keys: {', '.join(cls.__dataclass_fields__)}",
             )
         what = f"step {d['name']!r}"
+        if not isinstance(d.get("stage", ""), str | None):
+            raise ModelError(f"{what}: its stage is no text but {d['stage']!r}", "give it a name")
         spreads = {k: Spread.of(d[k], f"{what}, {k}") for k in ("input", "output", "delay_s", "lasts_s", "repeat") if d.get(k) is not None}  # fmt: skip
         out = cls(
             name=d["name"],

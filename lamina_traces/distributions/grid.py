@@ -10,6 +10,7 @@ holds k rows or more.
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -32,6 +33,8 @@ PIECES = 48
 BEND_PIECES = 8
 """straight lines that one part of the tail is made of where it bends."""
 MOST_BEND = 12.0
+LARGEST = 2.0**62
+"""of what a grid is told in: drawn values are whole numbers where they are counts or nanoseconds."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -289,6 +292,10 @@ class Grid:
             np.array(d.get(k, ()), dtype=np.float64)
             for k in ("values", "tail_values", "tail_means")
         )
+        if not values.ndim == tail.ndim == means.ndim == 1:
+            raise ModelError(
+                "a quantile grid in the profile is not a list of numbers", "fit the profile again"
+            )
         whole = np.concatenate([values[:-1], tail, values[-1:]])
         if len(values) < 2 or not np.isfinite(whole).all() or (np.diff(whole) < 0).any():
             raise ModelError(
@@ -301,7 +308,25 @@ class Grid:
                 "fit the profile again",
             )
         head = d.get("head_mean")
-        return cls(values, float(d["mean"]), float(d["rows"]), tail, means, None if head is None else float(head))  # fmt: skip
+        out = cls(values, float(d["mean"]), float(d["rows"]), tail, means, None if head is None else float(head))  # fmt: skip
+        sizes = (
+            abs(out.mean),
+            -values[0],
+            values[-1],
+            abs(means).max(initial=0.0),
+            abs(out.head_mean or 0.0),
+        )
+        if not (0 <= out.rows < math.inf and all(x <= LARGEST for x in sizes)):
+            raise ModelError(
+                "a quantile grid in the profile has a mean, a value or a number of rows beyond all measure",
+                "fit the profile again",
+            )
+        if not -LARGEST <= out.curve.values[-1] <= LARGEST:
+            raise ModelError(
+                f"a quantile grid in the profile ends at {values[-1]:g}, and cannot have the mean {out.mean:g}",
+                "state a mean that its quantiles can have, or fit the profile again",
+            )
+        return out
 
 
 def _tail_ranks(steps: int, most: float) -> Array:

@@ -88,13 +88,14 @@ def _folds(rows: Rows) -> npt.NDArray[np.int64]:
 def compression_line(a: Trace, b: Trace) -> Line:
     """Compression distance of b from a, beside that of a's halves from each other."""
     name, metric = "compression", "distance"
-    m = a.manifest
     needed = ("arrival_ns", "input_tokens", "output_tokens")
     missing = [c for c in needed if not (a.has(c) and b.has(c))]
-    if missing or m.arrival_first_ns is None or m.arrival_last_ns is None:
+    # of what is selected: the manifest tells the times of the whole trace
+    extent = {} if missing else a.query("arrivals/extent").to_pylist()[0]
+    if not extent.get("with_arrival"):
         note = f"not recorded in both: {', '.join(missing)}" if missing else "no arrivals"
         return Line(name, metric, None, None, "NCD", note)
-    middle = (m.arrival_first_ns + m.arrival_last_ns) // 2
+    middle = (int(extent["first_ns"]) + int(extent["last_ns"])) // 2
     try:
         value = similarity.compression_distance(a, b)
         halves = similarity.compression_distance(a.select(end_ns=middle), a.select(start_ns=middle))

@@ -25,7 +25,7 @@ from .invocations import InvocationMaker
 from .maker import Maker
 from .plan import Place, Plan, Shard, count, frames, profile_sha256, start, walk
 from .power import PowerMaker
-from .process import MAX_RATE_PER_S, Process
+from .process import MAX_RATE_PER_S, MIN_RATE_PER_S, Process
 from .randomness import GENERATOR_VERSION
 from .request_stream import law_of
 from .requests import RequestMaker
@@ -109,6 +109,13 @@ class Options:
             profile = knobs.without(profile, self.without, table)
         for text in self.knobs:
             profile = knobs.turned(profile, text)
+        if self.block_tokens is not None and not any(
+            "prefixes" in s.aspects for s in profile.part(table).streams
+        ):
+            raise UsageError(
+                f"--block-tokens cuts prefix blocks, and profile {profile.name!r} makes none",
+                "leave it out, or see what the profile has: lamina-traces show PROFILE",
+            )
         return profile
 
 
@@ -161,8 +168,14 @@ def plan(
         )
     if rows is not None and rows <= 0:
         raise UsageError(f"-n {rows} asks for no rows", "give a positive number of rows")
+    if options.scale_by in SCALE_BY[1:] and (rate is None or (options.arrivals and rate.per_s)):
+        why = "no --rate is given" if rate is None else f"--arrivals makes {rate} without a factor"
+        raise UsageError(
+            f"--scale-by {options.scale_by} says what another rate means, and {why}",
+            "give a factor, as in --rate x2, or leave --scale-by out",
+        )
     law = options.apply(profile, rate.per_s if rate else None, table)
-    span_s = float(profile.source.get("span_s") or ASSUMED_SPAN_S)
+    span_s = max(float(profile.source.get("span_s") or ASSUMED_SPAN_S), 1 / NS_PER_S)
     maker: Maker
     if table == "llm_requests":
         factor = _factor(law, rate, duration_ns, seed, options)
@@ -180,7 +193,8 @@ def plan(
             maker = _OTHERS[table](law.part(table), seed, factor=factor)
     if duration_ns is None and rows is None:
         duration_ns = round(span_s * NS_PER_S)
-    return Plan(profile, maker, seed, duration_ns, rows, factor, options.told())
+    notices = tuple(n for n in law.notices if n not in profile.notices)
+    return Plan(profile, maker, seed, duration_ns, rows, factor, options.told(), notices)
 
 
 def _factor(
@@ -203,10 +217,10 @@ def _factor(
 
 
 def _checked(rate_per_s: float) -> float:
-    if not (math.isfinite(rate_per_s) and 0 < rate_per_s <= MAX_RATE_PER_S):
+    if not MIN_RATE_PER_S <= rate_per_s <= MAX_RATE_PER_S:
         raise ModelError(
             f"a rate of {rate_per_s:g} per second cannot be generated",
-            f"rates go up to {MAX_RATE_PER_S:g}/s",
+            f"rates go from {MIN_RATE_PER_S:g}/s, one in {1 / MIN_RATE_PER_S / 86400 / 365:.0f} years, to {MAX_RATE_PER_S:g}/s",
         )
     return rate_per_s
 

@@ -35,6 +35,8 @@ class Journal:
         self.folder, self.facts = folder, dict(facts)
         self.seen = Observed()
         self.parts = 0
+        self.kept = 0
+        """rows of the parts that are whole"""
         self.place: Place | None = None
         self.done = False
         folder.mkdir(exist_ok=True)
@@ -71,7 +73,7 @@ class Journal:
             return
         if all(self._part(i).is_file() for i in range(parts)):
             self.parts, self.place, self.seen = parts, Place(block, rows, state), seen
-            self.done = bool(done)
+            self.done, self.kept = bool(done), seen.rows
 
     def _save(self, place: Place, *, done: bool) -> None:
         temporary = self.folder / ".journal.new.npz"
@@ -87,6 +89,7 @@ class Journal:
             f.flush()
             os.fsync(f.fileno())
         temporary.replace(self.folder / "journal.npz")
+        self.kept = self.seen.rows
 
     def write(
         self,

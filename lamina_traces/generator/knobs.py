@@ -19,15 +19,14 @@ from ..aspects.durations import Durations
 from ..aspects.failures import Failures, failing_after_ok
 from ..aspects.lengths import Lengths, Margin
 from ..aspects.mix import Slice
-from ..aspects.modulation import Modulation, steady
+from ..aspects.modulation import MOST_EVEN, Modulation, steady
 from ..aspects.prefixes import Prefixes
-from ..aspects.rate_levels import of_curve
 from ..aspects.ratios import Ratio
 from ..aspects.sessions import TIMES, Sessions
 from ..aspects.templates import Spread, Step
 from ..aspects.workflows import Workflows
 from ..distributions import Grid
-from ..errors import UnknownName, UsageError
+from ..errors import ModelError, Notice, UnknownName, UsageError
 from ..profile import Profile, Stream
 from .sessions import quantiles_s, turn_law
 
@@ -119,19 +118,33 @@ def _with_starts(s: Stream, change: Callable[[Modulation], Modulation]) -> Strea
 
 
 def with_idc(profile: Profile, factor: float) -> Profile:
-    """IDC(w) − 1 times ``factor`` at every window: 0 is a Poisson process, 1 the profile's own."""
+    """IDC(w) − 1 of the arrivals times ``factor`` at every window: 1 is the profile's own; 0 is a Poisson process, on the
+    profile's season, which is load and not burstiness, and without the steps of a coarse clock. What cannot be had is
+    told in the notices."""
     if not 0 <= factor < math.inf:
         raise UsageError(f"--idc-scale {factor:g} is no factor", "give a number from 0 on")
+    if factor == 1:
+        return profile
+    notices: list[Notice] = []
 
     def change(s: Stream) -> Stream:
         a = s.aspects["arrivals"]
         if not isinstance(a, Arrivals):
             return s
-        own = a.modulation or of_curve(a.generating_curve, a.window_s, a.unit_gaps)
-        s = with_aspect(s, "arrivals", replace(a, modulation=own.scaled(factor)))
-        return _with_starts(s, lambda own: own.scaled(factor))
+        own = a.modulated
+        if min(1 + factor * (renewal.squared_cv(g) - 1) for g in own.unit_gaps) < MOST_EVEN:
+            text = f"stream {s.name!r}: its gaps are more even than a Poisson process's, and cannot be {factor:g} times as much; they are as even as can be"
+            notices.append(Notice("even-gaps", text, "arrivals"))
+        if factor == 0:
+            a = replace(a, quantum_s=0.0, jitter_s=0.0)
+        try:
+            s = with_aspect(s, "arrivals", replace(a, modulation=own.scaled(factor)))
+            return _with_starts(s, lambda own: own.scaled(factor))
+        except ModelError as e:
+            raise ModelError(f"stream {s.name!r}: {e.message}", e.hint) from e
 
-    return changed(profile, change)
+    made = changed(profile, change)
+    return replace(made, notices=(*made.notices, *notices))
 
 
 # --- what requests are -----------------------------------------------------------------------------

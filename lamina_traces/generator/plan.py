@@ -9,11 +9,12 @@ import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import polars as pl
 
-from ..errors import ModelError, UsageError
+from ..errors import ModelError, Notice, UsageError
 from ..profile import Profile
 from ..units import NS_PER_S
 from .maker import Made, Maker, State
@@ -41,7 +42,8 @@ class Shard:
 @dataclass(frozen=True)
 class Plan:
     """What is generated: ``maker``'s table over ``duration_ns``, or its first ``rows`` rows (one of them is None).
-    ``factor``: what all rates are multiplied by; ``options``: what else was asked for, in words."""
+    ``factor``: what all rates are multiplied by; ``options``: what else was asked for, in words; ``notices``: what of it
+    could not be had."""
 
     profile: Profile
     maker: Maker
@@ -50,6 +52,7 @@ class Plan:
     rows: int | None
     factor: float = 1.0
     options: tuple[tuple[str, str], ...] = ()
+    notices: tuple[Notice, ...] = ()
 
     @property
     def table(self) -> str:
@@ -66,6 +69,11 @@ class Plan:
     def blocks(self) -> int | None:
         """How many blocks, None where a number of rows says when to stop."""
         return None if self.duration_ns is None else -(-self.duration_ns // self.maker.block_ns)
+
+    @cached_property
+    def block_count(self) -> int:
+        """As ``blocks``; where a number of rows says when to stop, by a walk that draws none."""
+        return self.blocks if self.blocks is not None else sum(1 for _ in _made(self, None, start(self)))  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -145,9 +153,7 @@ def _blocks(plan: Plan, shard: Shard | None) -> range:
     """The contiguous run of blocks of a shard; without one all of them, however many."""
     if shard is None or shard.count == 1:
         return range(plan.blocks if plan.blocks is not None else 2**62)
-    whole = plan.blocks
-    if whole is None:
-        whole = sum(1 for _ in _made(plan, None, start(plan)))
+    whole = plan.block_count
     return range(whole * (shard.index - 1) // shard.count, whole * shard.index // shard.count)
 
 

@@ -13,6 +13,7 @@ causes are moved by the difference, a few times over. What a cold cache at the b
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -43,6 +44,8 @@ STEPS = 4096
 """equal steps of probability in which depths and distances are drawn."""
 LEAST_BLOCKS = 1024
 """to be remembered, where no LRU curve says how many."""
+MOST_HEAD = 1 << 31
+"""blocks that prompts may begin with alike: more than any prompt has."""
 MOST_ROOTS = 62
 """first blocks that are told apart: a bit each."""
 MOST_PATHS = 1 << 20
@@ -101,11 +104,10 @@ class PrefixStage:
     ) -> None:
         recorded = law.block_tokens or ASSUMED_BLOCK_TOKENS
         self.block_tokens = block_tokens or recorded
+        self.seed = seed
         if self.block_tokens < 1 or not 0 <= hits < np.inf:
             raise ModelError("a block of no tokens, or hits below 0", "give positive numbers")
-        self.of = key(seed, "prefixes", stream)
-        self.salt = salts(key(seed, "blocks", stream), 1)[0]
-        self.first = np.uint64(stream << STREAM_BITS)
+        self._number(stream)
         self.sessions = "parent" in rehearsal
         alone = float((rehearsal["parent"] < 0).mean()) if self.sessions else 1.0
         self.roots = _popularity(law)
@@ -120,6 +122,18 @@ class PrefixStage:
         self.laws = _Laws.of(law, recorded * law.every)
         self._rehearse(law, rehearsal)
         self.laws.stretch *= hits
+
+    def _number(self, stream: int) -> None:
+        """Draw as this stream of the seed."""
+        self.of = key(self.seed, "prefixes", stream)
+        self.salt = salts(key(self.seed, "blocks", stream), 1)[0]
+        self.first = np.uint64(stream << STREAM_BITS)
+
+    def copied(self, stream: int) -> PrefixStage:
+        """The same laws for another stream: they are rehearsed once."""
+        out = copy.copy(self)
+        out._number(stream)
+        return out
 
     def start(self) -> State:
         """No prompt is known: the cache is cold, as the source's was."""
@@ -227,7 +241,7 @@ class PrefixStage:
                 best, least = (self.laws.stretch, self.laws.upto), off
             if got > 0:
                 factor = ratio.value / got
-                if len(target):
+                if len(target) and ratio.value > 0:
                     self.laws.move(target - curve / whole * factor, ratio.value)
                 self.laws.stretch *= float(np.clip(factor, 0.5, 2.0))
         self.laws.stretch, self.laws.upto = best
@@ -256,8 +270,10 @@ def _head(law: Reuse) -> int:
     often = sum(n * law.roots >= 0.1 * law.requests for _, n in law.popularity.curve)
     if not often:
         return 1
-    last = math.sqrt(ranks[often - 1] * ranks[min(often, len(ranks) - 1)])  # somewhere between two points
-    return max(1, round(last / max(law.roots, 1)))
+    last = math.sqrt(
+        ranks[often - 1] * ranks[min(often, len(ranks) - 1)]
+    )  # somewhere between two points
+    return max(1, min(round(last / max(law.roots, 1)), MOST_HEAD))
 
 
 def _variety(roots: int, requests: int, alone: float) -> float:

@@ -18,14 +18,13 @@ import numpy.typing as npt
 from ..aspects import renewal
 from ..aspects.arrivals import Arrivals
 from ..aspects.modulation import FACTOR, Modulation
-from ..aspects.rate_levels import of_curve
 from ..units import NS_PER_S
 from .randomness import key, stream, uniforms
 
 Array = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-MAX_RATE_PER_S = 1e9
+MIN_RATE_PER_S, MAX_RATE_PER_S = 1e-9, 1e9
 """of all streams together."""
 SEASON_STEP_S = 900.0
 """longest piece where a season changes the rate inside a window."""
@@ -60,10 +59,7 @@ class Process:
         self.stamps = key(seed, "stamps")
         self.curve = law.generating_curve
         self.curve_ns = law.window_s / speed * NS_PER_S
-        new = (
-            starts or law.modulation or of_curve(law.generating_curve, law.window_s, law.unit_gaps)
-        )
-        self.new = new
+        self.new = new = starts or law.modulated
         at_curve = starts.unit_gaps[len(starts.cuts) // 2] if starts else law.unit_gaps
         self.laws: tuple[renewal.Gaps, ...] = (at_curve,) if replay else new.unit_gaps
         self.cuts = np.array(() if replay else new.cuts)

@@ -36,6 +36,8 @@ Array = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 Columns = dict[str, npt.NDArray[Any]]
 
+MOST_TOKENS = 2**31 - 1
+"""of a request, on each side: columns are of 32 bits."""
 STAGES = ("sessions", "workflows", "prefixes")
 
 
@@ -57,7 +59,8 @@ class Made:
 
 class RequestStream:
     """``index``: from 0 over all streams and their copies; ``place``: of its own in the part. ``rate``, ``speed``,
-    ``replay``, ``clock`` as of ``Process``. ``block_tokens``: of prefix blocks, None: as fitted."""
+    ``replay``, ``clock`` as of ``Process``. ``block_tokens``: of prefix blocks, None: as fitted. ``like``: the stream that it is
+    another copy of, whose rehearsed laws it takes."""
 
     def __init__(
         self,
@@ -72,12 +75,19 @@ class RequestStream:
         replay: bool,
         block_tokens: int | None = None,
         clock: Arrivals | None = None,
+        like: RequestStream | None = None,
     ) -> None:
         self.index, self.place, self.seed = index, place, seed
         self.speed, self.replay = speed, replay
         own = part.streams[place]
         self.law = law_of(profile, own, Arrivals, "arrivals", "arrival times")
         lengths = law_of(profile, own, Lengths, "lengths", "token counts")
+        for side, grid in (("input", lengths.input.grid), ("output", lengths.output.grid)):
+            if grid.curve.values[-1] > MOST_TOKENS:
+                raise ModelError(
+                    f"{side} lengths go up to {grid.curve.values[-1]:.3g} tokens; a column holds {MOST_TOKENS:,}",
+                    f"state shorter ones, or turn lengths.{side} less far",
+                )
         self.lengths = Sampler(lengths)
         grids = {"input": lengths.input.grid, "output": lengths.output.grid}
         self.warp = warp(lengths.mix, grids, replay=replay)
@@ -96,10 +106,10 @@ class RequestStream:
             per_row = 1 / self.workflows.mean_calls
             starts = workflows.starts
         elif sessions is not None and sessions.between is not None:
-            between_s = sessions.between[1].quantiles_s["p50"]
+            between_s = sessions.between[1].quantiles_s.get("p50", sessions.between[1].mean_s)
             near = [s for s in self.law.scales if s.idc is not None]
             idc = min(near, key=lambda s: abs(math.log(s.window_s / between_s))).idc if near and between_s > 0 else 1.0  # fmt: skip
-            self.sessions = SessionStage(
+            self.sessions = like.sessions.copied(index) if like and like.sessions else SessionStage(
                 sessions, lengths, seed, index, rate_per_s=per_s, speed=speed, dispersion=max(idc or 1.0, 0.1),
                 share=min(sessions.requests / self.law.events, 1.0) if self.law.events else 1.0,
             )  # fmt: skip
@@ -109,7 +119,9 @@ class RequestStream:
         self.process = Process(self.law, seed, index, rate=rate * per_row, speed=speed, replay=replay, starts=starts, clock=clock)  # fmt: skip
         prefixes = _maybe(own, "prefixes", Prefixes)
         self.prefixes: PrefixStage | None = None
-        if prefixes is not None and prefixes.blocks is not None:
+        if like is not None and like.prefixes is not None:
+            self.prefixes = like.prefixes.copied(index)
+        elif prefixes is not None and prefixes.blocks is not None:
             self.prefixes = PrefixStage(prefixes.blocks, self._rehearsal(), seed, index, block_tokens=block_tokens)  # fmt: skip
 
     @property

@@ -19,7 +19,7 @@ from ..aspects.length_draws import GENERATED
 from ..aspects.templates import DELAY_KINDS
 from ..errors import ModelError
 from ..profile import Part, Profile
-from ..units import NS_PER_S
+from ..units import NS_PER_S, format_seconds
 from . import maker
 from .maker import State, split, within
 from .plan import block_length
@@ -28,6 +28,8 @@ from .request_stream import Columns, Flags, Ints, Made, RequestStream, law_of
 
 BLOCK_ROWS = 131_072
 MOST_PIECES = 1 << 19
+LEAST_IN_PIECE = 1e-6
+"""requests in a piece of the rate: with fewer there is only silence to walk over."""
 MOST_COPIES = 256
 
 
@@ -54,20 +56,25 @@ class RequestMaker:
         speed = factor if scale_by == "time" else 1.0
         laws = (law_of(profile, s, Arrivals, "arrivals", "arrival times") for s in part.streams)
         clock = max(laws, key=lambda law: law.quantum_s)
-        self.streams = [
-            RequestStream(
-                profile, part, i, i + c * len(part.streams), seed, rate=factor / copies, speed=speed, replay=replay,
-                block_tokens=block_tokens, clock=clock,
-            )
-            for c in range(copies)
-            for i in range(len(part.streams))
-        ]  # fmt: skip
+        self.streams: list[RequestStream] = []
+        for i in range(copies * len(part.streams)):
+            like = self.streams[i - len(part.streams)] if i >= len(part.streams) else None
+            made = RequestStream(
+                profile, part, i % len(part.streams), i, seed, rate=factor / copies, speed=speed, replay=replay,
+                block_tokens=block_tokens, clock=clock, like=like,
+            )  # fmt: skip
+            self.streams.append(made)
         known = {k for s in self.streams if s.failures for k in s.failures.kinds}
         self.kinds = ["unknown", "ok", *sorted(known)]
         self.rate_per_s = math.fsum(s.rate_per_s for s in self.streams)
         self.span_s = max(s.law.span_s for s in self.streams) / speed
         # no more pieces of the rate than rows, also where requests are rare beside the windows of their levels
         finest_ns = min(s.process.piece_ns for s in self.streams)
+        if self.rate_per_s * finest_ns / NS_PER_S < LEAST_IN_PIECE:
+            raise ModelError(
+                f"the rate changes every {format_seconds(finest_ns / NS_PER_S)}, and there is one request in {format_seconds(1 / self.rate_per_s)}",
+                "raise --rate, or take a steady rate: --arrivals poisson",
+            )
         self.block_ns = min(
             block_length(self.rate_per_s, BLOCK_ROWS), 2 ** int(math.log2(finest_ns * MOST_PIECES))
         )

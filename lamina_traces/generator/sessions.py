@@ -18,6 +18,7 @@ of their gap as an observer at a random instant finds them (Cox 1962, §5).
 
 from __future__ import annotations
 
+import copy
 import functools
 import math
 from collections.abc import Callable
@@ -49,7 +50,7 @@ MOST_LATE = 1.0
 about KS 0.1 of the drawn one with Poisson arrivals, 0.15 with bursty ones; at a tenth of it within 0.03."""
 MOST_TURNS = 1 << 16
 MOST_OPEN = 1 << 20
-"""sessions that are under way when a trace begins."""
+"""sessions that are open at once: their state is handed from block to block."""
 KNOTS = 1025
 REHEARSED_ROWS = 1 << 18
 """rows by which the law of first prompts is found."""
@@ -100,6 +101,24 @@ class SessionStage:
         self.salts = salts(key(seed, "sessions", stream), loops.SALTS)
         self.contexts = Contexts(law, lengths, self.turns, key(seed, "contexts", stream))
 
+        self.between = QuantileCurve(np.linspace(0, 1, len(self.gaps)), self.gaps)
+        later = 1 - 1 / self.mean_turns
+        self.open = rate_per_s * share * later * self.between.mean / NS_PER_S
+        """sessions that are open at once, in the mean"""
+        if self.open > MOST_OPEN:
+            raise ModelError(
+                f"{self.open:,.0f} sessions would be open at once; {MOST_OPEN:,} are kept at most",
+                "lower --rate, share them out with --scale-by clients, or shorten rests: --set sessions.think_time=x0.1",
+            )
+
+    def copied(self, stream: int) -> SessionStage:
+        """The same laws for another stream: they are rehearsed once."""
+        out = copy.copy(self)
+        out.stream, out.contexts = stream, copy.copy(self.contexts)
+        out.salts = salts(key(self.seed, "sessions", stream), loops.SALTS)
+        out.contexts.salts = salts(key(self.seed, "contexts", stream), loops.SALTS)
+        return out
+
     @property
     def arrivals_per_row(self) -> float:
         """Arrivals that the stage must be given for each row that it makes."""
@@ -108,10 +127,7 @@ class SessionStage:
     def start(self) -> State:
         """Sessions under way when the trace begins."""
         rng = stream(self.seed, "sessions", self.stream, "start")
-        gaps = QuantileCurve(np.linspace(0, 1, len(self.gaps)), self.gaps)
-        later = 1 - 1 / self.mean_turns
-        mean = min(self.rate_per_s * self.share * later * gaps.mean / NS_PER_S, MOST_OPEN)
-        n = int(rng.poisson(mean)) if len(self.turns) > 1 else 0
+        n = int(rng.poisson(self.open)) if len(self.turns) > 1 else 0
         place, turns, inputs, outputs = self.contexts.under_way(rng, n)
         table = np.empty((n, loops.COLUMNS), dtype=np.int64)
         table[:, loops.SESSION] = np.arange(n)
@@ -120,7 +136,7 @@ class SessionStage:
         table[:, loops.ROW] = -1
         table[:, loops.INPUT] = inputs
         table[:, loops.OUTPUT] = outputs
-        due = gaps.rests(rng.random(n), rng.random(n)).astype(np.int64)
+        due = self.between.rests(rng.random(n), rng.random(n)).astype(np.int64)
         order = np.argsort(due, kind="stable")  # a sorted array is a heap
         return {
             "due": due[order],

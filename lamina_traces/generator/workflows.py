@@ -35,14 +35,14 @@ TTFT_S, TPOT_S = 0.5, 0.03
 """nominal: between what HexGen-Flow's A100 and a present server need for a 70B model. Assumed."""
 REHEARSED = 256
 """workflows by which sizes and makespans are estimated."""
-MOST_PAST = 1 << 16
-"""workflows that arrived before the trace and are looked at."""
+MOST_PAST = 1 << 22
+"""calls of workflows that arrived before the trace, among which those that are still to come are found."""
 
 
 class WorkflowStage:
-    """Calls for the workflows of one stream. ``calls_per_s``: when the trace begins;
-    ``speed``: makes all times so many times shorter. Raises ModelError
-    where the profile has neither templates nor a law of calls a workflow."""
+    """Calls for the workflows of one stream. ``calls_per_s``: when the trace begins; ``speed``: makes all times so many times
+    shorter. Raises ModelError where the profile has neither templates nor a law of calls a workflow, and (``start``) where
+    too many are under way."""
 
     def __init__(
         self, law: Workflows, seed: int, stream: int = 0, *, calls_per_s: float, speed: float = 1.0
@@ -85,7 +85,12 @@ class WorkflowStage:
         rehearsed, _, _ = self._unfolded(0, np.zeros(REHEARSED, dtype=np.int64), _nothing)
         past_ns = int(rehearsed[:, unfolding.ARRIVAL].max(initial=0))
         mean = self.rate_per_s * past_ns / NS_PER_S
-        n = min(int(rng.poisson(mean)), MOST_PAST)
+        if mean * self.mean_calls > MOST_PAST:
+            raise ModelError(
+                f"{mean:,.0f} workflows of {self.mean_calls:,.0f} calls would be under way when the trace begins; {MOST_PAST:,} calls are looked at",
+                "lower --rate, share them out with --scale-by clients, or shorten waits: --set workflows.delays=x0.1",
+            )
+        n = int(rng.poisson(mean))
         arrival = np.sort(-(rng.random(n) * past_ns).astype(np.int64) - 1)
         return {
             "past": arrival,

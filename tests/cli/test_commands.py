@@ -215,15 +215,36 @@ def test_generate_duration_rate_and_shards(lamina: Lamina) -> None:
         (["-n", "5", "--duration", "1m", "--name", "x"], "both say how much"),
         (["-n", "5", "--name", "x", "--shard", "9/3"], "is not i/n"),
         (["-n", "five", "--name", "x"], "--rows"),
+        (["-n", "5", "--name", "mooncake-conversation"], "is a library profile"),
+        (["-n", "5", "-o", "folder.parquet"], "is a folder"),
+        (["-n", "5", "-o", "there.parquet"], "there.parquet exists"),
+        (["-n", "5", "--name", "x", "--block-tokens", "16"], "cuts prefix blocks"),
+        (["-n", "5", "--name", "x", "--scale-by", "clients"], "no --rate is given"),
     ],
 )
-def test_generate_usage_errors(lamina: Lamina, argv: list[str], what: str) -> None:
+def test_generate_usage_errors(lamina: Lamina, tmp_path: Path, argv: list[str], what: str) -> None:
+    (tmp_path / "folder.parquet").mkdir()
+    (tmp_path / "there.parquet").write_text("mine")
     done = lamina("generate", "azure-code", *argv)
     assert done.code == 2
     assert done.err.startswith("error: ")
     assert what in done.err
     assert "hint: " in done.err
     assert done.out == ""
+
+
+def test_generate_replaces_a_file_where_it_may(lamina: Lamina, tmp_path: Path) -> None:
+    (tmp_path / "x.parquet").write_text("old")
+    assert lamina("generate", "azure-code", "-n", "5", "-o", "x.parquet", "--replace").code == 0
+    assert pl.read_parquet(tmp_path / "x.parquet").height == 5
+
+
+def test_shards_beyond_the_blocks_are_told(lamina: Lamina) -> None:
+    done = lamina("generate", "azure-code", "-n", "500", "--name", "x", "--shard", "2/8")
+    assert done.code == 0
+    assert "this trace has 1 block: 7 of 8 shards are empty [few-blocks]" in done.err
+    assert "no request falls into shard 2/8 [empty]" in done.err
+    assert "--duration" not in done.err
 
 
 def test_compare_gate(lamina: Lamina, store: list[str]) -> None:

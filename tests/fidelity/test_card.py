@@ -50,6 +50,18 @@ def test_a_second_draw_of_the_same_law_passes_and_another_law_does_not(tmp_path:
     assert f"misses {len(other.failed)} of 21" in other.verdict
 
 
+def test_a_part_of_a_trace_is_judged_by_its_own_times(tmp_path: Path) -> None:
+    """The halves of the compression line are those of what is selected, not of the whole trace."""
+    a = trace(tmp_path / "a", drawn(1, 2400))
+    assert a.manifest.span_ns is not None
+    part = a.select(end_ns=a.manifest.span_ns // 3)
+    line = next(x for x in compare(part, part).lines if x.aspect == "compression")
+    assert line.value == pytest.approx(0, abs=0.1)
+    assert "halves of a" in line.note
+    none = compare(a.select("input_tokens < 0"), a)
+    assert "compression" in {x.aspect for x in none.lines if x.note == "no arrivals"}
+
+
 def test_limits_are_raised_by_floors(tmp_path: Path) -> None:
     a = trace(tmp_path / "a", drawn(4, 2000))
     found = compare(a, a)

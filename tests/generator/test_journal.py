@@ -67,6 +67,18 @@ def test_a_file_goes_on_where_it_stopped(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("small_parts")
+def test_what_is_told_to_be_kept_is_kept(tmp_path: Path) -> None:
+    """Rows behind the last part that is whole were made, and are lost."""
+    said: list[str] = []
+    with pytest.raises(Interrupted):
+        workloads.write_parquet(tmp_path / "x.parquet", stop_after(700_000), say=said.append)
+    parts = sorted((tmp_path / ".x.parquet.parts").glob("part-*"))
+    kept = sum(pl.read_parquet(p).height for p in parts[:2])  # the third has no end
+    assert kept < 700_000
+    assert said[-1].startswith(f"{kept:,} rows are kept")
+
+
+@pytest.mark.usefixtures("small_parts")
 def test_another_plan_begins_anew(tmp_path: Path) -> None:
     path = tmp_path / "x.parquet"
     with pytest.raises(Interrupted):

@@ -9,11 +9,14 @@ import numpy as np
 import polars as pl
 import pytest
 
+from lamina_traces.aspects.arrivals import Arrivals, poisson
 from lamina_traces.aspects.lengths import Lengths, Margin
+from lamina_traces.aspects.modulation import Modulation, steady
+from lamina_traces.aspects.renewal import UnitLaw
 from lamina_traces.catalogs import rows as catalogue
 from lamina_traces.distributions import Grid
 from lamina_traces.errors import UsageError
-from lamina_traces.generator import Options, generate
+from lamina_traces.generator import Options, generate, plan
 from lamina_traces.generator.knobs import KNOBS, turned, with_aspect
 from lamina_traces.profile import Profile
 
@@ -21,7 +24,15 @@ ROWS = 24_000
 
 
 def made(p: Profile, *knobs: str, **how: Any) -> pl.DataFrame:
-    return pl.concat(list(generate(p, options=Options(knobs=knobs), **{"rows": ROWS, "seed": 5, **how})))  # fmt: skip
+    return pl.concat(list(generate(p, **{"rows": ROWS, "seed": 5, "options": Options(knobs=knobs), **how})))  # fmt: skip
+
+
+def servegen(*arrivals: Arrivals) -> Profile:
+    """A library profile with its first streams, so many, and these arrivals."""
+    p = Profile.library("servegen-m-small")
+    part = p.part("llm_requests")
+    streams = tuple(with_aspect(s, "arrivals", a) for s, a in zip(part.streams, arrivals, strict=False))  # fmt: skip
+    return replace(p, parts={"llm_requests": replace(part, streams=streams, tail=None)})
 
 
 def hit_ratio(d: pl.DataFrame) -> float:
@@ -149,6 +160,44 @@ def test_reasoning() -> None:
     few = (own["output_tokens"] >= 41).to_numpy()  # others are cut to their output
     x, y = (v["reasoning_tokens"].to_numpy()[few].astype(float) for v in (own, d))
     np.testing.assert_allclose(y, 2 * x, atol=1.01)
+
+
+# --- dispersion ------------------------------------------------------------------------------------
+
+
+def idc(d: pl.DataFrame, width_s: float) -> float:
+    t = d["arrival_ns"].to_numpy() / 1e9
+    whole = int(t[-1] // width_s)
+    n = np.bincount((t[t < whole * width_s] // width_s).astype(int), minlength=whole)
+    return float(n.var() / n.mean())
+
+
+ON_OFF = Modulation(10.0, np.array([0.0, 0.0, 0.0, 2.0, 2.0, 2.0]), (1.0,), (), (UnitLaw("exponential", 1.0),))  # fmt: skip
+"""a power of its levels swings no more than they do"""
+
+
+def test_dispersion_of_several_streams() -> None:
+    """Σ r·(IDC − 1)/Σ r of independent streams: it is multiplied where each is, also where a stream is on or off."""
+    p = servegen(replace(poisson(2.0), modulation=ON_OFF), replace(poisson(1.0), modulation=ON_OFF))
+    own, more = (
+        made(p, rows=60_000, options=Options(idc_scale=x)) for x in (1.0, 3.0)
+    )  # 20,000 s: 2000 windows, the standard error of an IDC of 40 is 3 %
+    assert (idc(more, 10.0) - 1) / (idc(own, 10.0) - 1) == pytest.approx(3, rel=0.15)
+    assert more.height / int(more["arrival_ns"].to_numpy()[-1]) == pytest.approx(3e-9, rel=0.1)
+
+
+def test_gaps_that_are_too_even_are_told() -> None:
+    even = replace(poisson(1.0), modulation=steady(UnitLaw("gamma", 0.5)))
+    asked = plan(servegen(even, even), options=Options(idc_scale=4))
+    assert [n.code for n in asked.notices] == ["even-gaps"] * 2
+    assert not plan(servegen(even, even), options=Options(idc_scale=1)).notices
+
+
+def test_no_dispersion_is_poisson_at_every_width() -> None:
+    """Also of a log in steps of 3 s."""
+    d = made(Profile.library("mooncake-conversation"), rows=12_000, options=Options(idc_scale=0, without=frozenset({"prefixes"})))  # fmt: skip
+    for width_s in (0.1, 1.0, 10.0):
+        assert idc(d, width_s) == pytest.approx(1, abs=0.1)
 
 
 # --- words -----------------------------------------------------------------------------------------

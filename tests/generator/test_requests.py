@@ -313,6 +313,8 @@ def test_knobs_turn_one_thing() -> None:
         (Options(without=frozenset({"sessions"})), UnknownName, "leave out"),
         (Options(without=frozenset({"lengths"})), UnknownName, "leave out"),
         (Options(block_tokens=0), UsageError, "blocks of 0 tokens"),
+        (Options(block_tokens=16), UsageError, "cuts prefix blocks"),
+        (Options(scale_by="time"), UsageError, "no --rate is given"),
     ],
 )  # fmt: skip
 def test_options_that_cannot_be(options: Options, error: type[Exception], match: str) -> None:
@@ -323,6 +325,36 @@ def test_options_that_cannot_be(options: Options, error: type[Exception], match:
 def test_too_many_copies() -> None:
     with pytest.raises(ModelError, match="copies"):
         plan(KNOBS, rate=Rate(factor=1000.0), options=Options(scale_by="clients"))
+
+
+def test_copies_take_what_was_rehearsed_for_the_first() -> None:
+    """256 copies of a stream of sessions took a minute; each has its own rows."""
+    p = Profile.library("code-completion")
+    asked = plan(p, rate=Rate(factor=3.0), options=Options(scale_by="clients"), seed=2)
+    first, *others = asked.maker.streams  # type: ignore[attr-defined]
+    for s in others:
+        assert s.prefixes.laws is first.prefixes.laws
+        assert s.sessions.contexts.firsts is first.sessions.contexts.firsts
+    d = rows(p, rate=Rate(factor=3.0), options=Options(scale_by="clients"), rows=3000, seed=2)
+    of = d["session_id"].str.split("-").list.first()
+    answers = [d.filter(of == f"{i}")["output_tokens"].to_list() for i in range(3)]
+    assert min(map(len, answers)) > 500
+    assert answers[0][:300] != answers[1][:300]
+    ids = [set(d.filter(of == f"{i}")["prefix_hashes"].explode()) for i in range(3)]
+    assert not ids[0] & ids[1]
+
+
+def test_rates_that_cannot_be() -> None:
+    """A century of silence, and 10⁸ levels of the rate for each request."""
+    for rate in (1e-12, 1e-10, 1e10):
+        with pytest.raises(ModelError, match="cannot be generated"):
+            plan(KNOBS, rate=Rate(per_s=rate))
+    p = Profile.library("azure-code")
+    with pytest.raises(ModelError, match=r"the rate changes every 1\.6 s"):
+        plan(p, rate=Rate(per_s=1e-8))
+    assert rows(p, rate=Rate(per_s=1e-8), options=Options(arrivals="poisson"), rows=2).height == 2
+    with pytest.raises(ModelError, match="more than a century"):
+        rows(p, rate=Rate(per_s=1e-9), options=Options(arrivals="poisson"), rows=50)
 
 
 def test_grid_of_gaps_stays_in_use() -> None:

@@ -24,7 +24,7 @@ from lamina_traces.errors import ModelError
 from lamina_traces.generator import loops
 from lamina_traces.generator.maker import State
 from lamina_traces.generator.randomness import key, stream, uniforms
-from lamina_traces.generator.sessions import KNOTS, Draw, SessionStage, leader, turn_law
+from lamina_traces.generator.sessions import KNOTS, MOST_OPEN, Draw, SessionStage, leader, turn_law
 from tests.aspects.tables import stored
 from tests.recovery.conversations import World, rows
 
@@ -116,6 +116,18 @@ def test_realised_gaps_and_lengths_have_the_drawn_laws(
     assert first == pytest.approx(float(law.by_turn[0].input_tokens or 0), rel=0.08)
     rho = stats.spearmanr(c["input_tokens"], c["output_tokens"]).statistic
     assert rho == pytest.approx(lengths.spearman, abs=0.02)
+
+
+def test_more_open_sessions_than_are_kept(
+    source: tuple[pl.DataFrame, Sessions, Lengths],
+) -> None:
+    """A trace that begins with fewer than are open in equilibrium would have too few later turns, silently."""
+    _, law, lengths = source
+    one = SessionStage(law, lengths, 3, rate_per_s=14.0)
+    most = 14.0 * MOST_OPEN / one.open
+    assert len(one.start()["due"]) == pytest.approx(one.open, rel=0.2)
+    with pytest.raises(ModelError, match="sessions would be open at once"):
+        SessionStage(law, lengths, 3, rate_per_s=1.01 * most)
 
 
 def test_shares_balance_by_themselves(source: tuple[pl.DataFrame, Sessions, Lengths]) -> None:

@@ -170,6 +170,12 @@ def test_shares_and_a_trace_in_equilibrium() -> None:
     assert len(c["workflow"]) / 2000 == pytest.approx(RATE * stage.mean_calls, rel=0.1)
 
 
+def test_more_workflows_under_way_than_are_looked_at() -> None:
+    assert WorkflowStage(law(DRAFT), 7, calls_per_s=1e3).start()
+    with pytest.raises(ModelError, match="would be under way"):
+        WorkflowStage(law(DRAFT), 7, calls_per_s=1e8).start()
+
+
 def as_trace(stage: WorkflowStage, c: Columns, path: Path) -> Any:
     """Generated rows as the lead's maker would name them, with their nominal ends."""
     n = len(c["workflow"])
