@@ -89,7 +89,7 @@ class FunctionClass:
             out.functions > 0
             and 0 <= out.share <= 1
             and all(0 <= v <= 1 for v in out.triggers.values())
-            and (out.period_s is None or 0 < out.period_s < math.inf)
+            and (out.period_s is None or 1e-3 <= out.period_s < math.inf)
             and 0 <= out.jitter_s < math.inf
             and 0 <= out.phase <= 1
             and 0 <= out.together <= 1

@@ -83,6 +83,7 @@ FOUND: dict[str, tuple[str, Place, Any]] = {
     "input lengths go up to": ("code-completion", ("lengths", "input", "grid", "values"), [2e11, 3e11]),
     "levels, shares and gaps": ("azure-code", ("arrivals", "modulation", "levels"), [0.0, 1e9]),
     "a share or a number of devices": ("mlperf-a100-bert99-server", ("power", "groups", 0, "devices"), 10**9),
+    "has no size, share or period": ("azure-functions-2019", ("invocations", "population", "classes", 11, "period_s"), 1e-12),
     "rates and gaps": ("azure-code", ("arrivals", "tick_s"), float("inf")),
     "there is one request in": ("azure-code", ("arrivals", "modulation", "window_s"), 1e-12),
     "factors of a mean of about 1": ("medical-reports", ("arrivals", "modulation", "season", "hours"), [1.0]),
