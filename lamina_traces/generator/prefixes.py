@@ -151,9 +151,10 @@ class PrefixStage:
         paths = np.empty((known + n, trees.PATH_COLUMNS), dtype=np.int64)
         nodes[:held], paths[:known] = state["nodes"], state["paths"]
         numbers = state["numbers"].copy()
-        owned = _sums(nodes[:held], known + n)
+        near = np.empty((known + n, trees.NEAR_COLUMNS), dtype=np.int32)
+        owned, floors = _sums(nodes[:held], known + n)
         kernel(trees, "weave")(
-            tokens, parent, own, want, distance, root, block, int(self.sessions), self._heads(block), nodes, paths, owned, numbers,
+            tokens, parent, own, want, distance, root, block, int(self.sessions), self._heads(block), nodes, paths, near, owned, floors, numbers,
             hits, tips, partial, capacities, curve,
         )  # fmt: skip
         held = int(numbers[trees.NODES])
@@ -269,13 +270,21 @@ def _variety(roots: int, requests: int, alone: float) -> float:
     return high
 
 
-def _sums(nodes: Ints, places: int) -> Ints:
-    """[places + 1] the Fenwick tree of the blocks that each place owns."""
-    upto = np.zeros(places + 1, dtype=np.int64)
-    owned = np.bincount(nodes[:, trees.OWNER], nodes[:, trees.COUNT], minlength=places)
-    np.cumsum(owned.astype(np.int64), out=upto[1:])
-    i = np.arange(places + 1)
-    return upto - upto[i - (i & -i)]
+def _sums(nodes: Ints, places: int) -> tuple[Ints, Ints]:
+    """``owned`` and ``floors`` of trees, up to one floor of at most ``SPREAD`` sums."""
+    sizes = [_full(places)]
+    while sizes[-1] > trees.SPREAD:
+        sizes.append(_full(sizes[-1] // trees.SPREAD))
+    floors = np.cumsum([0, *sizes])
+    sums = np.zeros(floors[-1], dtype=np.int64)
+    owner, count = nodes[:, trees.OWNER], nodes[:, trees.COUNT]
+    for floor, (begin, size) in enumerate(zip(floors, sizes, strict=False)):
+        sums[begin : begin + size] = np.bincount(owner >> (floor * trees.SPREAD_BITS), count, size)
+    return sums, floors
+
+
+def _full(places: int) -> int:
+    return -(-places // trees.SPREAD) * trees.SPREAD
 
 
 class _Laws:
