@@ -321,10 +321,14 @@ def write(nodes, tips, partial, begins, again, salt, first, ids):  # type: ignor
             ids[at] = first + _block(salt, again, partial[i])
         node = tips[i]
         while node >= 0:
-            run = nodes[node, COUNT]
+            run, base = nodes[node, COUNT], nodes[node, BASE]
             at -= run
-            for k in range(run):
-                ids[at + k] = first + _block(salt, again, nodes[node, BASE] + k)
+            if again > 0.0:
+                for k in range(run):
+                    ids[at + k] = first + _block(salt, again, base + k)
+            else:
+                for k in range(run):
+                    ids[at + k] = first + np.uint64(base + k)
             node = nodes[node, PARENT]
 
 
