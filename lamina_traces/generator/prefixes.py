@@ -13,8 +13,9 @@ causes are moved by the difference, a few times over. What a cold cache at the b
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -133,11 +134,12 @@ class PrefixStage:
         """Blocks of the rows of a block, in order. ``columns`` as ``rehearsal``; ``parent`` counts the stream's rows
         from 0 over all blocks, as this stage does."""
         none = np.zeros(0, dtype=np.int64)
-        return self._weave(columns, state, self.block_tokens, none, none)
+        woven, kept = self._weave(columns, state, self.block_tokens, none, none)
+        return woven, kept()
 
     def _weave(
         self, columns: Mapping[str, Any], state: State, block: int, capacities: Ints, curve: Ints
-    ) -> tuple[Woven, State]:
+    ) -> tuple[Woven, Callable[[], State]]:
         tokens = np.require(columns["input_tokens"], np.int64, ["C", "W"])
         n = len(tokens)
         first = int(state["numbers"][trees.ROWS])
@@ -163,7 +165,7 @@ class PrefixStage:
         woven = Woven(
             begins, hits, nodes[:held].copy(), tips, partial, self.again, self.salt, self.first
         )
-        return woven, self._kept(nodes, paths, numbers, block)
+        return woven, functools.partial(self._kept, nodes, paths, owned, numbers, block)
 
     def _drawn(self, tokens: Ints, rows: Ints, block: int) -> tuple[Ints, Ints, Ints]:
         """Blocks that each row would share, at which distance, and the first block that it begins with (−1: any)."""
@@ -188,10 +190,10 @@ class PrefixStage:
         """Blocks of ``block`` tokens that a cold cache knows of a prompt."""
         return max(1, self.head * self.unit // block)
 
-    def _kept(self, nodes: Ints, paths: Ints, numbers: Ints, block: int) -> State:
+    def _kept(self, nodes: Ints, paths: Ints, owned: Ints, numbers: Ints, block: int) -> State:
         """Without the prompts that are colder than any distance drawn."""
         count = int(numbers[trees.PATHS])
-        owned = np.bincount(nodes[: numbers[trees.NODES], trees.OWNER], nodes[: numbers[trees.NODES], trees.COUNT], minlength=count)  # fmt: skip
+        owned = owned[:count]
         above = np.cumsum(owned[::-1])[::-1] - owned
         cold = np.flatnonzero(above > 2.0 ** self.laws.at[-1] / block)
         coldest = int(cold[-1]) + 1 if len(cold) else 0
