@@ -18,10 +18,10 @@ NULL = 2**32 - 1
 
 def of_lists(members, sizes, out):  # type: ignore[no-untyped-def]
     """``out``: Σ of a list's members (words of all lists, one after the other), each mixed with its place, and of their number."""
-    first = 0
+    first = np.int64(0)
     for i in range(len(out)):
         total = np.uint64(sizes[i])
-        held = 0 if sizes[i] == NULL else np.int64(sizes[i])
+        held = np.int64(0 if sizes[i] == NULL else sizes[i])
         for k in range(held):
             total += mix(members[first + k] + np.uint64(k) * GOLDEN)
         out[i] = mix(total)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -75,6 +75,14 @@ class Woven:
         told = self.nodes, self.tips, self.partial, self.begins, self.again, self.salt, self.first
         kernel(trees, "write")(*told, out)
         return out
+
+    def part(self, first: int, stop: int) -> Woven:
+        """The prompts from ``first`` to before ``stop``."""
+        some = slice(first, stop)
+        begins = self.begins[first : stop + 1] - self.begins[first]
+        return replace(
+            self, begins=begins, shared_blocks=self.shared_blocks[some], tips=self.tips[some], partial=self.partial[some],
+        )  # fmt: skip
 
     def lists(self) -> pl.Series:
         """[n] the column ``prefix_hashes``."""
