@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 
 import numpy as np
@@ -23,10 +24,12 @@ from lamina_traces.generator import (
     frame_hash,
     generate,
     plan,
+    requests,
     row_hash,
     start,
     walk,
 )
+from lamina_traces.generator.randomness import mix
 from lamina_traces.profile import Part, Profile, Stream
 from lamina_traces.units import Rate, parse_rate
 
@@ -126,6 +129,51 @@ def test_a_walk_goes_on_from_any_place() -> None:
         rest = list(walk(p, place=place, threads=2))
         assert all(x.frame.equals(y.frame) for x, y in zip(rest, pieces[at + 1 :], strict=True))
     assert start(p).block == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "scale_by", "column"),
+    [
+        ("mooncake-conversation", "clients", "prefix_hashes"),
+        ("coding-agents", "rate", "depends_on"),
+    ],
+)
+def test_a_block_in_pieces_has_the_same_rows(
+    name: str, scale_by: str, column: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    how = {"rows": 2000, "rate": Rate(factor=2.0), "options": Options(scale_by=scale_by)}
+    p = plan(Profile.library(name), **how)  # type: ignore[arg-type]
+    monkeypatch.setattr(requests, "PIECE_IDS", 1 << 40)
+    (one,) = [piece.frame for piece in walk(p)]
+    assert one[column].list.len().fill_null(0).sum() > 0
+    monkeypatch.setattr(
+        requests, "PIECE_IDS", int(float(one["prefix_hashes"].list.len().sum()) / 6.5)
+    )
+    for threads in (1, 2):
+        pieces = list(walk(p, threads=threads))
+        assert [piece.last for piece in pieces] == [False] * 6 + [True]
+        assert pl.concat([piece.frame for piece in pieces]).equals(one)
+        assert sum(frame_hash(piece.frame) for piece in pieces) % 2**64 == frame_hash(one)
+
+
+def test_hash_of_lists() -> None:
+    golden, least = 0x9E3779B97F4A7C15, 2**64
+    lists = [[5, 2**63], None, [], [7]]
+
+    def mixed(x: int) -> int:
+        return int(mix(np.array([x % least], dtype=np.uint64))[0])
+
+    def word(members: list[int] | None) -> int:
+        found = sum(mixed(m + i * golden) for i, m in enumerate(members or []))
+        return mixed(found + (2**32 - 1 if members is None else len(members)))
+
+    column = pl.Series("ids", lists, dtype=pl.List(pl.UInt64))
+    digest = hashlib.sha256(b"ids").digest()[:8]
+    want = [mixed(word(x) + int.from_bytes(digest, "little")) for x in lists]
+    assert frame_hash(column.to_frame()) == sum(want) % least
+    assert frame_hash(column.slice(1, 3).to_frame()) == sum(want[1:]) % least
+    parts = pl.concat([column[:1].to_frame(), column[1:].to_frame()], rechunk=False)
+    assert frame_hash(parts) == sum(want) % least
 
 
 def test_seed_changes_rows_and_rows_option_is_a_prefix() -> None:

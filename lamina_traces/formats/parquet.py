@@ -27,6 +27,8 @@ from .redaction import is_private, masked
 METADATA_KEY = "lamina_traces"
 """file metadata under which canonical Parquet files describe themselves (a JSON object)."""
 ROW_GROUP_ROWS = 1_000_000
+ROW_GROUP_BYTES = 32 << 20
+"""in memory: rows with long lists make shorter row groups, since the encoder lays out the levels of a whole one."""
 _BATCH = 131_072
 
 
@@ -226,11 +228,12 @@ def encoding(schema: pa.Schema) -> dict[str, Any]:
 
 
 class ParquetSink:
-    """One canonical Parquet file; frames are gathered into row groups of about a million rows."""
+    """One canonical Parquet file; frames are gathered into row groups of about a million rows or 32 MiB."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.held: list[pa.Table] = []
+        self.held_rows = self.held_bytes = 0
         self.rows = 0
         self.file: pq.ParquetWriter | None = None
 
@@ -251,7 +254,9 @@ class ParquetSink:
             self.file = pq.ParquetWriter(self.path, data.schema, **encoding(data.schema))
         self.held.append(data.cast(self.file.schema))
         self.rows += data.num_rows
-        if sum(t.num_rows for t in self.held) >= ROW_GROUP_ROWS:
+        self.held_rows += data.num_rows
+        self.held_bytes += data.nbytes
+        if self.held_rows >= ROW_GROUP_ROWS or self.held_bytes >= ROW_GROUP_BYTES:
             self._write(self.file)
 
     def finish(self, facts: Mapping[str, Any]) -> None:
@@ -263,4 +268,4 @@ class ParquetSink:
     def _write(self, file: pq.ParquetWriter) -> None:
         if self.held:
             file.write_table(pa.concat_tables(self.held), row_group_size=ROW_GROUP_ROWS)
-        self.held = []
+        self.held, self.held_rows, self.held_bytes = [], 0, 0

@@ -236,9 +236,9 @@ def generate(
     shard: Shard | None = None,
     threads: int = 1,
 ) -> Iterator[pl.DataFrame]:
-    """Stream canonical frames of the table that the profile describes, sorted by time: one per block that has rows, or one empty frame.
+    """Stream canonical frames of the table that the profile describes, sorted by time: one or more per block that has rows, or one empty frame.
 
-    See ``plan`` for the arguments. Memory is bounded by ``threads`` + 1 blocks.
+    See ``plan`` for the arguments. Memory is bounded by ``threads`` + 1 blocks, or pieces of them where rows hold many ids.
     """
     asked = plan(profile, duration_ns=duration_ns, rows=rows, rate=rate, seed=seed, options=options)
     yield from frames(asked, shard=shard, threads=threads)

@@ -8,7 +8,9 @@ from collections.abc import Iterable
 import numpy as np
 import polars as pl
 
-from .randomness import mix
+from ..compiled import kernel
+from . import digests
+from .randomness import RUN, mix
 
 
 def row_hash(frames: Iterable[pl.DataFrame]) -> tuple[int, str]:
@@ -27,14 +29,21 @@ def frame_hash(frame: pl.DataFrame) -> int:
     """Sum of the row hashes of one frame, modulo 2⁶⁴."""
     if not frame.height:
         return 0
-    h = np.zeros(frame.height, dtype=np.uint64)
+    columns = [(_words(frame[name]), _salt(name)) for name in sorted(frame.columns)]
+    total = 0
     with np.errstate(over="ignore"):
-        for name in sorted(frame.columns):
-            salt = np.uint64(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little"))
-            h *= np.uint64(0x9E3779B97F4A7C15)
-            h ^= _words(frame[name]) + salt
-            h = mix(h)
-        return int(h.sum(dtype=np.uint64))
+        for start in range(0, frame.height, RUN):
+            h = np.zeros(min(RUN, frame.height - start), dtype=np.uint64)
+            for words, salt in columns:
+                h *= np.uint64(0x9E3779B97F4A7C15)
+                h ^= words[start : start + RUN] + salt
+                h = mix(h)
+            total += int(h.sum(dtype=np.uint64))
+    return total % 2**64
+
+
+def _salt(name: str) -> np.uint64:
+    return np.uint64(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little"))
 
 
 def _words(column: pl.Series) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
@@ -62,12 +71,8 @@ def _words(column: pl.Series) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
 
 def _of_lists(column: pl.Series) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
     """Σ of the members' words, each mixed with its place, and of their number."""
-    sizes = column.list.len().fill_null(2**32 - 1).to_numpy().astype(np.uint64)
-    held = column.list.len().fill_null(0).to_numpy().astype(np.int64)
+    sizes = column.list.len().fill_null(digests.NULL).to_numpy()
     members = _words(column.drop_nulls().explode(empty_as_null=False).rename(""))
-    first = np.cumsum(held) - held
-    place = np.arange(len(members)) - np.repeat(first, held)
-    with np.errstate(over="ignore"):
-        words = mix(members + place.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15))
-        sums = np.concatenate([np.zeros(1, dtype=np.uint64), np.cumsum(words)])
-        return mix(sums[first + held] - sums[first] + sizes)
+    out = np.empty(len(column), dtype=np.uint64)
+    kernel(digests, "of_lists")(members, sizes, out)
+    return out

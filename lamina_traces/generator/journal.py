@@ -109,9 +109,11 @@ class Journal:
                 sink = sink or ParquetSink(self._part(self.parts))
                 sink.add(piece.frame)
                 self.seen.add(piece.frame)
-                place = Place(piece.block, piece.rows, piece.state)
                 if progress:
                     progress(piece.frame.height)
+                if not piece.last:
+                    continue
+                place = Place(piece.block, piece.rows, piece.state)
                 if sink.rows >= PART_ROWS:
                     self._close(sink)
                     sink = None

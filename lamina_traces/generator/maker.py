@@ -9,7 +9,7 @@ goes on from a file.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -38,11 +38,20 @@ def split(state: State) -> dict[str, State]:
 @dataclass(frozen=True)
 class Made:
     """``rows`` of one block, how to draw them (canonical columns without ``row_id``, sorted by the table's time), and the
-    state after it."""
+    state after it. ``part`` draws the rows from one to before another alone, and ``cuts`` are the rows before which a frame
+    should end since it would be large, where there is such a thing; what the rows are does not depend on it."""
 
     rows: int
     frame: Callable[[], pl.DataFrame]
     state: State
+    part: Callable[[int, int], pl.DataFrame] | None = None
+    cuts: Sequence[int] = ()
+
+    def drawn(self, first: int, stop: int) -> pl.DataFrame:
+        """Rows ``first`` to before ``stop``."""
+        if self.part is not None:
+            return self.part(first, stop)
+        return self.frame().slice(first, stop - first)
 
 
 class Maker(Protocol):

@@ -78,12 +78,14 @@ class Plan:
 
 @dataclass(frozen=True)
 class Piece:
-    """The rows of one block, and where to go on after it: ``block`` is the next one, ``rows`` those before it."""
+    """The rows of one block, or some of them where they are large, and where to go on after it: ``block`` is the next one,
+    ``rows`` those before it. ``last``: no more rows of the block come."""
 
     frame: pl.DataFrame
     block: int
     rows: int
     state: State
+    last: bool = True
 
 
 @dataclass(frozen=True)
@@ -103,28 +105,31 @@ def start(plan: Plan) -> Place:
 def walk(
     plan: Plan, *, shard: Shard | None = None, threads: int = 1, place: Place | None = None
 ) -> Iterator[Piece]:
-    """The rows of a plan or of one shard of it, a piece for each block that has rows; ``threads`` changes the speed and
-    nothing else, and memory holds ``threads`` + 1 blocks. ``place``: where an earlier walk of the same shard stopped."""
+    """The rows of a plan or of one shard of it, a piece or more for each block that has rows; ``threads`` changes the speed
+    and nothing else, and memory holds ``threads`` + 1 pieces. ``place``: where an earlier walk of the same shard stopped."""
     blocks = _blocks(plan, shard)
     with ThreadPoolExecutor(threads) as pool:
-        ahead: list[tuple[Future[pl.DataFrame], Place]] = []
+        ahead: list[tuple[Future[pl.DataFrame], Place, bool]] = []
         for made, before, after in _made(plan, blocks.stop, place or start(plan)):
             if after.block <= blocks.start or after.rows == before.rows:
                 continue
-            draw = _numbered(made, before.rows, after.rows)
-            if threads <= 1:
-                yield Piece(draw(), after.block, after.rows, after.state)
-                continue
-            ahead.append((pool.submit(draw), after))
-            if len(ahead) > threads:
-                frame, done = ahead.pop(0)
-                yield Piece(frame.result(), done.block, done.rows, done.state)
-        for frame, done in ahead:
-            yield Piece(frame.result(), done.block, done.rows, done.state)
+            rows = after.rows - before.rows
+            ends = [*(c for c in made.cuts if c < rows), rows]
+            for first, stop in itertools.pairwise([0, *ends]):
+                draw = _numbered(made, before.rows, first, stop)
+                if threads <= 1:
+                    yield Piece(draw(), after.block, after.rows, after.state, stop == rows)
+                    continue
+                ahead.append((pool.submit(draw), after, stop == rows))
+                if len(ahead) > threads:
+                    frame, done, last = ahead.pop(0)
+                    yield Piece(frame.result(), done.block, done.rows, done.state, last)
+        for frame, done, last in ahead:
+            yield Piece(frame.result(), done.block, done.rows, done.state, last)
 
 
 def frames(plan: Plan, *, shard: Shard | None = None, threads: int = 1) -> Iterator[pl.DataFrame]:
-    """Canonical frames, sorted by time: one for each block that has rows, or one empty frame."""
+    """Canonical frames, sorted by time: one or more for each block that has rows, or one empty frame."""
     pieces = walk(plan, shard=shard, threads=threads)
     first = next(pieces, None)
     if first is None:
@@ -138,7 +143,7 @@ def frames(plan: Plan, *, shard: Shard | None = None, threads: int = 1) -> Itera
 def empty(plan: Plan) -> pl.DataFrame:
     """The columns of a plan that has no rows."""
     made = plan.maker.make(0, min(plan.maker.block_ns, LONGEST_NS), plan.maker.start())
-    return _numbered(made, 0, made.rows)().clear()
+    return _numbered(made, 0, 0, min(made.rows, 1))().clear()
 
 
 def count(plan: Plan) -> int:
@@ -180,10 +185,12 @@ def _made(plan: Plan, stop: int | None, place: Place) -> Iterator[tuple[Made, Pl
         place = after
 
 
-def _numbered(made: Made, first: int, stop: int) -> Callable[[], pl.DataFrame]:
+def _numbered(made: Made, before: int, first: int, stop: int) -> Callable[[], pl.DataFrame]:
+    """Rows of a block with their numbers: those of the block begin with ``before``."""
+
     def draw() -> pl.DataFrame:
-        frame = made.frame().head(stop - first)
-        ids = pl.Series("row_id", np.arange(first, first + frame.height, dtype=np.int64))
+        frame = made.drawn(first, stop)
+        ids = pl.Series("row_id", np.arange(before + first, before + stop, dtype=np.int64))
         return frame.insert_column(0, ids)
 
     return draw

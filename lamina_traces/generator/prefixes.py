@@ -14,9 +14,10 @@ causes are moved by the difference, a few times over. What a cold cache at the b
 from __future__ import annotations
 
 import copy
+import functools
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -77,6 +78,13 @@ class Woven:
         told = self.nodes, self.tips, self.partial, self.begins, self.again, self.salt, self.first
         kernel(trees, "write")(*told, out)
         return out
+
+    def chosen(self, rows: slice | Ints) -> Woven:
+        """Some of the prompts."""
+        begins = np.concatenate([[0], np.cumsum(np.diff(self.begins)[rows])])
+        return replace(
+            self, begins=begins, shared_blocks=self.shared_blocks[rows], tips=self.tips[rows], partial=self.partial[rows],
+        )  # fmt: skip
 
     def lists(self) -> pl.Series:
         """[n] the column ``prefix_hashes``."""
@@ -147,11 +155,12 @@ class PrefixStage:
         """Blocks of the rows of a block, in order. ``columns`` as ``rehearsal``; ``parent`` counts the stream's rows
         from 0 over all blocks, as this stage does."""
         none = np.zeros(0, dtype=np.int64)
-        return self._weave(columns, state, self.block_tokens, none, none)
+        woven, kept = self._weave(columns, state, self.block_tokens, none, none)
+        return woven, kept()
 
     def _weave(
         self, columns: Mapping[str, Any], state: State, block: int, capacities: Ints, curve: Ints
-    ) -> tuple[Woven, State]:
+    ) -> tuple[Woven, Callable[[], State]]:
         tokens = np.require(columns["input_tokens"], np.int64, ["C", "W"])
         n = len(tokens)
         first = int(state["numbers"][trees.ROWS])
@@ -165,9 +174,10 @@ class PrefixStage:
         paths = np.empty((known + n, trees.PATH_COLUMNS), dtype=np.int64)
         nodes[:held], paths[:known] = state["nodes"], state["paths"]
         numbers = state["numbers"].copy()
-        owned = _sums(nodes[:held], known + n)
+        near = np.empty((known + n, trees.NEAR_COLUMNS), dtype=np.int32)
+        owned, floors = _sums(nodes[:held], known + n)
         kernel(trees, "weave")(
-            tokens, parent, own, want, distance, root, block, int(self.sessions), self._heads(block), nodes, paths, owned, numbers,
+            tokens, parent, own, want, distance, root, block, int(self.sessions), self._heads(block), nodes, paths, near, owned, floors, numbers,
             hits, tips, partial, capacities, curve,
         )  # fmt: skip
         held = int(numbers[trees.NODES])
@@ -176,7 +186,7 @@ class PrefixStage:
         woven = Woven(
             begins, hits, nodes[:held].copy(), tips, partial, self.again, self.salt, self.first
         )
-        return woven, self._kept(nodes, paths, numbers, block)
+        return woven, functools.partial(self._kept, nodes, paths, owned, numbers, block)
 
     def _drawn(self, tokens: Ints, rows: Ints, block: int) -> tuple[Ints, Ints, Ints]:
         """Blocks that each row would share, at which distance, and the first block that it begins with (−1: any)."""
@@ -201,10 +211,10 @@ class PrefixStage:
         """Blocks of ``block`` tokens that a cold cache knows of a prompt."""
         return max(1, self.head * self.unit // block)
 
-    def _kept(self, nodes: Ints, paths: Ints, numbers: Ints, block: int) -> State:
+    def _kept(self, nodes: Ints, paths: Ints, owned: Ints, numbers: Ints, block: int) -> State:
         """Without the prompts that are colder than any distance drawn."""
         count = int(numbers[trees.PATHS])
-        owned = np.bincount(nodes[: numbers[trees.NODES], trees.OWNER], nodes[: numbers[trees.NODES], trees.COUNT], minlength=count)  # fmt: skip
+        owned = owned[:count]
         above = np.cumsum(owned[::-1])[::-1] - owned
         cold = np.flatnonzero(above > 2.0 ** self.laws.at[-1] / block)
         coldest = int(cold[-1]) + 1 if len(cold) else 0
@@ -289,13 +299,21 @@ def _variety(roots: int, requests: int, alone: float) -> float:
     return high
 
 
-def _sums(nodes: Ints, places: int) -> Ints:
-    """[places + 1] the Fenwick tree of the blocks that each place owns."""
-    upto = np.zeros(places + 1, dtype=np.int64)
-    owned = np.bincount(nodes[:, trees.OWNER], nodes[:, trees.COUNT], minlength=places)
-    np.cumsum(owned.astype(np.int64), out=upto[1:])
-    i = np.arange(places + 1)
-    return upto - upto[i - (i & -i)]
+def _sums(nodes: Ints, places: int) -> tuple[Ints, Ints]:
+    """``owned`` and ``floors`` of trees, up to one floor of at most ``SPREAD`` sums."""
+    sizes = [_full(places)]
+    while sizes[-1] > trees.SPREAD:
+        sizes.append(_full(sizes[-1] // trees.SPREAD))
+    floors = np.cumsum([0, *sizes])
+    sums = np.zeros(floors[-1], dtype=np.int64)
+    owner, count = nodes[:, trees.OWNER], nodes[:, trees.COUNT]
+    for floor, (begin, size) in enumerate(zip(floors, sizes, strict=False)):
+        sums[begin : begin + size] = np.bincount(owner >> (floor * trees.SPREAD_BITS), count, size)
+    return sums, floors
+
+
+def _full(places: int) -> int:
+    return -(-places // trees.SPREAD) * trees.SPREAD
 
 
 class _Laws:

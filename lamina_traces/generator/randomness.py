@@ -15,6 +15,9 @@ import numpy.typing as npt
 GENERATOR_VERSION = 3
 """bumped whenever the same profile and seed give other rows."""
 
+RUN = 1 << 14
+"""words that are mixed at a time: they stay in the cache, which takes a third of the time."""
+
 Array = npt.NDArray[np.float64]
 Words = npt.NDArray[np.uint64]
 
@@ -33,10 +36,14 @@ def stream(seed: int, *purpose: int | str) -> np.random.Generator:
 def uniforms(of: int, things: npt.NDArray[Any], field: int = 0) -> Array:
     """One number in (0, 1) for each of the ``things`` (whole numbers); ``of`` is a ``key``, ``field`` tells apart
     what several numbers of one thing are for."""
-    words = mix(mix(np.asarray(things).astype(np.uint64)) ^ salts(of, field + 1)[field])
-    return (
-        np.asarray(words >> np.uint64(12), dtype=np.float64) + 0.5
-    ) * 2.0**-52  # one bit more could round to 1
+    things, salt = np.asarray(things), salts(of, field + 1)[field]
+    out = np.empty(things.shape)
+    flat, numbers = out.reshape(-1), things.reshape(-1)
+    for start in range(0, things.size, RUN):
+        words = mix(mix(numbers[start : start + RUN].astype(np.uint64)) ^ salt) >> np.uint64(12)
+        # one bit more could round to 1
+        flat[start : start + RUN] = (words.astype(np.float64) + 0.5) * 2.0**-52
+    return out
 
 
 def mix(x: Words) -> Words:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from functools import partial
@@ -27,6 +28,8 @@ from .randomness import stream
 from .request_stream import Columns, Flags, Ints, Made, RequestStream, law_of
 
 BLOCK_ROWS = 131_072
+PIECE_IDS = 1 << 21
+"""prefix blocks that are drawn at once"""
 MOST_PIECES = 1 << 19
 LEAST_IN_PIECE = 1e-6
 """requests in a piece of the rate: with fewer there is only silence to walk over."""
@@ -120,8 +123,8 @@ class RequestMaker:
         after: State = {"rows": np.array(first + total)}
         for s, k in zip(self.streams, kept, strict=True):
             after |= within(f"{s.index}", k)
-        frame = partial(self._frame, block, begin_ns, end_ns, parts, waits, order)
-        return maker.Made(total, frame, after)
+        part = partial(self._frame, block, begin_ns, end_ns, parts, waits, order)
+        return maker.Made(total, partial(part, 0, total), after, part, _cuts(parts, order))
 
     def _rows(self, s: RequestStream, block: int, begin_ns: int, end_ns: int, p: Made) -> Columns:
         """Columns of numbers of one stream."""
@@ -179,18 +182,31 @@ class RequestMaker:
         return code, lost
 
     def _frame(
-        self, block: int, begin_ns: int, end_ns: int, parts: Sequence[Made], waits: Sequence[Ints], order: Ints | None
+        self, block: int, begin_ns: int, end_ns: int, parts: Sequence[Made], waits: Sequence[Ints], order: Ints | None,
+        first: int, stop: int,
     ) -> pl.DataFrame:  # fmt: skip
+        """The rows from ``first`` to before ``stop`` of a block."""
         found = [
             self._rows(s, block, begin_ns, end_ns, p)
             for s, p in zip(self.streams, parts, strict=True)
         ]
         every = dict.fromkeys(k for f in found for k in f)
-        lists = self._lists(parts, waits, [f.pop("prompt", None) for f in found])
+        prompts = [f.pop("prompt", None) for f in found]
         columns = {k: _joined([_whole(f, k) for f in found]) for k in every if k != "prompt"}
-        if order is not None:
-            columns = {k: v[order] for k, v in columns.items()}
-            lists = {k: v.gather(order) for k, v in lists.items()}
+        if order is None:
+            columns = {k: v[first:stop] for k, v in columns.items()}
+            lists = self._lists(parts, waits, prompts, [(first, stop)])
+        else:
+            begins = np.cumsum([0, *(len(p.t) for p in parts)])
+            before, chosen = order[:first], order[first:stop]
+            columns = {k: v[chosen] for k, v in columns.items()}
+            of = columns["stream"]
+            least = np.array([int(((before >= a) & (before < b)).sum()) for a, b in itertools.pairwise(begins)])  # fmt: skip
+            some = np.bincount(of, minlength=len(parts))
+            lists = self._lists(parts, waits, prompts, list(zip(least, least + some, strict=True)))
+            # a stream's rows stand behind those of the streams before it, without what is not chosen
+            at = chosen - (begins[:-1] + least)[of] + (np.cumsum(some) - some)[of]
+            lists = {k: v.gather(at) for k, v in lists.items()}
         frame = pl.DataFrame({"arrival_ns": columns["arrival_ns"]})
         tokens = [k for k in ("input_tokens", "output_tokens", *GENERATED) if k in columns]
         small = ("turn", "step_index")
@@ -231,27 +247,30 @@ class RequestMaker:
         return frame
 
     def _lists(
-        self, parts: Sequence[Made], waits: Sequence[Ints], prompts: Sequence[Ints | None]
-    ) -> dict[str, pl.Series]:
-        """``depends_on`` and ``prefix_hashes``, in the order of the streams. ``prompts``: whose prompt each row has, None: its
-        own."""
+        self, parts: Sequence[Made], waits: Sequence[Ints], prompts: Sequence[Ints | None], spans: Sequence[tuple[int, int]]
+    ) -> dict[str, pl.Series]:  # fmt: skip
+        """``depends_on`` and ``prefix_hashes`` of some rows of each stream, in the order of the streams. ``prompts``: whose prompt
+        each row of a stream has, None: its own."""
         out: dict[str, pl.Series] = {}
         if any(p.parents_from is not None for p in parts):
-            none = [np.zeros(len(p.t) + 1, np.int64) for p in parts]
-            begins = [n if p.parents_from is None else p.parents_from for n, p in zip(none, parts, strict=True)]  # fmt: skip
-            found = [_list(b, w) for b, w in zip(begins, waits, strict=True)]
+            found = []
+            for p, w, (first, stop) in zip(parts, waits, spans, strict=True):
+                begins = np.zeros(stop - first + 1, np.int64)
+                if p.parents_from is not None:
+                    begins = p.parents_from[first : stop + 1]
+                found.append(_list(begins - begins[0], w[begins[0] : begins[-1]]))
             out["depends_on"] = pl.concat(found) if len(found) > 1 else found[0]
         if any(p.prompts is not None for p in parts):
             made = []
-            for p, prompt in zip(parts, prompts, strict=True):
+            for p, prompt, (first, stop) in zip(parts, prompts, spans, strict=True):
                 if p.prompts is None:
-                    made.append(pl.Series([None] * len(p.t), dtype=pl.List(pl.UInt64)))
+                    made.append(pl.Series([None] * (stop - first), dtype=pl.List(pl.UInt64)))
                     continue
-                ids = _list(p.prompts.begins, p.prompts.ids())
-                made.append(ids if prompt is None else ids.gather(prompt))
+                rows = slice(first, stop) if prompt is None else prompt[first:stop]
+                made.append(p.prompts.chosen(rows).lists())
             sizes = [
-                np.full(len(p.t), s.prefixes.block_tokens if s.prefixes else -1)
-                for s, p in zip(self.streams, parts, strict=True)
+                np.full(stop - first, s.prefixes.block_tokens if s.prefixes else -1)
+                for s, (first, stop) in zip(self.streams, spans, strict=True)
             ]
             out["prefix_block_size"] = _numbers(_joined(sizes), np.int32)
             out["prefix_hashes"] = pl.concat(made) if len(made) > 1 else made[0]
@@ -259,6 +278,18 @@ class RequestMaker:
 
 
 THINK = DELAY_KINDS.index("think")
+
+
+def _cuts(parts: Sequence[Made], order: Ints | None) -> Sequence[int]:
+    """Where to cut a block so that no piece has many more than ``PIECE_IDS`` prefix blocks."""
+    if sum(int(p.prompts.begins[-1]) for p in parts if p.prompts is not None) <= PIECE_IDS:
+        return ()
+    each = _joined([
+        np.zeros(len(p.t), dtype=np.int64) if p.prompts is None else np.diff(p.prompts.begins) for p in parts
+    ])  # fmt: skip
+    upto = np.cumsum(each if order is None else each[order])
+    at = np.searchsorted(upto, np.arange(PIECE_IDS, upto[-1], PIECE_IDS)) + 1
+    return [int(row) for row in np.unique(at) if row < len(upto)]
 
 
 def copies_of(factor: float) -> int:

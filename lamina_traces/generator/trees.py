@@ -6,8 +6,10 @@ What is kept is a radix tree of the prompts that are not colder than a cache can
   hashes of successive numbers from ``BASE`` on;
 - ``paths``: [places, 4] the prompts, the latest last (columns ``TIP`` … ``ROOT``). A block is *owned* by the latest prompt
   that holds it, so that the blocks that later prompts own are those above it in an LRU stack;
-- ``owned``: [places + 1] a Fenwick tree (1994) of the blocks that each prompt owns, so that sums and the place at
-  a given stack distance take log n steps.
+- ``owned``: the blocks that each prompt owns, then their sums over ``SPREAD`` prompts, over ``SPREAD``² …; floor i of them
+  lies from ``floors[i]`` to ``floors[i + 1]`` and is filled up to a multiple of ``SPREAD``. Sums and the place at a given
+  stack distance take a short run of each floor;
+- ``near``: [places, 2] what the search around a place reads of each prompt, close together (columns ``REACH``, ``TAKEN``).
 
 A prompt owns its deepest blocks longest. So whoever owns any block at all owns its own tip, and what it shares with
 a newcomer stood at a distance that is known before anything is drawn.
@@ -35,6 +37,11 @@ ROW = 2  # of the stream
 ROOT = 3  # which first block it begins with, where they are told apart
 PATH_COLUMNS = 4
 
+# Columns of what is read of a prompt by its neighbours.
+REACH = 0  # full blocks; −1: a later prompt owns them all
+TAKEN = 1  # of them owned by later prompts
+NEAR_COLUMNS = 2
+
 # numbers
 NODES = 0
 PATHS = 1
@@ -44,20 +51,24 @@ TOTAL = 4  # blocks owned
 SEEN = 5  # first blocks that have been, a bit each, where they are told apart
 NUMBERS = 6
 
+SPREAD_BITS = 3
+SPREAD = 1 << SPREAD_BITS
+"""sums that one sum of the next floor is over."""
 NEAR = 24
 """prompts looked at around a place before the best fit is good enough."""
 MOST = 8 * NEAR
 """the same, before any fit will do."""
 FAR = 4096
 """places looked at, at most."""
-_TAKEN, _SHORT, _OTHER = 1 << 28, 1 << 30, 1 << 40
+_HELD, _SHORT, _OTHER, _NONE = 1 << 28, 1 << 30, 1 << 40, 1 << 62
 """how much worse a prompt is for each, beside blocks that it has beyond those shared."""
 
 _I1 = types.Array(types.int64, 1, "C")
 _I2 = types.Array(types.int64, 2, "C")
 _U1 = types.Array(types.uint64, 1, "C")
+_S2 = types.Array(types.int32, 2, "C")
 WEAVE = types.void(
-    *(_I1,) * 6, types.int64, types.int64, types.int64, _I2, _I2, *(_I1,) * 7
+    *(_I1,) * 6, types.int64, types.int64, types.int64, _I2, _I2, _S2, *(_I1,) * 8
 )  # fmt: skip
 WRITE = types.void(_I2, _I1, _I1, _I1, types.float64, types.uint64, types.uint64, _U1)
 GATHER = types.void(_I2, _I2, *(_I1,) * 3, types.int64, types.int64)
@@ -77,35 +88,38 @@ def _block(salt, again, number):  # type: ignore[no-untyped-def]
 
 
 @hot
-def _add(owned, place, blocks):  # type: ignore[no-untyped-def]
-    i = place + 1
-    while i < len(owned):
-        owned[i] += blocks
-        i += i & -i
+def _add(owned, floors, place, blocks):  # type: ignore[no-untyped-def]
+    for floor in range(len(floors) - 1):
+        owned[floors[floor] + place] += blocks
+        place >>= SPREAD_BITS
 
 
-@hot
-def _upto(owned, place):  # type: ignore[no-untyped-def]
+@called
+def _upto(owned, floors, place):  # type: ignore[no-untyped-def]
     """Blocks owned at ``place`` and before."""
     total = 0
-    i = place + 1
-    while i > 0:
-        total += owned[i]
-        i -= i & -i
+    for floor in range(len(floors) - 1):
+        first = place & -SPREAD
+        for i in range(first, place + (floor == 0)):
+            total += owned[floors[floor] + i]
+        place >>= SPREAD_BITS
     return total
 
 
 @called
-def _at(owned, blocks):  # type: ignore[no-untyped-def]
-    """The first place up to which more than ``blocks`` are owned."""
-    i, step = 0, 1
-    while 2 * step < len(owned):
-        step *= 2
-    while step > 0:
-        if i + step < len(owned) and owned[i + step] <= blocks:
-            i += step
-            blocks -= owned[i]
-        step >>= 1
+def _at(owned, floors, blocks):  # type: ignore[no-untyped-def]
+    """The first place up to which more than ``blocks`` are owned; there are more in all."""
+    i = 0
+    for floor in range(len(floors) - 2, -1, -1):
+        i <<= SPREAD_BITS
+        first, upto, below, n = floors[floor] + i, 0, 0, 0
+        for k in range(SPREAD):  # to the end: a jump out cannot be foreseen, and costs more
+            upto += owned[first + k]
+            if upto <= blocks:
+                below = upto
+                n += 1
+        i += n
+        blocks -= below
     return i
 
 
@@ -123,36 +137,29 @@ def _of_row(paths, count, row):  # type: ignore[no-untyped-def]
 
 
 @called
-def _fitting(paths, nodes, count, place, want, root, heads):  # type: ignore[no-untyped-def]
+def _fitting(paths, near, count, place, want, root, heads):  # type: ignore[no-untyped-def]
     """Near ``place``, the prompt that owns its block number ``want`` and is longer by the least; else one whose block
     there is owned by a later prompt, else the longest. Where ``heads`` alone are shared, any that is long enough. Prompts
     of another ``root`` come last, if it is not −1."""
-    best, best_score = -1, 1 << 62
+    best, best_score = -1, _NONE
     looked = 0
     for step in range(FAR):
         q = place + ((step + 1) >> 1) * (1 - 2 * (step & 1))
-        if q < 0 or q >= count:
-            continue
-        tip = paths[q, TIP]
-        if tip < 0 or nodes[tip, OWNER] != q:
-            continue
-        surplus = paths[q, LENGTH] - want
+        reach = near[q, REACH] if 0 <= q < count else -1
+        surplus = reach - want
         score = surplus if surplus >= 0 else _SHORT - surplus
-        if root >= 0 and paths[q, ROOT] != root:
-            score += _OTHER
+        if reach < 0:  # no jump: which prompts are left cannot be foreseen
+            score = _NONE
         if score < best_score:
-            if surplus >= 0 and want > 1 and not heads:
-                node, end = tip, paths[q, LENGTH]
-                while end >= want and node >= 0 and nodes[node, OWNER] == q:
-                    end -= nodes[node, COUNT]
-                    node = nodes[node, PARENT]
-                if end >= want:
-                    score += _TAKEN
+            if root >= 0 and paths[q, ROOT] != root:
+                score += _OTHER
+            if surplus >= 0 and want > 1 and not heads and near[q, TAKEN] >= want:
+                score += _HELD
             if score < best_score:
                 best, best_score = q, score
                 if score == 0 or ((want == 1 or heads) and score < _SHORT):
                     break
-        looked += 1
+        looked += reach >= 0
         if looked >= NEAR and best_score <= max(1, want >> 3):
             break
         if looked >= MOST and best_score < (_SHORT if looked < 2 * MOST else _OTHER):
@@ -196,7 +203,7 @@ def _split(nodes, paths, numbers, q, h):  # type: ignore[no-untyped-def]
 
 
 @called
-def _measure(nodes, owned, tip, total, capacities, curve):  # type: ignore[no-untyped-def]
+def _measure(nodes, owned, floors, tip, total, capacities, curve):  # type: ignore[no-untyped-def]
     """Add to ``curve`` the blocks down to ``tip`` that LRU caches of the ``capacities`` hit."""
     node = tip
     while node >= 0:
@@ -204,34 +211,51 @@ def _measure(nodes, owned, tip, total, capacities, curve):  # type: ignore[no-un
         while node >= 0 and nodes[node, OWNER] == owner:
             run += nodes[node, COUNT]
             node = nodes[node, PARENT]
-        above = total - _upto(owned, owner)
+        above = total - _upto(owned, floors, owner)
         for k in range(len(capacities)):
             curve[k] += min(max(capacities[k] - above, 0), run)
 
 
 @called
-def _touch(nodes, owned, tip, place):  # type: ignore[no-untyped-def]
-    """The blocks down to ``tip`` go over to the prompt at ``place``."""
-    node = tip
+def _touch(nodes, near, owned, floors, tip, blocks, place):  # type: ignore[no-untyped-def]
+    """The ``blocks`` down to ``tip`` go over to the prompt at ``place``."""
+    node, end = tip, blocks
     while node >= 0:
         owner, run = nodes[node, OWNER], 0
         while node >= 0 and nodes[node, OWNER] == owner:
             run += nodes[node, COUNT]
             nodes[node, OWNER] = place
             node = nodes[node, PARENT]
-        _add(owned, owner, -run)
+        near[owner, TAKEN] = end
+        if near[owner, REACH] == end:
+            near[owner, REACH] = -1
+        _add(owned, floors, owner, -run)
+        end -= run
 
 
-def weave(tokens, parent, own, want, distance, root, block, heads, head, nodes, paths, owned, numbers, hits, tips, partial, capacities, curve):  # type: ignore[no-untyped-def]  # fmt: skip
+@called
+def _begin(nodes, paths, near, count):  # type: ignore[no-untyped-def]
+    """``near`` of the prompts before ``count``."""
+    for q in range(count):
+        node, end = paths[q, TIP], paths[q, LENGTH]
+        near[q, REACH] = end if node >= 0 and nodes[node, OWNER] == q else -1
+        while node >= 0 and nodes[node, OWNER] == q:
+            end -= nodes[node, COUNT]
+            node = nodes[node, PARENT]
+        near[q, TAKEN] = end
+
+
+def weave(tokens, parent, own, want, distance, root, block, heads, head, nodes, paths, near, owned, floors, numbers, hits, tips, partial, capacities, curve):  # type: ignore[no-untyped-def]  # fmt: skip
     """Give every prompt its blocks.
 
     ``tokens``: of the prompts. Those with a ``parent`` (a row of the stream that is still known) share ``own`` tokens
     with it, the others ``want`` blocks with a prompt at the stack ``distance`` (in blocks). Where not so much is known yet, the
     cache is cold and only the ``head`` is shared. Partial blocks never are.
     ``heads``: 1 where turns of a session are told apart, so that all others share what prompts begin with, down to where
-    others have branched off, and not what a session holds. ``hits``: full blocks that a prompt shares; ``tips``, ``partial``: the
-    node that ends it, and the number of a partial last block (−1: none).
+    others have branched off, and not what a session holds. ``near``: filled here. ``hits``: full blocks that a prompt shares;
+    ``tips``, ``partial``: the node that ends it, and the number of a partial last block (−1: none).
     """
+    _begin(nodes, paths, near, numbers[PATHS])
     for i in range(len(tokens)):
         full = tokens[i] // block
         place = numbers[PATHS]
@@ -246,8 +270,8 @@ def weave(tokens, parent, own, want, distance, root, block, heads, head, nodes, 
             h = min(want[i], full)
             if distance[i] > numbers[TOTAL] and not heads:
                 h = min(h, head)  # whom it would follow came before the trace
-            near = _at(owned, max(numbers[TOTAL] - distance[i], 0))
-            q = _fitting(paths, nodes, count, min(near, count - 1), h, root[i], heads)
+            at = _at(owned, floors, max(numbers[TOTAL] - distance[i], 0))
+            q = _fitting(paths, near, count, at, h, root[i], heads)
             if q >= 0 and heads:
                 h = min(_branching(paths, nodes, q, h), full)
             if q >= 0:
@@ -256,8 +280,8 @@ def weave(tokens, parent, own, want, distance, root, block, heads, head, nodes, 
         if h > 0 and q >= 0:
             tip = _split(nodes, paths, numbers, q, h)
             if len(capacities):
-                _measure(nodes, owned, tip, numbers[TOTAL], capacities, curve)
-            _touch(nodes, owned, tip, place)
+                _measure(nodes, owned, floors, tip, numbers[TOTAL], capacities, curve)
+            _touch(nodes, near, owned, floors, tip, h, place)
             paths[place, ROOT] = paths[q, ROOT]
         else:
             h = 0
@@ -275,9 +299,10 @@ def weave(tokens, parent, own, want, distance, root, block, heads, head, nodes, 
             numbers[COUNTER] += full - h
             numbers[TOTAL] += full - h
             tip = fresh
-        _add(owned, place, full)
+        _add(owned, floors, place, full)
         paths[place, TIP], paths[place, LENGTH] = tip, full
         paths[place, ROW] = numbers[ROWS]
+        near[place, REACH], near[place, TAKEN] = full if tip >= 0 else -1, 0
         numbers[PATHS] += 1
         numbers[ROWS] += 1
         tips[i], partial[i] = tip, -1
@@ -296,10 +321,14 @@ def write(nodes, tips, partial, begins, again, salt, first, ids):  # type: ignor
             ids[at] = first + _block(salt, again, partial[i])
         node = tips[i]
         while node >= 0:
-            run = nodes[node, COUNT]
+            run, base = nodes[node, COUNT], nodes[node, BASE]
             at -= run
-            for k in range(run):
-                ids[at + k] = first + _block(salt, again, nodes[node, BASE] + k)
+            if again > 0.0:
+                for k in range(run):
+                    ids[at + k] = first + _block(salt, again, base + k)
+            else:
+                for k in range(run):
+                    ids[at + k] = first + np.uint64(base + k)
             node = nodes[node, PARENT]
 
 

@@ -105,6 +105,30 @@ def test_the_store_goes_on_too(tmp_path: Path) -> None:
     assert not list((tmp_path / "unfinished").iterdir())
 
 
+def test_a_part_ends_with_a_block_though_pieces_do_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = generator.plan(Profile.library("mooncake-conversation"), rows=300_000, seed=3)
+    want = workloads.write_parquet(tmp_path / "whole.parquet", workloads.Job(made))
+    monkeypatch.setattr(journal_module, "PART_ROWS", 50_000)
+    monkeypatch.setattr(generator.requests, "PIECE_IDS", 500_000)
+    done = 0
+
+    def progress(n: int) -> None:
+        nonlocal done
+        done += n
+        if done > 200_000:
+            raise Interrupted
+
+    path, said = tmp_path / "again.parquet", list[str]()
+    with pytest.raises(Interrupted):
+        workloads.write_parquet(path, workloads.Job(made, progress=progress))
+    got = workloads.write_parquet(path, workloads.Job(made), say=said.append)
+    assert [s for s in said if s.startswith("going on after row 1")]
+    assert (got.rows, got.row_hash) == (want.rows, want.row_hash)
+    assert pl.read_parquet(path).equals(pl.read_parquet(tmp_path / "whole.parquet"))
+
+
 def test_two_at_once_are_told(tmp_path: Path) -> None:
     folder = tmp_path / "parts"
     held = journal_module.Journal(folder, {"a": 1})
