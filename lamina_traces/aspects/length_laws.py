@@ -119,8 +119,8 @@ class Margin:
 @dataclass(frozen=True)
 class Lengths:
     """``copula[i, j]``: share of requests whose input rank falls in the i-th of equal rank cells and whose
-    output rank falls in the j-th; rows and columns each sum to about 1/cells. ``others``: margins of further counts,
-    with their share of the whole they are part of; ``of_whole``: Spearman's correlation with it, by name. ``mix``: lengths by
+    output rank falls in the j-th; rows and columns each sum to about 1/cells; of few rows drawn towards a Gaussian copula
+    (``dependence.shrunk``). ``others``: margins of further counts, with their share of the whole they are part of; ``of_whole``: Spearman's correlation with it, by name. ``mix``: lengths by
     time and by load.
     """
 

@@ -97,7 +97,7 @@ class PrefixStage:
     ``rehearsal``: columns of typical rows in order: ``input_tokens`` and, where there are sessions, ``parent`` and
     ``shared_tokens``, as ``SessionStage`` gives them. ``block_tokens``: of the generated blocks; other blocks than the
     source's cut the same shared lengths anew (where they are smaller, a uniform part of the next block of the
-    source is shared too). ``hits``: multiplies the lengths that first turns share.
+    source is shared too).
     """
 
     def __init__(
@@ -108,13 +108,12 @@ class PrefixStage:
         stream: int = 0,
         *,
         block_tokens: int | None = None,
-        hits: float = 1.0,
     ) -> None:
         recorded = law.block_tokens or ASSUMED_BLOCK_TOKENS
         self.block_tokens = block_tokens or recorded
         self.seed = seed
-        if self.block_tokens < 1 or not 0 <= hits < np.inf:
-            raise ModelError("a block of no tokens, or hits below 0", "give positive numbers")
+        if self.block_tokens < 1:
+            raise ModelError("a block of no tokens", "give a positive number")
         self._number(stream)
         self.sessions = "parent" in rehearsal
         alone = float((rehearsal["parent"] < 0).mean()) if self.sessions else 1.0
@@ -129,7 +128,6 @@ class PrefixStage:
         )
         self.laws = _Laws.of(law, recorded * law.every)
         self._rehearse(law, rehearsal)
-        self.laws.stretch *= hits
 
     def _number(self, stream: int) -> None:
         """Draw as this stream of the seed."""

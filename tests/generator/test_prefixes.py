@@ -20,7 +20,6 @@ from lamina_traces.aspects.length_draws import Sampler
 from lamina_traces.aspects.lengths import Lengths
 from lamina_traces.aspects.ratios import Ratio
 from lamina_traces.aspects.sessions import Sessions
-from lamina_traces.errors import ModelError
 from lamina_traces.generator import trees
 from lamina_traces.generator.prefixes import PrefixStage, Woven, _variety
 from lamina_traces.generator.randomness import stream
@@ -226,19 +225,6 @@ def test_other_blocks_cut_the_same_lengths(
     else:  # half a block is lost of each prompt that shares
         lost = (block - BLOCK) / 2 / tokens.mean()
         assert ratios[0] - ratios[1] == pytest.approx(lost, rel=0.5)
-
-
-def test_hits_can_be_scaled(source: tuple[Reuse, Lengths, Sessions]) -> None:
-    law, lengths, _ = source
-    tokens = tokens_of(lengths, 3000)
-    shared = []
-    for hits in (0.0, 0.5, 1.0):
-        stage = PrefixStage(law, {"input_tokens": tokens}, 7, hits=hits)
-        shared.append(stage.rows({"input_tokens": tokens}, stage.start())[0].shared_blocks.mean())  # fmt: skip
-    assert shared[0] <= 1
-    assert shared[1] / shared[2] == pytest.approx(0.5, abs=0.1)
-    with pytest.raises(ModelError, match="hits"):
-        PrefixStage(law, {"input_tokens": tokens}, 7, hits=-1.0)
 
 
 def test_memory_is_bounded_by_the_largest_cache(source: tuple[Reuse, Lengths, Sessions]) -> None:
