@@ -23,7 +23,7 @@ from ..units import short
 from .block_references import Ids, References
 from .durations import Durations, rounded
 from .ratios import Ratio, Units, rounded_share, share_of, within
-from .stack_distances import Depths, Index, among, depths, places, previous
+from .stack_distances import Depths, Index, Keys, among, depths, places, previous
 from .timeline import Timeline
 from .timings import Timings
 
@@ -40,6 +40,9 @@ RATIOS = (
 FEWEST_REQUESTS = 20
 KNOTS = 129
 SIZE_KNOTS = 33
+MOST_HEADS = 62
+LARGEST = 1 << 31
+"""blocks: more than any prompt has."""
 FEWEST_OF_A_SIZE = 100
 """requests from which prompts of one size have depths of their own."""
 
@@ -95,7 +98,9 @@ class Reuse:
     ``lru``: by rising capacity; ``working_sets``: blocks that reach 50, 90, 99 % of the infinite cache's hits.
     ``depth``: leading blocks seen before, per request; ``depth_by_size``: (blocks, depths of the prompts of at most so many
     that are longer than those of the entry before), since what is shared goes with what there is. ``reuse``: seconds since a block was last referenced.
-    ``roots``: different first blocks; ``top_root``: share of the requests that begin with the commonest.
+    ``roots``: different first blocks; ``top_root``: share of the requests that begin with the commonest. ``heads``: (share of
+    the requests, blocks that half of them or more have in common) for each first block, the commonest first; empty where
+    those are more than MOST_HEADS, or one of them is of fewer than ten requests.
     """
 
     requests: int
@@ -115,6 +120,7 @@ class Reuse:
     roots: int
     top_root: float | None
     depth_by_size: tuple[tuple[int, Grid], ...] = ()
+    heads: tuple[tuple[float, int], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         by_size = [{"blocks": n, "depth": g.to_dict()} for n, g in self.depth_by_size]
@@ -136,6 +142,7 @@ class Reuse:
             "reuse": self.reuse.to_dict() if self.reuse else None,
             "roots": self.roots,
             "top_root": self.top_root,
+            **({"heads": [list(h) for h in self.heads]} if self.heads else {}),
         }
 
     @classmethod
@@ -160,6 +167,7 @@ class Reuse:
             or any(a.blocks >= b.blocks for a, b in itertools.pairwise(lru))
             or (lru and lru[0].blocks < 1)
             or any(a >= b for (a, _), (b, _) in itertools.pairwise(by_size))
+            or any(not 1 <= int(n) <= LARGEST for _, n in d.get("heads", ()))
         ):
             raise ModelError(
                 "prefixes of the profile: sizes must be positive and capacities must rise",
@@ -178,6 +186,7 @@ class Reuse:
             reuse=Durations.from_dict(d["reuse"]) if d["reuse"] else None,
             top_root=None if d["top_root"] is None else share_of(d["top_root"]),
             depth_by_size=by_size,
+            heads=tuple((share_of(s), int(n)) for s, n in d.get("heads", ())),
         )
 
 
@@ -206,8 +215,12 @@ def measure(
     (then not ``ordered`` either: what stood in an LRU cache is not known)."""
     ids = refs.ids()
     chained = ids.chained
-    before, times = previous(refs.keys())
+    keys = refs.keys()
     sizes = refs.sizes // refs.every
+    first_blocks = (np.cumsum(sizes) - sizes)[sizes > 0]
+    first_keys = keys[first_blocks]
+    before, times = previous(keys)
+    del keys
     request = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
     hits = np.bincount(request[before >= 0], minlength=len(sizes))
     r = _requests(refs, block_tokens, timeline, sizes, hits)
@@ -219,9 +232,10 @@ def measure(
     half = len(sizes) // 2
     later = float(r.full_hits[half:].sum() * r.weight / max(int(r.whole[half:].sum()), 1))
     popularity = _popularity(np.bincount(times[before < 0]))
-    first_blocks = (np.cumsum(sizes) - sizes)[sizes > 0]
     roots = int((before[first_blocks] < 0).sum())
     top = int(times[first_blocks].max(initial=0))
+    few = roots <= MOST_HEADS and refs.every == 1
+    heads = _heads(first_keys, times, sizes[sizes > 0]) if few else ()
     stack = None
     if ordered:
         before, times = _full(before, times, r)
@@ -244,6 +258,7 @@ def measure(
         roots=roots,
         top_root=rounded_share(top / len(sizes)) if top >= K_ANONYMITY else None,
         depth_by_size=_by_size(refs.sizes, hits * refs.every),
+        heads=heads,
     )
 
 
@@ -279,6 +294,24 @@ def _by_size(sizes: Ints, depth: Ints) -> tuple[tuple[int, Grid], ...]:
             out.append((int(edges[k]), Grid.of(_whole_numbers(depth[chosen]), SIZE_KNOTS)))
             chosen[:] = False
     return tuple(out)
+
+
+def _heads(first: Keys, times: Index, sizes: Ints) -> tuple[tuple[float, int], ...]:
+    """As ``Reuse.heads``. ``first``: keys of the first blocks; ``times``: references of each block; ``sizes``: of the
+    requests with blocks."""
+    _, kind, n = np.unique(first, return_inverse=True, return_counts=True)
+    if not len(n) or n.min() < K_ANONYMITY:
+        return ()
+    ends = np.cumsum(sizes)
+    least = np.maximum(n, 2 * K_ANONYMITY).astype(np.int32)
+    rare = np.flatnonzero(2 * times < np.repeat(least[kind], sizes))
+    at = np.append(rare, len(times))[np.searchsorted(rare, ends - sizes)]
+    common = np.minimum(at, ends) - (ends - sizes)
+    longest = np.zeros(len(n), dtype=np.int64)
+    np.maximum.at(longest, kind, common)
+    return tuple(
+        (rounded_share(n[i] / len(first)), int(longest[i])) for i in np.argsort(-n, kind="stable")
+    )
 
 
 def _any_block(r: _Requests, ids: Ids) -> Ratio:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import copy
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -121,6 +121,10 @@ class PrefixStage:
         self.variety = 0.0 if len(self.roots) else _variety(law.roots, law.requests, alone)
         self.few = law.roots <= MOST_ROOTS
         self.head = _head(law)
+        self.heads: _Heads | None = None
+        if len(law.heads) > 1:
+            first = rehearsal["parent"] < 0 if self.sessions else slice(None)
+            self.heads = _Heads(law.heads, rehearsal["input_tokens"][first] // recorded)
         self.unit = recorded
         block, anywhere = (law.ratios[k].value if k in law.ratios else 0.0 for k in ("block_hit_ratio", "any_block_hit_ratio"))  # fmt: skip
         self.again = (
@@ -190,9 +194,17 @@ class PrefixStage:
         """Blocks that each row would share, at which distance, and the first block that it begins with (−1: any)."""
         blocks = (tokens + self.unit - 1) // self.unit
         want = np.maximum(self.laws.depths(blocks, uniforms(self.of, rows, OF_DEPTH)), 1)
+        root = np.full(len(rows), -1)
+        if self.heads is not None:
+            root = self.heads.drawn(tokens // self.unit, uniforms(self.of, rows, OF_ROOT))
+        elif len(self.roots):
+            root = np.searchsorted(self.roots, uniforms(self.of, rows, OF_ROOT) * self.roots[-1])
         if self.sessions and self.few:
             # what a first turn shares is what all begin with, not what sessions hold
-            want = np.full(len(rows), max(1, round(self.head * self.laws.stretch)))
+            common = self.head if self.heads is None else self.heads.blocks[root]
+            want = np.full(
+                len(rows), np.maximum(np.rint(common * self.laws.stretch), 1), dtype=np.int64
+            )
         if self.variety:
             # Ewens: the i-th prompt begins like none before with probability θ/(θ + i)
             want[uniforms(self.of, rows, OF_NEW) * (self.variety + rows) < self.variety] = 0
@@ -200,9 +212,6 @@ class PrefixStage:
             part = uniforms(self.of, rows, OF_PART) * self.unit if block < self.unit else 0.0
             want = np.where(want > 0, (want * self.unit + part) // block, 0).astype(np.int64)
         distance = self.laws.distances(uniforms(self.of, rows, OF_DISTANCE)) // block
-        root = np.full(len(rows), -1)
-        if len(self.roots):
-            root = np.searchsorted(self.roots, uniforms(self.of, rows, OF_ROOT) * self.roots[-1])
         return want, np.maximum(distance, 1), root
 
     def _heads(self, block: int) -> int:
@@ -267,6 +276,38 @@ def _popularity(law: Reuse) -> Array:
         middle = (low + high) / 2
         low, high = (middle, high) if 1 / (rank**-middle).sum() < top else (low, middle)
     return np.cumsum(rank**-high)
+
+
+class _Heads:
+    """With which of few first blocks a prompt begins: with one whose common blocks it can hold, such that each has its share.
+    ``heads``: (share, blocks), as of ``Reuse``; ``full``: [rows] full blocks of typical first prompts."""
+
+    def __init__(self, heads: Sequence[tuple[float, int]], full: Ints) -> None:
+        share, self.blocks = (np.array(x, dtype=np.float64) for x in zip(*heads, strict=True))
+        self.rising = np.sort(self.blocks)
+        fits = self.blocks <= self.rising[:, None]  # [classes of sizes, heads]
+        of = np.bincount(self._class(full), minlength=len(share)) / max(len(full), 1)
+        weight = share / share.sum()
+        for _ in range(ROUNDS * ROUNDS):  # iterative proportional fitting
+            each = fits * weight
+            each /= each.sum(axis=1, keepdims=True)
+            weight = weight * (share / share.sum()) / np.maximum(of @ each, 1e-9)
+            weight = np.maximum(weight / weight.sum(), 1e-9)
+        self.upto = np.cumsum(each, axis=1)
+        self.upto[:, -1] = 1.0
+
+    def _class(self, full: Ints) -> Ints:
+        """The longest head that fits, by its place among the ``rising``; what is shorter than all takes the shortest."""
+        return np.maximum(np.searchsorted(self.rising, full, side="right") - 1, 0)
+
+    def drawn(self, full: Ints, u: Array) -> Ints:
+        """Places of heads, at numbers in (0, 1)."""
+        klass = self._class(full)
+        out = np.empty(len(full), dtype=np.int64)
+        for k in np.flatnonzero(np.bincount(klass)):
+            mine = klass == k
+            out[mine] = np.searchsorted(self.upto[k], u[mine])
+        return out
 
 
 def _head(law: Reuse) -> int:
