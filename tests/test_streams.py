@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from scipy import stats
 
 from lamina_traces import disclosure
 from lamina_traces.characterization import characterize, unanswered
@@ -105,6 +106,32 @@ def test_heavy_streams_and_a_tail(tenants: tuple[Trace, np.ndarray]) -> None:
     assert small.sum() / 4000 == pytest.approx(part.tail.share, abs=0.04)
     real = np.sort(sizes)[::-1][12:]
     assert small[:20].sum() / small.sum() == pytest.approx(real[:20].sum() / real.sum(), abs=0.05)
+
+
+def test_small_streams_lie_as_far_apart_as_they_did(tmp_path: Path) -> None:
+    """120 tenants of one size whose prompts differ by a factor of two: means by tenant, and the lengths of all together."""
+    rng = np.random.default_rng(5)
+    who = rng.integers(0, 120, 24_000)
+    own = np.exp(rng.normal(0, 0.7, 120))
+    inputs = np.rint(400 * own[who] * rng.lognormal(0, 0.5, len(who)) + 1).astype(int)
+    frame = pl.DataFrame(
+        {
+            "arrival_ns": np.sort(rng.integers(0, 10**13, len(who))), "input_tokens": inputs, "status": "ok",
+            "output_tokens": rng.integers(10, 300, len(who)), "tenant_id": [f"t{i}" for i in who],
+        }
+    )  # fmt: skip
+    profile = characterize(stored(tmp_path, "llm_requests", frame), by="tenant_id")
+    made = pl.concat(list(generate(profile, rows=24_000)))
+    spread = [
+        np.log(d.group_by("tenant_id").agg(pl.col("input_tokens").mean())["input_tokens"].to_numpy()).std()
+        for d in (frame, made)
+    ]  # fmt: skip
+    assert spread[0] > 0.6
+    assert spread[1] / spread[0] == pytest.approx(1, abs=0.2)
+    assert stats.ks_2samp(frame["input_tokens"], made["input_tokens"]).statistic < 0.02
+    assert made["tenant_id"].n_unique() == 120
+    per = made["tenant_id"].value_counts()["count"].to_numpy()
+    assert per.std() / per.mean() < 0.12
 
 
 def test_what_cannot_be_said_is_said(tenants: tuple[Trace, np.ndarray]) -> None:

@@ -8,16 +8,18 @@ from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from scipy import special
 
 from ..aspects import failures as failures_aspect
 from ..aspects.arrivals import Arrivals
 from ..aspects.failures import Failures
-from ..aspects.length_draws import Alias, Sampler
-from ..aspects.lengths import Lengths
+from ..aspects.length_draws import Sampler
+from ..aspects.lengths import Lengths, Margin
 from ..aspects.mix import warp
 from ..aspects.prefixes import Prefixes
 from ..aspects.sessions import Sessions
 from ..aspects.workflows import Workflows
+from ..distributions import Grid
 from ..errors import ModelError
 from ..profile import Part, Profile, Stream
 from ..streams import Tail
@@ -93,7 +95,9 @@ class RequestStream:
         self.warp = warp(lengths.mix, grids, replay=replay)
         self.failures = _maybe(own, "failures", Failures)
         self.failing_under_load = self.failures is not None and failures_aspect.follows_load(self.failures)  # fmt: skip
-        self.small = SmallStreams(part.tail) if part.tail is not None and not own.where else None
+        self.small: SmallStreams | None = None
+        if part.tail is not None and not own.where:
+            self.small = SmallStreams(part.tail, lengths, stream(seed, "small streams", place))
         self.window_ns = self.law.window_s / speed * NS_PER_S
 
         self.workflows: WorkflowStage | None = None
@@ -243,16 +247,38 @@ class RequestStream:
 
 
 class SmallStreams:
-    """Which of the small streams a request is of: their sizes follow the fitted law, equally spaced in rank."""
+    """Which of the small streams a request is of. Their sizes follow the fitted law, equally spaced in rank. They lie apart in
+    one length, as much as the law of their means says: a request goes to a stream by its rank in that length and by chance, a
+    Gaussian copula, so that the streams together keep the lengths of their pool, and each its share."""
 
-    def __init__(self, tail: Tail) -> None:
+    def __init__(self, tail: Tail, lengths: Lengths, rng: np.random.Generator) -> None:
         at = (np.arange(tail.streams) + 0.5) / tail.streams
         sizes = np.maximum(tail.rows.curve.quantile(at)[::-1], 1e-9)
-        self.alias = Alias(sizes)
+        sizes *= tail.streams / sizes.sum()
+        apart = {k: _apart(tail.means[k], getattr(lengths, k.removesuffix("_tokens")), sizes, lengths.pairs) for k in tail.means}  # fmt: skip
+        self.by = max(apart, key=lambda k: apart[k], default="input_tokens")
+        self.rho = math.sqrt(apart.get(self.by, 0.0))
+        self.grid = (lengths.input if self.by == "input_tokens" else lengths.output).grid
+        with_size = tail.rank_correlations.get(f"rows~{self.by}", 0.0)
+        high = special.ndtri(at[::-1]) * with_size + rng.standard_normal(len(at)) * math.sqrt(max(1 - with_size**2, 0.0))  # fmt: skip
+        self.order = np.argsort(high, kind="stable")
+        self.upto = np.cumsum(sizes[self.order]) / sizes.sum()
 
-    def draw(self, rng: np.random.Generator, size: int) -> Ints:
-        """Numbers from 1, the largest first."""
-        return self.alias.drawn(rng.random(size)) + 1
+    def draw(self, rng: np.random.Generator, inputs: Ints, outputs: Ints) -> Ints:
+        """Numbers from 1, the largest first, of requests of these lengths."""
+        x = inputs if self.by == "input_tokens" else outputs
+        z = special.ndtri(np.clip(self.grid.rank(x + rng.random(len(x)) - 0.5), 1e-6, 1 - 1e-6))
+        u = special.ndtr(self.rho * z + math.sqrt(1 - self.rho**2) * rng.standard_normal(len(x)))
+        place = np.searchsorted(self.upto, u)
+        return np.asarray(self.order[np.minimum(place, len(self.order) - 1)] + 1)
+
+
+def _apart(means: Grid, pool: Margin, sizes: Array, rows: int) -> float:
+    """Share of the variance of the pool's lengths that is between streams: that of their means, less what few rows each bring
+    by chance."""
+    of_means, whole = (g.curve.squared_cv * g.curve.mean**2 for g in (means, pool.grid))
+    chance = float((1 / sizes).mean()) * len(sizes) / max(rows, 1)
+    return float(np.clip((of_means / whole - chance) / max(1 - chance, 0.1), 0.0, 0.98)) if whole > 0 else 0.0  # fmt: skip
 
 
 def law_of(profile: Profile, s: Stream, kind: type[Law], what: str, needs: str) -> Law:

@@ -134,6 +134,9 @@ class RequestMaker:
         if s.lengths.kinds:
             rng = stream(self.seed, "kinds of tokens", s.index, block)
             out |= s.lengths.others(rng, inputs, outputs)
+        if s.small is not None:
+            rng = stream(self.seed, "small streams", s.index, block)
+            out["small"] = s.small.draw(rng, inputs, outputs)
         out["status"] = np.zeros(n, dtype=np.int64)
         if p.failed is not None and s.failures is not None:
             rng = stream(self.seed, "kinds", s.index, block)
@@ -146,8 +149,6 @@ class RequestMaker:
             inputs, outputs = (np.where(lost, -1, c) for c in (inputs, outputs))
             for name in s.lengths.kinds:
                 out[name] = np.where(lost, -1, out[name])
-        if s.small is not None:
-            out["small"] = s.small.draw(stream(self.seed, "small streams", s.index, block), n)
         for name in ("session", "turn", "workflow", "step_index", "delay_after_parent_ns"):
             if name in p.columns:
                 out[name] = p.columns[name].astype(np.int64)
