@@ -128,8 +128,9 @@ def generate(
 
     source = like if profile is None else profile
     if source is None or (profile is not None and like is not None):
+        both = "a PROFILE and --like TRACE are both given" if source else "nothing to generate from"
         raise UsageError(
-            "say what to generate from: a PROFILE, or --like TRACE",
+            f"{both}: say what to generate from: a PROFILE, or --like TRACE",
             "for example: lamina-traces generate azure-code --name load",
         )
     if (output is None) == (name is None):

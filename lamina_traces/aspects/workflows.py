@@ -288,6 +288,9 @@ def fit(trace: Trace, notices: list[Notice]) -> Workflows | None:
     if found.order == "times":
         text = "what a call waits for is not recorded: it is taken to wait for all calls of its workflow that had ended before"
         notices.append(Notice("edges-inferred", text, NAME))
+    if not found.templates:
+        text = "no ten workflows show the same recorded graph: generated tasks are chains of as many calls, without stages and without calls side by side"
+        notices.append(Notice("no-templates", text, NAME))
     return found
 
 

@@ -51,7 +51,7 @@ def without(profile: Profile, names: frozenset[str], table: str = "llm_requests"
     for name in sorted(names - known):
         if not known:
             raise UsageError(
-                f"profile {profile.name!r} has nothing that could be left out",
+                f"profile {profile.name!r} has no {name!r} and nothing else that could be left out",
                 "arrivals and lengths always are made",
             )
         raise UnknownName("aspect to leave out", name, sorted(known))
@@ -292,10 +292,10 @@ TALLIED = 1_000_000
 """parts in which a stretched law of turns is told."""
 KNOBS: Mapping[str, Knob] = {
     "lengths.input": Knob(
-        "lengths", "xN", "all input lengths; ranks and dependence stay", _side("input"), {"workflows": _of_steps("input")}
+        "lengths", "xN", "all input lengths; ranks and dependence stay. Where prompts hold the answers before them, the answers in them stay", _side("input"), {"workflows": _of_steps("input")}
     ),
     "lengths.output": Knob(
-        "lengths", "xN", "all output lengths; ranks and dependence stay", _side("output"), {"workflows": _of_steps("output")}
+        "lengths", "xN", "all output lengths; ranks and dependence stay. Prompts that hold the answers before them grow with them", _side("output"), {"workflows": _of_steps("output")}
     ),
     "lengths.reasoning": Knob("lengths", "xN", "reasoning tokens, at most the output; outputs stay", _reasoning),
     "sessions.turns": Knob("sessions", "xN", "mean turns of a session, by those beyond the first; requests are as many, and prompts grow where contexts accumulate beyond what first prompts leave", _turns),
