@@ -218,10 +218,15 @@ class Grid:
 
     def _part(self, at: Array, ends: Array, mean: float, last: bool) -> tuple[Array, Array]:
         """Knots after ``at[0]`` of a part of the tail between two values, such that it has this mean: it goes with the γ-th
-        power of the rank, or in the last part falls off exponentially beyond its end, where the highest k rows are."""
+        power of the rank. Beyond the end of the last part are the highest k rows: they fall off exponentially, or, where that
+        would ask for a higher mean (a cap is near, that they do not all reach), end with an even spread."""
         (p, q), (a, b) = at, ends
         if last and mean > (a + b) / 2:
             share = q - p
+            below = 1 - min(K_ANONYMITY / self.rows / share, 0.95) if self.rows else 0.5
+            even, falling = (b - a) / below / 2, -(b - a) / math.log1p(-below)  # means above a
+            if self.rows and mean - a < (even + falling) / 2:
+                return np.array([q]), np.array([2 * mean - a])
             beyond = min(K_ANONYMITY / self.rows, share / 2) if self.rows else share / 2
             reach, excess = _exponential()
             scale = (mean - (a + b) / 2) * share / beyond
