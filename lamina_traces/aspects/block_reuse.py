@@ -41,8 +41,9 @@ FEWEST_REQUESTS = 20
 KNOTS = 129
 SIZE_KNOTS = 33
 MOST_HEADS = 62
-LARGEST = 1 << 31
-"""blocks: more than any prompt has."""
+"""first blocks that are told apart: the generator has a bit for each."""
+MOST_BLOCKS = 1 << 31
+"""more than any prompt has."""
 FEWEST_OF_A_SIZE = 100
 """requests from which prompts of one size have depths of their own."""
 
@@ -167,7 +168,7 @@ class Reuse:
             or any(a.blocks >= b.blocks for a, b in itertools.pairwise(lru))
             or (lru and lru[0].blocks < 1)
             or any(a >= b for (a, _), (b, _) in itertools.pairwise(by_size))
-            or any(not 1 <= int(n) <= LARGEST for _, n in d.get("heads", ()))
+            or any(not 1 <= int(n) <= MOST_BLOCKS for _, n in d.get("heads", ()))
         ):
             raise ModelError(
                 "prefixes of the profile: sizes must be positive and capacities must rise",

@@ -38,7 +38,7 @@ from .length_laws import Lengths as Lengths
 from .length_laws import Margin as Margin
 from .length_laws import Tail as Tail
 from .length_laws import from_dict as from_dict
-from .length_laws import whole_of as whole_of
+from .length_laws import whole_of
 from .mix import mix_of
 from .timeline import Timeline, scan
 

@@ -22,7 +22,6 @@ from .timeline import Timeline, instants
 
 Array = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
-Flags = npt.NDArray[np.bool_]
 
 ROWS_PER_WINDOW = 4.0
 """mean arrivals of the finest window that is tried: fewer leave the level in the noise of counting."""

@@ -212,7 +212,7 @@ class Grid:
             a = 0.0
         if b <= a:
             return np.array([0.0, q]), np.array([b, b])
-        bend = min(max((b - a) / max(mean - a, 1e-12 * (b - a)) - 1, 1 / MOST_BEND), MOST_BEND)
+        bend = _bend(a, b, mean)
         s = (np.arange(BEND_PIECES + 1) / BEND_PIECES) ** (2 if bend < 1 else 1)
         return q * s, a + (b - a) * s**bend
 
@@ -223,17 +223,18 @@ class Grid:
         (p, q), (a, b) = at, ends
         if last and mean > (a + b) / 2:
             share = q - p
-            below = 1 - min(K_ANONYMITY / self.rows / share, 0.95) if self.rows else 0.5
+            top = K_ANONYMITY / self.rows if self.rows else share / 2
+            below = 1 - min(top / share, 0.95)
             even, falling = (b - a) / below / 2, -(b - a) / math.log1p(-below)  # means above a
             if self.rows and mean - a < (even + falling) / 2:
                 return np.array([q]), np.array([2 * mean - a])
-            beyond = min(K_ANONYMITY / self.rows, share / 2) if self.rows else share / 2
+            beyond = min(top, share / 2)
             reach, excess = _exponential()
             scale = (mean - (a + b) / 2) * share / beyond
             return 1 - beyond + beyond * reach, b + scale * excess
         if b <= a:
             return at[1:], ends[1:]
-        bend = min(max((b - a) / max(mean - a, 1e-12 * (b - a)) - 1, 1 / MOST_BEND), MOST_BEND)
+        bend = _bend(a, b, mean)
         pieces = PIECES if last else BEND_PIECES
         s = 1 - (1 - np.arange(1, pieces + 1) / pieces) ** 2
         return p + (q - p) * s, a + (b - a) * s**bend
@@ -332,6 +333,11 @@ class Grid:
                 "state a mean that its quantiles can have, or fit the profile again",
             )
         return out
+
+
+def _bend(a: float, b: float, mean: float) -> float:
+    """γ with which a + (b − a)·s^γ, s uniform, has this mean; within 1/MOST_BEND and MOST_BEND."""
+    return min(max((b - a) / max(mean - a, 1e-12 * (b - a)) - 1, 1 / MOST_BEND), MOST_BEND)
 
 
 def _tail_ranks(steps: int, most: float) -> Array:

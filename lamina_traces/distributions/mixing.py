@@ -1,8 +1,8 @@
 """The law of a level that is seen only through counts: what counts would be without the chance of counting.
 
 A window whose level is m holds N arrivals with mean m·μ. Their variance is m·μ + c·(m·μ)² by a negative binomial law where
-counts are more even than that of Poisson (what varies inside windows are bursts, in proportion to the level), else d·m·μ with d < 1 by a
-rounded gamma law. The law of m is found by maximum likelihood among all laws on a fine grid (Kiefer & Wolfowitz 1956; Laird
+counts are less even than Poisson's (what varies inside windows are bursts, in proportion to the level), else d·m·μ with d ≤ 1 by
+Poisson's law or a rounded gamma law. The law of m is found by maximum likelihood among all laws on a fine grid (Kiefer & Wolfowitz 1956; Laird
 1978) with EM's steps, which are Richardson's and Lucy's (1972, 1974). So a window that is empty by chance does not become
 a rate of 0.
 """

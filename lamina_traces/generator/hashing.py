@@ -35,7 +35,7 @@ def frame_hash(frame: pl.DataFrame) -> int:
         for start in range(0, frame.height, RUN):
             h = np.zeros(min(RUN, frame.height - start), dtype=np.uint64)
             for words, salt in columns:
-                h *= np.uint64(0x9E3779B97F4A7C15)
+                h *= digests.GOLDEN
                 h ^= words[start : start + RUN] + salt
                 h = mix(h)
             total += int(h.sum(dtype=np.uint64))

@@ -25,7 +25,7 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-from ..aspects.block_reuse import Reuse
+from ..aspects.block_reuse import MOST_BLOCKS, MOST_HEADS, Reuse
 from ..compiled import kernel
 from ..errors import ModelError
 from . import trees
@@ -45,10 +45,6 @@ STEPS = 4096
 """equal steps of probability in which depths and distances are drawn."""
 LEAST_BLOCKS = 1024
 """to be remembered, where no LRU curve says how many."""
-MOST_HEAD = 1 << 31
-"""blocks that prompts may begin with alike: more than any prompt has."""
-MOST_ROOTS = 62
-"""first blocks that are told apart: a bit each."""
 MOST_PATHS = 1 << 20
 """prompts that are remembered."""
 STREAM_BITS = 48
@@ -119,7 +115,7 @@ class PrefixStage:
         alone = float((rehearsal["parent"] < 0).mean()) if self.sessions else 1.0
         self.roots = _popularity(law)
         self.variety = 0.0 if len(self.roots) else _variety(law.roots, law.requests, alone)
-        self.few = law.roots <= MOST_ROOTS
+        self.few = law.roots <= MOST_HEADS
         self.head = _head(law)
         self.heads: _Heads | None = None
         if len(law.heads) > 1:
@@ -268,7 +264,7 @@ def _popularity(law: Reuse) -> Array:
     """Cumulated shares of the first blocks that prompts begin with, by Zipf's law with the source's commonest; none where
     they are too many to be told apart."""
     top = law.top_root
-    if not 1 < law.roots <= MOST_ROOTS or top is None:
+    if not 1 < law.roots <= MOST_HEADS or top is None:
         return np.zeros(0)
     rank = np.arange(1, law.roots + 1.0)
     low, high = 0.0, 50.0
@@ -313,7 +309,7 @@ class _Heads:
 def _head(law: Reuse) -> int:
     """Blocks that prompts with the same first block all begin with, in the mean: so many blocks for each first block have
     a tenth of its references or more."""
-    if law.roots > MOST_ROOTS:
+    if law.roots > MOST_HEADS:
         return 1
     ranks = [rank for rank, _ in law.popularity.curve]
     often = sum(n * law.roots >= 0.1 * law.requests for _, n in law.popularity.curve)
@@ -322,7 +318,7 @@ def _head(law: Reuse) -> int:
     last = math.sqrt(
         ranks[often - 1] * ranks[min(often, len(ranks) - 1)]
     )  # somewhere between two points
-    return max(1, min(round(last / max(law.roots, 1)), MOST_HEAD))
+    return max(1, min(round(last / max(law.roots, 1)), MOST_BLOCKS))
 
 
 def _variety(roots: int, requests: int, alone: float) -> float:

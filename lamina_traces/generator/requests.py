@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -123,8 +123,22 @@ class RequestMaker:
         after: State = {"rows": np.array(first + total)}
         for s, k in zip(self.streams, kept, strict=True):
             after |= within(f"{s.index}", k)
-        part = partial(self._frame, block, begin_ns, end_ns, parts, waits, order)
-        return maker.Made(total, partial(part, 0, total), after, part, _cuts(parts, order))
+        cuts = _cuts(parts, order)
+        drawn = partial(self._columns, block, begin_ns, end_ns, parts)
+        part = partial(self._frame, cache(drawn) if cuts else drawn, parts, waits, order)
+        return maker.Made(total, partial(part, 0, total), after, part, cuts)
+
+    def _columns(
+        self, block: int, begin_ns: int, end_ns: int, parts: Sequence[Made]
+    ) -> tuple[Columns, list[Ints | None]]:
+        """(columns of numbers of a block, stream by stream; whose prompt each row of a stream has, None: its own)."""
+        found = [
+            self._rows(s, block, begin_ns, end_ns, p)
+            for s, p in zip(self.streams, parts, strict=True)
+        ]
+        prompts = [f.pop("prompt", None) for f in found]
+        every = dict.fromkeys(k for f in found for k in f)
+        return {k: _joined([_whole(f, k) for f in found]) for k in every}, prompts
 
     def _rows(self, s: RequestStream, block: int, begin_ns: int, end_ns: int, p: Made) -> Columns:
         """Columns of numbers of one stream."""
@@ -183,17 +197,11 @@ class RequestMaker:
         return code, lost
 
     def _frame(
-        self, block: int, begin_ns: int, end_ns: int, parts: Sequence[Made], waits: Sequence[Ints], order: Ints | None,
-        first: int, stop: int,
+        self, drawn: Callable[[], tuple[Columns, list[Ints | None]]], parts: Sequence[Made], waits: Sequence[Ints],
+        order: Ints | None, first: int, stop: int,
     ) -> pl.DataFrame:  # fmt: skip
-        """The rows from ``first`` to before ``stop`` of a block."""
-        found = [
-            self._rows(s, block, begin_ns, end_ns, p)
-            for s, p in zip(self.streams, parts, strict=True)
-        ]
-        every = dict.fromkeys(k for f in found for k in f)
-        prompts = [f.pop("prompt", None) for f in found]
-        columns = {k: _joined([_whole(f, k) for f in found]) for k in every if k != "prompt"}
+        """The rows from ``first`` to before ``stop`` of a block whose columns are ``drawn``."""
+        columns, prompts = drawn()
         if order is None:
             columns = {k: v[first:stop] for k, v in columns.items()}
             lists = self._lists(parts, waits, prompts, [(first, stop)])
