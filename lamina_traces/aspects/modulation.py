@@ -2,9 +2,10 @@
 
 The rate is rate · season(t) · m(t). The level m is constant on windows of ``window_s`` and follows one law on all of
 them (a quantile function Q, mean 1); levels of different windows depend on each other through a Gaussian copula:
-m = Q(Φ(z)), with z the sum of independent parts that are constant on 1, 4, 16… windows. So bursts, pauses and drifts
-of every length come from one table of variances, a window's level can be drawn without its past, and the mean is 1 exactly
-(NORTA: Cario & Nelson 1997; here on dyadic scales instead of an autoregression).
+m = Q(Φ(z)), with z the sum of independent parts that stay for 1, 4, 16… windows in the mean: a part changes once in each stretch of
+so many windows, at any of them. So bursts, pauses and drifts of every length come from one table of variances, a window's
+level can be drawn without its past, and the mean is 1 exactly (NORTA: Cario & Nelson 1997; here with parts instead of an
+autoregression).
 
 What is measured: with counts N of windows, IDC(w) = noise + mean·Var m. The noise is the dispersion of arrivals at a
 steady rate; the counts of a window's two halves share their level, so Allan's variance at half a window measures it. The
@@ -35,7 +36,7 @@ Array = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 FACTOR = 4
-"""ratio of the lengths of successive parts of z."""
+"""ratio of the mean lengths of successive parts of z."""
 MOST_SILENT = 100.0
 """windows of which one is not silent, at most, where a rate is made to swing more."""
 MOST_EVEN = 0.01
@@ -45,7 +46,7 @@ MOST_EVEN = 0.01
 @dataclass(frozen=True)
 class Modulation:
     """``levels``: quantile function of the level at equally spaced ranks, linear between, mean 1. ``parts[k]``: share of the
-    variance of z that is constant on FACTOR**k windows; they sum to 1. ``cuts``: levels between classes, ``unit_gaps``: law
+    variance of z that stays for FACTOR**k windows in the mean; they sum to 1. ``cuts``: levels between classes, ``unit_gaps``: law
     of the gaps at a steady rate in each class, each of mean 1. ``season``: hourly and daily factors; the source began
     ``starts_s`` after a Monday's midnight, or 0 after the first factor where its clock has no calendar.
     """
@@ -156,6 +157,17 @@ class Modulation:
 def steady(unit_gaps: renewal.Gaps) -> Modulation:
     """No modulation: a renewal process at a steady rate."""
     return Modulation(3600.0, np.ones(2), (1.0,), (), (unit_gaps,))
+
+
+def staying(length: int, lags: Ints) -> Array:
+    """Correlation of a part of z with itself ``lags`` windows later: the chance that it has not changed. It changes once in each
+    stretch of ``length`` windows, at each with the same chance, so stays are up to two stretches long."""
+    x = np.abs(np.asarray(lags, dtype=np.float64)) / length
+
+    def third(y: Array) -> Array:
+        return np.asarray((y**3 - y / length**2) / 6)
+
+    return np.where(x < 1, 1 - x + third(x), third(np.maximum(2 - x, 0.0)))
 
 
 def silent_more_often(levels: Array, factor: float) -> Array:

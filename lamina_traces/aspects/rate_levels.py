@@ -16,7 +16,7 @@ from ..distributions import K_ANONYMITY, Mixing
 from ..units import DAY_NS, NS_PER_S, short
 from . import renewal
 from .dispersion import WindowCounts
-from .modulation import FACTOR, Modulation, normalised, rising_solution, steady, variance_of
+from .modulation import FACTOR, Modulation, normalised, rising_solution, staying, steady, variance_of
 from .rates import Seasons, seasons
 from .timeline import Timeline, instants
 
@@ -46,6 +46,12 @@ MOST_LAG = 128
 """windows, beyond which covariances are of wider windows."""
 MOST_GAPS = 1 << 21
 """gaps that are read again, in whole batches all over the trace."""
+APART = 4
+LEAST_PART = 1e-3
+LEAST_LEFT = 0.02
+"""of a variance that chance brings below 0, as a share of that of independent levels."""
+ALIKE = 0.02
+"""relative difference of variances that is as good as none."""
 TERMS = 60
 """of Mehler's series."""
 
@@ -86,7 +92,7 @@ def modulation_of(
     season = daily if daily and daily.explained >= LEAST_EXPLAINED else None
     flat = Modulation(3600.0, np.ones(2), (1.0,), (), (), season, starts_s)
     quantum_s = steps[0] if steps else 0.0
-    found = levels_of(counts, flat.expected, quantum_s=quantum_s, classes=1 if steps else CLASSES)
+    found = levels_of(counts, flat.expected, float(gaps.x[-1]), quantum_s=quantum_s, classes=1 if steps else CLASSES)
     if found is None:
         own = None if steps else renewal.of_gaps(gaps.scaled(mean_rate), max(tick_s * mean_rate, 1e-9))  # fmt: skip
         return replace(flat, unit_gaps=(own or (steps[1] if steps else renewal.poisson_grid()),))
@@ -136,7 +142,7 @@ class Levels:
 
 
 def levels_of(
-    counts: WindowCounts, season: Season, *, quantum_s: float = 0.0, classes: int = CLASSES
+    counts: WindowCounts, season: Season, longest_s: float, *, quantum_s: float = 0.0, classes: int = CLASSES
 ) -> Levels | None:
     """From counts per fine bin, less what the season explains. ``quantum_s``: the step of a coarse clock; windows then
     hold whole steps, and begin between two of them. None where the rate is steady as far as counts can tell."""
@@ -154,7 +160,7 @@ def levels_of(
     # of very many windows every other one, or fewer: what is sorted has MOST_SORTED at most
     few = np.flatnonzero(seen)[:: max(1, int(seen.sum()) // MOST_SORTED)]
     at_one = np.maximum(season(_middles(len(n), window_s)), 1e-3) * mean
-    law = Mixing.of(n[few], at_one[few], noise)
+    law = Mixing.of(n[few], at_one[few], noise, longest_s / window_s)
     raw = _knots(law.levels, int(min(KNOTS, rows // K_ANONYMITY, len(few))), law.weights)
     p = rising_solution(lambda p: variance_of(normalised(raw**p)), wanted, 8.0) or 1.0
     knots = normalised(raw**p)
@@ -245,9 +251,12 @@ def _lags(n: int) -> list[int]:
 
 
 def _copula(x: Array, seen: npt.NDArray[np.bool_], knots: Array) -> Array:
-    """Shares of z's parts, from the covariances of levels at positive lags."""
+    """Shares of z's parts, such that levels averaged over 1, 2, 4… windows vary as in the source, those that are often seen first."""
     d, held = np.where(seen, x - x[seen].mean(), 0.0), seen.astype(np.float64)
     lags = _lags(len(d))
+    lengths = [FACTOR**k for k in range(20) if FACTOR**k <= max(len(x) / FEWEST_PARTS, 1)]
+    if len(lengths) == 1:
+        return np.ones(1)
     covariance = np.empty(len(lags))
     step = 1
     for i, lag in enumerate(lags):
@@ -257,14 +266,75 @@ def _copula(x: Array, seen: npt.NDArray[np.bool_], knots: Array) -> Array:
             step *= 8
         k = round(lag / step)
         covariance[i] = float(d[:-k] @ d[k:]) / max(float(held[:-k] @ held[k:]), 1e-9)
+    at = np.array(lags)
+    stays = np.stack([staying(n, at) for n in lengths], axis=1)
     powers = mehler(knots)
     r: Array = np.concatenate([np.linspace(0, 0.9, 46), 1 - np.geomspace(0.09, 1e-4, 40)])
     f = np.power(r[:, None], np.arange(1, TERMS + 1)) @ powers
     # chance takes covariances below 0 as often as above it: cut there, the others would add up to slow parts
-    wanted = np.sign(covariance) * np.interp(np.abs(covariance), f, r)
-    lengths = [FACTOR**k for k in range(20) if FACTOR**k <= max(len(x) / FEWEST_PARTS, 1)]
-    shape = np.maximum(0.0, 1 - np.array(lags)[:, None] / np.array(lengths))
-    return _simplex(shape, wanted)
+    first = _simplex(stays, np.sign(covariance) * np.interp(np.abs(covariance), f, r))
+    changing = Changing(stays)
+    widths, sums = _averaging(at)
+    own = variance_of(knots)
+    wanted = np.maximum(own / widths + sums @ covariance, LEAST_LEFT * own / widths)
+    weight = 1 / np.sqrt(ALIKE**2 + 2 * widths / len(x))
+
+    def off(shares: Array) -> Array:
+        have = own / widths + sums @ changing.mean_of(lambda z: np.interp(z, r, f), shares)
+        return np.asarray(weight * np.log(have / wanted))
+
+    return _nearest(off, first)
+
+
+class Changing:
+    """The correlation of z with itself some lags later is of the parts that have not changed, so by chance; ``stays`` [lags,
+    parts] is the chance of each. Those that change a few times on a lag are told apart, slower ones are taken in the mean."""
+
+    def __init__(self, stays: Array) -> None:
+        lags, parts = stays.shape
+        first = (stays > 0).argmax(axis=1)
+        near = first[:, None] + np.arange(APART)
+        self.near = np.minimum(near, parts)  # [lags, APART], ``parts`` is none
+        chance = np.concatenate([stays, np.zeros((lags, 1))], axis=1)[np.arange(lags)[:, None], self.near]
+        self.slow = np.where(np.arange(parts) >= first[:, None] + APART, stays, 0.0)
+        self.which = (np.arange(1 << APART)[:, None] >> np.arange(APART)) & 1
+        self.chance = np.where(self.which[None], chance[:, None, :], 1 - chance[:, None, :]).prod(axis=2)
+
+    def mean_of(self, f: Callable[[Array], Array], shares: Array) -> Array:
+        """[lags] the mean of ``f`` of the correlation."""
+        own = np.append(shares, 0.0)[self.near]
+        r = own @ self.which.T + (self.slow @ shares)[:, None]
+        return np.asarray((self.chance * f(r)).sum(axis=1))
+
+
+def _averaging(lags: Ints) -> tuple[Array, Array]:
+    """(numbers W of windows that are averaged, [W, lags]): what the covariances c at ``lags`` bring to the variance of the mean of W
+    windows, 2/W² Σ (W − l) c(l), where they are linear between."""
+    widths = 2.0 ** np.arange(math.floor(math.log2(lags[-1])) + 2)
+    steps = np.diff(lags, prepend=0)
+    out = np.zeros((len(widths), len(lags)))
+    for i, (end, n) in enumerate(zip(lags, steps, strict=True)):
+        # what lies above the lag before, up to this one
+        some = np.unique(np.linspace(end - n + 1, end, min(int(n), 64)).round())
+        share = 1 - (end - some) / n
+        weight = 2 * np.maximum(widths[:, None] - some, 0) / widths[:, None] ** 2 * (n / len(some))
+        out[:, i] += (weight * share).sum(axis=1)
+        if i:
+            out[:, i - 1] += (weight * (1 - share)).sum(axis=1)
+    return widths, out
+
+
+def _nearest(off: Callable[[Array], Array], first: Array) -> Array:
+    """Shares ≥ 0 of sum 1 with the least Σ off², from ``first`` on; they are squares of what is searched."""
+    from scipy.optimize import least_squares
+
+    def shares(y: Array) -> Array:
+        return np.asarray(y * y / (y @ y))
+
+    found = least_squares(lambda y: off(shares(y)), np.sqrt(np.maximum(first, 0.01)), max_nfev=60)
+    out = shares(found.x)
+    out[out < LEAST_PART] = 0.0
+    return np.asarray(out / out.sum())
 
 
 def mehler(knots: Array) -> Array:

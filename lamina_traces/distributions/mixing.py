@@ -40,13 +40,15 @@ class Mixing:
     excess: float
 
     @classmethod
-    def of(cls, n: Ints, expected: Array, noise: float) -> Mixing:
+    def of(cls, n: Ints, expected: Array, noise: float, longest: float = math.inf) -> Mixing:
         """From counts ``n`` [windows], their means ``expected`` [windows] at level 1, and their dispersion ``noise`` at known
-        levels, in the mean."""
+        levels, in the mean. ``longest``: windows that the longest gap between arrivals lasts; lower levels would bring
+        longer ones."""
         evenness = min(max(noise, 0.05), 1.0)
         a = max(noise - 1, 0.0) * float(n.sum()) / max(float((n * (n - 1.0)).sum()), 1.0)
         excess = min(a, MOST_EXCESS) / (1 - min(a, MOST_EXCESS))  # E N(N − 1) = (1 + c)·E μ²
-        levels = _grid(n / expected, float(expected.mean()), evenness)
+        mean = float(expected.mean())
+        levels = _grid(n / expected, mean, evenness, _lowest(longest, int((n == 0).sum())) / mean)
         if len(levels) > MOST_GRID:  # counts so large tell the level themselves
             levels = np.quantile(n / expected, (np.arange(MOST_GRID) + 0.5) / MOST_GRID)
             return cls(levels, np.full(MOST_GRID, 1 / MOST_GRID), 0.0, 0.0)
@@ -91,10 +93,22 @@ def _alike(expected: Array) -> Ints:
     return np.asarray(step - step.min())
 
 
-def _grid(x: Array, mean: float, evenness: float) -> Array:
-    """Levels from one that brings an arrival in a thousand windows up to the highest, in steps of a third of the spread at
-    level 1."""
-    low = min(0.001 / mean, 0.5)
+def _lowest(longest: float, silent: int) -> float:
+    """Arrivals in a window at the lowest rate at which ``silent`` empty windows are expected to hold one gap above ``longest``
+    windows: the larger of the two with silent·r·exp(−r·longest) = 1, or the rate with most such gaps where none has so many."""
+    times = silent / longest
+    if times <= math.e:
+        return 1 / longest
+    x = math.log(times)
+    for _ in range(30):  # x = ln(times·x), which pulls towards its larger solution
+        x = math.log(times * x)
+    return x / longest
+
+
+def _grid(x: Array, mean: float, evenness: float, low: float) -> Array:
+    """Levels from ``low``, or one that brings an arrival in a thousand windows, up to the highest, in steps of a third of the spread
+    at level 1."""
+    low = min(max(low, 0.001 / mean), 0.5)
     high = max(float(x.max()), 2 * low)
     wanted = math.log(high / low) / (math.sqrt(evenness / mean) / 3)
     return np.geomspace(low, high, max(int(wanted), LEAST_GRID))

@@ -131,7 +131,7 @@ class Process:
 
     def _levels(self, first: int, last: int) -> Array:
         """Levels of the windows from ``first`` to before ``last``."""
-        from scipy.special import ndtr, ndtri
+        from scipy.special import ndtr
 
         if self.new.levels[0] == self.new.levels[-1]:
             return np.ones(last - first)
@@ -139,12 +139,21 @@ class Process:
         for k, share in enumerate(self.new.parts):
             if share <= 0:
                 continue
-            length = FACTOR**k
-            a, b = (first + self.shifts[k]) // length, (last - 1 + self.shifts[k]) // length + 1
-            parts = ndtri(uniforms(self.keys[k], np.arange(a, b))) * math.sqrt(share)
-            cut = first + self.shifts[k] - a * length
-            z += np.repeat(parts, length)[cut : cut + len(z)] if length > 1 else parts
+            z += self._part(k, first + self.shifts[k], last - first) * math.sqrt(share)
         return self.new.level(ndtr(z))
+
+    def _part(self, k: int, first: int, n: int) -> Array:
+        """A part of z on ``n`` windows: it changes at one of each FACTOR**k windows, at each with the same chance."""
+        from scipy.special import ndtri
+
+        length = FACTOR**k
+        stretches = np.arange(first // length, (first + n - 1) // length + 1)
+        begins = stretches * length
+        if length > 1:
+            begins += (uniforms(self.keys[k], stretches, 1) * length).astype(np.int64)
+        z = ndtri(uniforms(self.keys[k], np.append(stretches[0] - 1, stretches)))
+        ends = np.clip(np.append(begins, first + n) - first, 0, n)
+        return np.repeat(z, np.diff(ends, prepend=0))
 
     def arrivals(self, block: int, a: int, b: int, left: Array) -> tuple[Ints, Array]:
         """(sorted instants in [a, b), what is left on each clock after them)."""
