@@ -17,8 +17,9 @@ import numpy.typing as npt
 
 from ..aspects import renewal
 from ..aspects.arrivals import Arrivals
-from ..aspects.modulation import FACTOR, Modulation
+from ..aspects.modulation import Modulation
 from ..units import NS_PER_S
+from .levels import Levels
 from .randomness import key, stream, uniforms
 
 Array = npt.NDArray[np.float64]
@@ -68,12 +69,8 @@ class Process:
         self.piece_ns = self.curve_ns if replay else self.window_ns / steps
         """length of a stretch of steady rate"""
         self.steps = steps
-        self.keys = [key(seed, "levels", index, k) for k in range(len(new.parts))]
-        # without a shift the parts would all change at the trace's start
-        shift = stream(seed, "levels", index).random(len(new.parts) + 1)
-        lengths = [FACTOR**k for k in range(len(new.parts))]
-        self.first_ns = float(shift[-1]) * self.window_ns
-        self.shifts = [int(s * n) for s, n in zip(shift, lengths, strict=False)]
+        self.levels = Levels(new.parts, self.window_ns, seed, "levels", index)
+        self.first_ns = self.levels.first_ns
 
     def start(self) -> Array:
         """[classes] of the first gap on each clock."""
@@ -135,25 +132,7 @@ class Process:
 
         if self.new.levels[0] == self.new.levels[-1]:
             return np.ones(last - first)
-        z = np.zeros(last - first)
-        for k, share in enumerate(self.new.parts):
-            if share <= 0:
-                continue
-            z += self._part(k, first + self.shifts[k], last - first) * math.sqrt(share)
-        return self.new.level(ndtr(z))
-
-    def _part(self, k: int, first: int, n: int) -> Array:
-        """A part of z on ``n`` windows: it changes at one of each FACTOR**k windows, at each with the same chance."""
-        from scipy.special import ndtri
-
-        length = FACTOR**k
-        stretches = np.arange(first // length, (first + n - 1) // length + 1)
-        begins = stretches * length
-        if length > 1:
-            begins += (uniforms(self.keys[k], stretches, 1) * length).astype(np.int64)
-        z = ndtri(uniforms(self.keys[k], np.append(stretches[0] - 1, stretches)))
-        ends = np.clip(np.append(begins, first + n) - first, 0, n)
-        return np.repeat(z, np.diff(ends, prepend=0))
+        return self.new.level(ndtr(self.levels.z(first, last)))
 
     def arrivals(self, block: int, a: int, b: int, left: Array) -> tuple[Ints, Array]:
         """(sorted instants in [a, b), what is left on each clock after them)."""
