@@ -150,7 +150,7 @@ class Modulation:
                 raised = self.levels**p
                 by = float((raised[1:] + raised[:-1]).mean() / 2)
                 levels, cuts = raised / by, tuple(c**p / by for c in self.cuts)
-        gaps = tuple(_scaled_gaps(g, factor) for g in self.unit_gaps)
+        gaps = tuple(scaled_gaps(g, factor) for g in self.unit_gaps)
         return replace(self, levels=levels, cuts=cuts, unit_gaps=gaps)
 
 
@@ -209,7 +209,7 @@ def rising_solution(of: Any, wanted: float, most: float) -> float | None:
     return high
 
 
-def _scaled_gaps(gaps: renewal.Gaps, factor: float) -> renewal.Gaps:
+def scaled_gaps(gaps: renewal.Gaps, factor: float) -> renewal.Gaps:
     """Mean 1 and squared CV 1 + factor·(CV² − 1), MOST_EVEN at least."""
     own = renewal.squared_cv(gaps)
     if factor > 1 and own <= MOST_EVEN:

@@ -16,14 +16,14 @@ from ..distributions import K_ANONYMITY, Mixing
 from ..units import DAY_NS, NS_PER_S, short
 from . import renewal
 from .dispersion import WindowCounts
-from .modulation import FACTOR, Modulation, normalised, rising_solution, staying, steady, variance_of
+from .modulation import FACTOR, Modulation, normalised, rising_solution, scaled_gaps, staying, steady, variance_of
 from .rates import Seasons, seasons
 from .timeline import Timeline, instants
 
 Array = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-ROWS_PER_WINDOW = 4.0
+ROWS_PER_WINDOW = 2.0
 """mean arrivals of the finest window that is tried: fewer leave the level in the noise of counting."""
 FEWEST_WINDOWS = 30
 LEAST_SIGNAL = 0.5
@@ -33,7 +33,8 @@ LEAST_AT_ALL = 0.1
 SURELY = 3.0
 """standard errors by which counts must vary more than their halves say, as many widths are tried."""
 KNOTS = 129
-CLASSES = 4
+CLASSES, MOST_CLASSES = 4, 9
+LOWER = 3.0
 ROWS_PER_CLASS = 200
 FEWEST_PARTS = 8
 """the longest part is seen so many times in the source: what changes more slowly cannot be told from one course of it."""
@@ -52,6 +53,9 @@ LEAST_LEFT = 0.02
 """of a variance that chance brings below 0, as a share of that of independent levels."""
 ALIKE = 0.02
 """relative difference of variances that is as good as none."""
+TWINS = 16
+MOST_TWIN = 1 << 16
+HALVES_DRAWN = 1 << 16
 TERMS = 60
 """of Mehler's series."""
 
@@ -93,6 +97,9 @@ def modulation_of(
     flat = Modulation(3600.0, np.ones(2), (1.0,), (), (), season, starts_s)
     quantum_s = steps[0] if steps else 0.0
     found = levels_of(counts, flat.expected, float(gaps.x[-1]), quantum_s=quantum_s, classes=1 if steps else CLASSES)
+    whole = None if steps else renewal.of_gaps(gaps.scaled(mean_rate), max(tick_s * mean_rate, 1e-9))
+    if found is not None and whole is not None and season is None and _explained_by_gaps(counts, whole):
+        found = None
     if found is None:
         own = None if steps else renewal.of_gaps(gaps.scaled(mean_rate), max(tick_s * mean_rate, 1e-9))  # fmt: skip
         return replace(flat, unit_gaps=(own or (steps[1] if steps else renewal.poisson_grid()),))
@@ -101,10 +108,46 @@ def modulation_of(
     else:
         unit = UnitGaps(t, found, flat.expected, tick_s)
         read_again(unit)
-        laws = unit.laws()
+        laws = tuple(_as_even(g, *half) for g, half in zip(unit.laws(), found.halves, strict=True))
     return replace(
         flat, window_s=found.window_ns / NS_PER_S, levels=found.knots, parts=found.parts, cuts=found.cuts, unit_gaps=laws
     )  # fmt: skip
+
+
+def _explained_by_gaps(counts: WindowCounts, gaps: renewal.Gaps) -> bool:
+    """Whether counts vary at every width as those of a renewal process with the law of gaps ``gaps`` do, by chance: at three
+    standard errors, which TWINS such processes as long as the trace tell."""
+    t = counts.timeline
+    twins, events = TWINS, min(t.timed, MOST_TWIN)
+    rate = t.timed / t.observed_s
+    widths = []
+    w = 4 * counts.base_s
+    while w * rate < 1:
+        w *= 2
+    while events / rate / w >= FEWEST_WINDOWS:
+        widths.append(w)
+        w *= 2
+    own = []
+    for w in widths:
+        n, seen = counts.counts(w)
+        n = n[seen]
+        own.append(float(n.var() / n.mean()))
+    found = renewal.dispersions(gaps, np.array(widths) * rate, events, twins)
+    logs = np.log(np.maximum(found, 1e-12))
+    spread = logs.std(axis=0, ddof=1) * math.sqrt((1 + 1 / twins) * 1.0)
+    off = np.abs(np.log(np.maximum(own, 1e-12)) - logs.mean(axis=0))
+    scale = math.sqrt(events / t.timed)
+    return bool((off <= SURELY * np.maximum(spread * np.hypot(scale, 1/math.sqrt(twins)), 1e-3)).all())
+
+
+def _as_even(gaps: renewal.Gaps, mean: float, dispersion: float) -> renewal.Gaps:
+    """With counts that vary no more than those of half windows, which share their level: where a window's level is told by its
+    few arrivals, gaps on its clock vary more than gaps at a steady rate."""
+    if mean <= 0:
+        return gaps
+    own = float(renewal.dispersions(gaps, np.array([mean]), HALVES_DRAWN, 1)[0, 0])
+    part = (dispersion - 1) / (own - 1) if own != 1 else 1.0
+    return gaps if part >= 1 else scaled_gaps(gaps, max(part, 0.0))
 
 
 def of_instants(
@@ -139,6 +182,8 @@ class Levels:
     """between classes, such that these hold as many arrivals as those between ``cuts``"""
     noise: float
     """dispersion of the counts at a steady rate"""
+    halves: tuple[tuple[float, float], ...]
+    """of each class: (mean, dispersion at a steady rate) of the counts of half a window"""
 
 
 def levels_of(
@@ -172,13 +217,39 @@ def levels_of(
         order = few[np.argsort(level[few], kind="stable")]
         upto = np.cumsum(n[order])
         of_window = np.unique(level[order][np.searchsorted(upto, upto[-1] * np.arange(1, several) / several)])  # fmt: skip
+        of_window = _with_lower(of_window, level[order], upto)
         below = upto[np.searchsorted(level[order], of_window) - 1] / upto[-1]
         area = np.concatenate([[0.0], np.cumsum(knots[1:] + knots[:-1])])
         cuts = np.interp(below, area / area[-1], knots)
     return Levels(
         round(window_s * NS_PER_S), significant(knots, 5), tuple(short(q, 4) for q in _copula(x, seen, knots)),
-        tuple(short(c, 5) for c in cuts), level, of_window, noise,
+        tuple(short(c, 5) for c in cuts), level, of_window, noise, _halves_of(*counts.counts(window_s / 2, shift), level, of_window),
     )  # fmt: skip
+
+
+def _with_lower(cuts: Array, level: Array, upto: Array) -> Array:
+    """More cuts below the first, each a third of the one above, where the classes between hold enough arrivals: gaps while the
+    rate is low are not those of while it changes. ``level`` rises, ``upto`` counts arrivals."""
+    out, above = list(cuts), float(upto[np.searchsorted(level, cuts[0]) - 1])
+    cut = cuts[0] / LOWER
+    while len(out) < MOST_CLASSES:
+        below = float(upto[i - 1]) if (i := np.searchsorted(level, cut)) else 0.0
+        if below < ROWS_PER_CLASS:
+            break
+        if above - below >= ROWS_PER_CLASS:
+            out.insert(0, cut)
+            above = below
+        cut /= LOWER
+    return np.array(out)
+
+
+def _halves_of(n: npt.NDArray[Any], seen: npt.NDArray[np.bool_], level: Array, cuts: Array) -> tuple[tuple[float, float], ...]:
+    """(mean, dispersion) of counts ``n`` of half windows, of each class of levels."""
+    kind = np.repeat(np.searchsorted(cuts, level, side="right"), 2)
+    n, seen = n[: len(kind)], seen[: len(kind)]
+    kind = kind[: len(n)]
+    mine = [seen & (kind == c) for c in range(len(cuts) + 1)]
+    return tuple((float(n[m].mean()), _halves(n, m)) if m.any() else (0.0, 1.0) for m in mine)
 
 
 def _window(

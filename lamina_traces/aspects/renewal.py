@@ -145,6 +145,18 @@ def first_gap(gaps: Gaps, rng: np.random.Generator) -> float:
     return float(gaps.curve.rests(rng.random(1), rng.random(1))[0] / gaps.curve.mean)
 
 
+def dispersions(gaps: Gaps, widths: Array, events: int, times: int) -> Array:
+    """[times, widths] IDC of the counts of ``times`` renewal processes of ``events`` gaps, in windows of ``widths`` mean gaps."""
+    rng = np.random.default_rng(0)
+    out = np.empty((times, len(widths)))
+    for i in range(times):
+        at = np.cumsum(sample(gaps, rng, events))
+        for j, w in enumerate(widths):
+            n = np.bincount((at / w).astype(np.int64))[:-1]
+            out[i, j] = n.var() / n.mean() if len(n) else 1.0
+    return out
+
+
 def squared_cv(gaps: Gaps) -> float:
     """Squared CV of the law that is sampled."""
     return gaps.cv**2 if isinstance(gaps, UnitLaw) else gaps.curve.squared_cv
