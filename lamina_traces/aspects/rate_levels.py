@@ -23,7 +23,7 @@ from .timeline import Timeline, instants
 Array = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-ROWS_PER_WINDOW = 2.0
+ROWS_PER_WINDOW = 3.0
 """mean arrivals of the finest window that is tried: fewer leave the level in the noise of counting."""
 FEWEST_WINDOWS = 30
 LEAST_SIGNAL = 0.5
@@ -35,6 +35,7 @@ SURELY = 3.0
 KNOTS = 129
 CLASSES, MOST_CLASSES = 4, 9
 LOWER = 3.0
+FEWEST_AMID = 64
 ROWS_PER_CLASS = 200
 FEWEST_PARTS = 8
 """the longest part is seen so many times in the source: what changes more slowly cannot be told from one course of it."""
@@ -96,7 +97,7 @@ def modulation_of(
     season = daily if daily and daily.explained >= LEAST_EXPLAINED else None
     flat = Modulation(3600.0, np.ones(2), (1.0,), (), (), season, starts_s)
     quantum_s = steps[0] if steps else 0.0
-    found = levels_of(counts, flat.expected, float(gaps.x[-1]), quantum_s=quantum_s, classes=1 if steps else CLASSES)
+    found = levels_of(counts, flat.expected, quantum_s=quantum_s, classes=1 if steps else CLASSES)
     whole = None if steps else renewal.of_gaps(gaps.scaled(mean_rate), max(tick_s * mean_rate, 1e-9))
     if found is not None and whole is not None and season is None and _explained_by_gaps(counts, whole):
         found = None
@@ -187,7 +188,7 @@ class Levels:
 
 
 def levels_of(
-    counts: WindowCounts, season: Season, longest_s: float, *, quantum_s: float = 0.0, classes: int = CLASSES
+    counts: WindowCounts, season: Season, *, quantum_s: float = 0.0, classes: int = CLASSES
 ) -> Levels | None:
     """From counts per fine bin, less what the season explains. ``quantum_s``: the step of a coarse clock; windows then
     hold whole steps, and begin between two of them. None where the rate is steady as far as counts can tell."""
@@ -205,7 +206,7 @@ def levels_of(
     # of very many windows every other one, or fewer: what is sorted has MOST_SORTED at most
     few = np.flatnonzero(seen)[:: max(1, int(seen.sum()) // MOST_SORTED)]
     at_one = np.maximum(season(_middles(len(n), window_s)), 1e-3) * mean
-    law = Mixing.of(n[few], at_one[few], noise, longest_s / window_s)
+    law = Mixing.of(n[few], at_one[few], noise, _lowest(n, seen) / mean)
     raw = _knots(law.levels, int(min(KNOTS, rows // K_ANONYMITY, len(few))), law.weights)
     p = rising_solution(lambda p: variance_of(normalised(raw**p)), wanted, 8.0) or 1.0
     knots = normalised(raw**p)
@@ -225,6 +226,22 @@ def levels_of(
         round(window_s * NS_PER_S), significant(knots, 5), tuple(short(q, 4) for q in _copula(x, seen, knots)),
         tuple(short(c, 5) for c in cuts), level, of_window, noise, _halves_of(*counts.counts(window_s / 2, shift), level, of_window),
     )  # fmt: skip
+
+
+def _lowest(n: npt.NDArray[Any], seen: npt.NDArray[np.bool_]) -> float:
+    """Mean arrivals of a window amid the longest silences that are often enough: a count tells its level not from chance, but it
+    is independent of the counts beside it, and amid silence the rate is the lowest there is."""
+    empty = seen & (n == 0)
+    upto = np.concatenate([[0], np.cumsum(empty)])
+    found, beside = 0.0, 1
+    while len(n) > 2 * beside + 1:
+        i = np.arange(beside, len(n) - beside)
+        amid = i[seen[i] & (upto[i] - upto[i - beside] == beside) & (upto[i + beside + 1] - upto[i + 1] == beside)]
+        if len(amid) < FEWEST_AMID:
+            break
+        found = -math.log1p(-min(float((n[amid] > 0).mean()), 0.99))
+        beside *= 2
+    return found
 
 
 def _with_lower(cuts: Array, level: Array, upto: Array) -> Array:

@@ -40,15 +40,14 @@ class Mixing:
     excess: float
 
     @classmethod
-    def of(cls, n: Ints, expected: Array, noise: float, longest: float = math.inf) -> Mixing:
+    def of(cls, n: Ints, expected: Array, noise: float, lowest: float = 0.0) -> Mixing:
         """From counts ``n`` [windows], their means ``expected`` [windows] at level 1, and their dispersion ``noise`` at known
-        levels, in the mean. ``longest``: windows that the longest gap between arrivals lasts; lower levels would bring
-        longer ones."""
+        levels, in the mean. ``lowest``: level below which there is none."""
         evenness = min(max(noise, 0.05), 1.0)
         a = max(noise - 1, 0.0) * float(n.sum()) / max(float((n * (n - 1.0)).sum()), 1.0)
         excess = min(a, MOST_EXCESS) / (1 - min(a, MOST_EXCESS))  # E N(N − 1) = (1 + c)·E μ²
         mean = float(expected.mean())
-        levels = _grid(n / expected, mean, evenness, _lowest(longest, int((n == 0).sum())) / mean)
+        levels = _grid(n / expected, mean, evenness, lowest)
         if len(levels) > MOST_GRID:  # counts so large tell the level themselves
             levels = np.quantile(n / expected, (np.arange(MOST_GRID) + 0.5) / MOST_GRID)
             return cls(levels, np.full(MOST_GRID, 1 / MOST_GRID), 0.0, 0.0)
@@ -91,18 +90,6 @@ def _alike(expected: Array) -> Ints:
     """Numbers from 0, the same for windows whose means at level 1 differ by less than a tenth."""
     step = np.floor(np.log(np.maximum(expected, 1e-9)) / math.log(1.1)).astype(np.int64)
     return np.asarray(step - step.min())
-
-
-def _lowest(longest: float, silent: int) -> float:
-    """Arrivals in a window at the lowest rate at which ``silent`` empty windows are expected to hold one gap above ``longest``
-    windows: the larger of the two with silent·r·exp(−r·longest) = 1, or the rate with most such gaps where none has so many."""
-    times = silent / longest
-    if times <= math.e:
-        return 1 / longest
-    x = math.log(times)
-    for _ in range(30):  # x = ln(times·x), which pulls towards its larger solution
-        x = math.log(times * x)
-    return x / longest
 
 
 def _grid(x: Array, mean: float, evenness: float, low: float) -> Array:
