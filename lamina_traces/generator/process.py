@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from ..aspects import renewal
 from ..aspects.arrivals import Arrivals
-from ..aspects.modulation import Modulation
+from ..aspects.modulation import FACTOR, Modulation
 from ..units import NS_PER_S
 from .levels import Levels
 from .randomness import key, stream, uniforms
@@ -40,6 +40,45 @@ class Pieces:
     kind: npt.NDArray[np.int64]
 
 
+@dataclass(frozen=True)
+class Within:
+    """How the rate swings inside the windows of a curve that is played again: as on new days, with the ``parts`` of z that are
+    shorter than a window alone. ``slow`` [windows] is what the others must have been for the level of the ``curve`` [windows]."""
+
+    new: Modulation
+    pieces: int
+    parts: tuple[float, ...]
+    curve: Array
+    slow: Array
+
+    @classmethod
+    def of(cls, new: Modulation, law: Arrivals) -> Within | None:
+        """None where levels stay for as long as a window of the curve, or longer."""
+        from scipy.special import ndtr, ndtri
+
+        pieces = round(law.window_s / new.window_s)
+        parts = tuple(p if FACTOR**k < pieces else 0.0 for k, p in enumerate(new.parts))
+        fast = sum(parts)
+        if pieces < 2 or fast <= 0 or new.variance <= 0:
+            return None
+        own = ndtri((np.arange(128) + 0.5) / 128) * math.sqrt(fast)
+        slow = np.linspace(-8, 8, 257) * math.sqrt(max(1 - fast, 1e-6))
+        means = new.level(ndtr(slow[:, None] + own)).mean(axis=1)
+        # a window's own count is known only as well as gaps at a steady rate let it
+        noise = sum(renewal.squared_cv(g) for g in new.unit_gaps) / len(new.unit_gaps)
+        counts = law.rate_curve * (law.rate_per_s * law.window_s)
+        curve = renewal.damped(law.rate_curve, renewal.rate_signal(counts, noise))
+        return cls(new, pieces, parts, curve, np.interp(curve, means, slow))
+
+    def levels(self, which: Ints, z: Array) -> Array:
+        """[windows, pieces] from z's parts, for the curve's windows ``which``, whose levels are their means."""
+        from scipy.special import ndtr
+
+        found = self.new.level(ndtr(self.slow[which][:, None] + z))
+        mean = found.mean(axis=1, keepdims=True)
+        return np.asarray(np.where(mean > 0, found / np.maximum(mean, 1e-300), 1.0) * self.curve[which][:, None])
+
+
 class Process:
     """Arrivals of one stream. ``rate``: multiplies the rate; ``speed``: makes all times so many times shorter. ``starts``: how
     the rate swings where not rows arrive but what makes several of them. ``clock``: whose steps all stamps are at, one log having
@@ -58,18 +97,22 @@ class Process:
         self.jitter_ns = logged.jitter_s / speed * NS_PER_S
         self.tick_ns = max(1, round(logged.tick_s / speed * NS_PER_S))
         self.stamps = key(seed, "stamps")
-        self.curve = law.generating_curve
         self.curve_ns = law.window_s / speed * NS_PER_S
         self.new = new = starts or law.modulated
+        self.within = Within.of(new, law) if replay else None
+        self.curve = self.within.curve if self.within else law.generating_curve
         at_curve = starts.unit_gaps[len(starts.cuts) // 2] if starts else law.unit_gaps
-        self.laws: tuple[renewal.Gaps, ...] = (at_curve,) if replay else new.unit_gaps
-        self.cuts = np.array(() if replay else new.cuts)
+        self.laws: tuple[renewal.Gaps, ...] = new.unit_gaps if self.within or not replay else (at_curve,)
+        self.cuts = np.array(new.cuts if len(self.laws) > 1 else ())
         self.window_ns = new.window_s / speed * NS_PER_S
         steps = 1 if new.season is None else math.ceil(new.window_s / SEASON_STEP_S)
-        self.piece_ns = self.curve_ns if replay else self.window_ns / steps
+        self.piece_ns = self.window_ns / steps
+        if replay:
+            self.piece_ns = self.curve_ns / (self.within.pieces if self.within else 1)
         """length of a stretch of steady rate"""
         self.steps = steps
-        self.levels = Levels(new.parts, self.window_ns, seed, "levels", index)
+        parts = self.within.parts if self.within else new.parts
+        self.levels = Levels(parts, self.window_ns, seed, "levels", index)
         self.first_ns = self.levels.first_ns
 
     def start(self) -> Array:
@@ -90,7 +133,8 @@ class Process:
     def _mean_gaps(self, a: int, b: int) -> float:
         """Expected arrivals on a stretch, over all courses that the modulation may take."""
         if self.replay:
-            return float(self._replayed(a, b).gaps.sum())
+            edges, curve, _ = self._curve(a, b)
+            return float((curve * np.diff(edges)).sum() * self.per_s / NS_PER_S)
         if self.new.season is None:
             return self.per_s * (b - a) / NS_PER_S
         count = max(1, math.ceil((b - a) / (SEASON_STEP_S * NS_PER_S)))
@@ -103,12 +147,23 @@ class Process:
         return self._replayed(a, b) if self.replay else self._drawn(a, b)
 
     def _replayed(self, a: int, b: int) -> Pieces:
+        edges, level, windows = self._curve(a, b)
+        if self.within is not None:
+            n = self.within.pieces
+            first = int(windows[0])
+            z = self.levels.z(first * n, (first + len(windows)) * n).reshape(-1, n)
+            level = self.within.levels(windows % len(self.curve), z).reshape(-1)
+            edges = np.clip(np.arange(first * n, (first + len(windows)) * n + 1) * self.piece_ns, a, b)
+        kind = np.searchsorted(self.cuts, level, side="right")
+        return Pieces(edges, level * np.diff(edges) * (self.per_s / NS_PER_S), kind)
+
+    def _curve(self, a: int, b: int) -> tuple[Array, Array, Ints]:
+        """(edges, levels, numbers) of the source's windows on [a, b) ns."""
         first, last = math.floor(a / self.curve_ns), math.ceil(b / self.curve_ns)
         windows = np.arange(first, max(last, first + 1))
         edges = np.asarray(np.append(windows, windows[-1] + 1) * self.curve_ns, dtype=np.float64)
         edges[0], edges[-1] = a, b
-        gaps = self.curve[windows % len(self.curve)] * np.diff(edges) * (self.per_s / NS_PER_S)
-        return Pieces(edges, gaps, np.zeros(len(gaps), dtype=np.int64))
+        return edges, self.curve[windows % len(self.curve)], windows
 
     def _drawn(self, a: int, b: int) -> Pieces:
         first = math.floor((a + self.first_ns) / self.piece_ns)
