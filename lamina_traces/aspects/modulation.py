@@ -231,6 +231,8 @@ def scaled_gaps(gaps: renewal.Gaps, factor: float) -> renewal.Gaps:
 
     sign = 1.0 if factor > 1 or own >= 1 else -1.0
     a = rising_solution(lambda a: sign * renewal.squared_cv(law(a)), sign * wanted, 16.0)
+    if a is None and factor < 1:
+        a = 0.0  # within what the grid's cut ends take from an exponential law
     if a is None:
         raise ModelError(
             f"gaps cannot vary {factor:g} times as much as in the source",

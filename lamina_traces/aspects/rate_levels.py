@@ -16,7 +16,15 @@ from ..distributions import K_ANONYMITY, Mixing
 from ..units import DAY_NS, NS_PER_S, short
 from . import renewal
 from .dispersion import WindowCounts
-from .modulation import FACTOR, Modulation, normalised, rising_solution, scaled_gaps, staying, steady, variance_of
+from .level_dependence import copula
+from .modulation import (
+    Modulation,
+    normalised,
+    rising_solution,
+    scaled_gaps,
+    steady,
+    variance_of,
+)
 from .rates import Seasons, seasons
 from .timeline import Timeline, instants
 
@@ -35,30 +43,20 @@ SURELY = 3.0
 KNOTS = 129
 CLASSES, MOST_CLASSES = 4, 9
 LOWER = 3.0
-FEWEST_AMID = 64
+"""ratio of the cuts between classes below the lowest quarter of the arrivals."""
 ROWS_PER_CLASS = 200
-FEWEST_PARTS = 8
-"""the longest part is seen so many times in the source: what changes more slowly cannot be told from one course of it."""
+FEWEST_AMID = 64
+"""windows amid silences, by which the lowest level is told."""
 WEEK_NS = 7 * DAY_NS
 SEASON_BIN_S = 60.0
 LEAST_EXPLAINED = 0.2
 """share of the variance of hourly rates from which a daily course is taken to come back."""
 MOST_SORTED = 1 << 18
-MOST_LAG = 128
-"""windows, beyond which covariances are of wider windows."""
 MOST_GAPS = 1 << 21
 """gaps that are read again, in whole batches all over the trace."""
-APART = 4
-LEAST_PART = 1e-3
-LEAST_LEFT = 0.02
-"""of a variance that chance brings below 0, as a share of that of independent levels."""
-ALIKE = 0.02
-"""relative difference of variances that is as good as none."""
 TWINS = 16
+"""renewal processes that are drawn beside a trace, of MOST_TWIN arrivals at most."""
 MOST_TWIN = 1 << 16
-HALVES_DRAWN = 1 << 16
-TERMS = 60
-"""of Mehler's series."""
 
 Season = Callable[[Array], Array]
 """multiple of the mean rate that is expected at an instant, in seconds after the first arrival."""
@@ -69,7 +67,7 @@ def of_curve(curve: Array, window_s: float, unit_gaps: renewal.Gaps) -> Modulati
     if len(curve) < FEWEST_WINDOWS or curve.std() == 0:
         return steady(unit_gaps)
     levels = _knots(curve, len(curve), np.ones(len(curve)))
-    found = _copula(curve, np.ones(len(curve), dtype=bool), levels)
+    found = copula(curve, np.ones(len(curve), dtype=bool), levels)
     return Modulation(
         window_s, significant(levels, 5), tuple(short(p, 4) for p in found), (), (unit_gaps,)
     )
@@ -98,12 +96,10 @@ def modulation_of(
     flat = Modulation(3600.0, np.ones(2), (1.0,), (), (), season, starts_s)
     quantum_s = steps[0] if steps else 0.0
     found = levels_of(counts, flat.expected, quantum_s=quantum_s, classes=1 if steps else CLASSES)
-    whole = None if steps else renewal.of_gaps(gaps.scaled(mean_rate), max(tick_s * mean_rate, 1e-9))
-    if found is not None and whole is not None and season is None and _explained_by_gaps(counts, whole):
-        found = None
-    if found is None:
-        own = None if steps else renewal.of_gaps(gaps.scaled(mean_rate), max(tick_s * mean_rate, 1e-9))  # fmt: skip
-        return replace(flat, unit_gaps=(own or (steps[1] if steps else renewal.poisson_grid()),))
+    whole = steps[1] if steps else renewal.of_gaps(gaps.scaled(mean_rate), max(tick_s * mean_rate, 1e-9))  # fmt: skip
+    in_gaps = not steps and season is None and whole is not None and found is not None and _explained_by_gaps(counts, whole)  # fmt: skip
+    if found is None or in_gaps:
+        return replace(flat, unit_gaps=(whole or renewal.poisson_grid(),))
     if steps:
         laws: tuple[renewal.Gaps, ...] = (renewal.gamma_grid(found.noise, t.timed),)
     else:
@@ -116,29 +112,26 @@ def modulation_of(
 
 
 def _explained_by_gaps(counts: WindowCounts, gaps: renewal.Gaps) -> bool:
-    """Whether counts vary at every width as those of a renewal process with the law of gaps ``gaps`` do, by chance: at three
-    standard errors, which TWINS such processes as long as the trace tell."""
+    """Whether counts vary at every width, within SURELY standard errors, as those of a renewal process with this law of gaps:
+    bursts of which gaps know all are not the rate's."""
     t = counts.timeline
-    twins, events = TWINS, min(t.timed, MOST_TWIN)
-    rate = t.timed / t.observed_s
-    widths = []
-    w = 4 * counts.base_s
-    while w * rate < 1:
-        w *= 2
-    while events / rate / w >= FEWEST_WINDOWS:
-        widths.append(w)
-        w *= 2
+    per_s = t.timed / t.observed_s
+    events = min(t.timed, MOST_TWIN)
+    widths = [4 * counts.base_s]
+    while 2 * widths[-1] * per_s * FEWEST_WINDOWS <= events:
+        widths.append(2 * widths[-1])
+    widths = [w for w in widths if w * per_s >= 1]
     own = []
     for w in widths:
         n, seen = counts.counts(w)
-        n = n[seen]
-        own.append(float(n.var() / n.mean()))
-    found = renewal.dispersions(gaps, np.array(widths) * rate, events, twins)
-    logs = np.log(np.maximum(found, 1e-12))
-    spread = logs.std(axis=0, ddof=1) * math.sqrt((1 + 1 / twins) * 1.0)
-    off = np.abs(np.log(np.maximum(own, 1e-12)) - logs.mean(axis=0))
-    scale = math.sqrt(events / t.timed)
-    return bool((off <= SURELY * np.maximum(spread * np.hypot(scale, 1/math.sqrt(twins)), 1e-3)).all())
+        own.append(float(n[seen].var() / n[seen].mean()))
+    twins = np.log(
+        np.maximum(renewal.dispersions(gaps, np.array(widths) * per_s, events, TWINS), 1e-12)
+    )
+    error = twins.std(axis=0, ddof=1) * math.sqrt(events / t.timed + 1 / TWINS)
+    return bool(
+        (np.abs(np.log(np.maximum(own, 1e-12)) - twins.mean(axis=0)) <= SURELY * error).all()
+    )
 
 
 def _as_even(gaps: renewal.Gaps, mean: float, dispersion: float) -> renewal.Gaps:
@@ -146,7 +139,7 @@ def _as_even(gaps: renewal.Gaps, mean: float, dispersion: float) -> renewal.Gaps
     few arrivals, gaps on its clock vary more than gaps at a steady rate."""
     if mean <= 0:
         return gaps
-    own = float(renewal.dispersions(gaps, np.array([mean]), HALVES_DRAWN, 1)[0, 0])
+    own = float(renewal.dispersions(gaps, np.array([mean]), MOST_TWIN, 1)[0, 0])
     part = (dispersion - 1) / (own - 1) if own != 1 else 1.0
     return gaps if part >= 1 else scaled_gaps(gaps, max(part, 0.0))
 
@@ -223,7 +216,7 @@ def levels_of(
         area = np.concatenate([[0.0], np.cumsum(knots[1:] + knots[:-1])])
         cuts = np.interp(below, area / area[-1], knots)
     return Levels(
-        round(window_s * NS_PER_S), significant(knots, 5), tuple(short(q, 4) for q in _copula(x, seen, knots)),
+        round(window_s * NS_PER_S), significant(knots, 5), tuple(short(q, 4) for q in copula(x, seen, knots)),
         tuple(short(c, 5) for c in cuts), level, of_window, noise, _halves_of(*counts.counts(window_s / 2, shift), level, of_window),
     )  # fmt: skip
 
@@ -236,7 +229,11 @@ def _lowest(n: npt.NDArray[Any], seen: npt.NDArray[np.bool_]) -> float:
     found, beside = 0.0, 1
     while len(n) > 2 * beside + 1:
         i = np.arange(beside, len(n) - beside)
-        amid = i[seen[i] & (upto[i] - upto[i - beside] == beside) & (upto[i + beside + 1] - upto[i + 1] == beside)]
+        amid = i[
+            seen[i]
+            & (upto[i] - upto[i - beside] == beside)
+            & (upto[i + beside + 1] - upto[i + 1] == beside)
+        ]
         if len(amid) < FEWEST_AMID:
             break
         found = -math.log1p(-min(float((n[amid] > 0).mean()), 0.99))
@@ -260,7 +257,9 @@ def _with_lower(cuts: Array, level: Array, upto: Array) -> Array:
     return np.array(out)
 
 
-def _halves_of(n: npt.NDArray[Any], seen: npt.NDArray[np.bool_], level: Array, cuts: Array) -> tuple[tuple[float, float], ...]:
+def _halves_of(
+    n: npt.NDArray[Any], seen: npt.NDArray[np.bool_], level: Array, cuts: Array
+) -> tuple[tuple[float, float], ...]:
     """(mean, dispersion) of counts ``n`` of half windows, of each class of levels."""
     kind = np.repeat(np.searchsorted(cuts, level, side="right"), 2)
     n, seen = n[: len(kind)], seen[: len(kind)]
@@ -332,124 +331,6 @@ def _knots(x: Array, groups: int, weights: Array) -> Array:
     return np.maximum.accumulate(
         normalised(np.maximum(np.interp(np.linspace(0, 1, groups), at, means), 0.0))
     )
-
-
-def _lags(n: int) -> list[int]:
-    return sorted({round(2.0**j) for j in np.arange(0, 24.5, 0.5) if 2.0**j <= n / FEWEST_PARTS})
-
-
-def _copula(x: Array, seen: npt.NDArray[np.bool_], knots: Array) -> Array:
-    """Shares of z's parts, such that levels averaged over 1, 2, 4… windows vary as in the source, those that are often seen first."""
-    d, held = np.where(seen, x - x[seen].mean(), 0.0), seen.astype(np.float64)
-    lags = _lags(len(d))
-    lengths = [FACTOR**k for k in range(20) if FACTOR**k <= max(len(x) / FEWEST_PARTS, 1)]
-    if len(lengths) == 1:
-        return np.ones(1)
-    covariance = np.empty(len(lags))
-    step = 1
-    for i, lag in enumerate(lags):
-        if lag // step > MOST_LAG:  # long lags of wider windows: of means of eight
-            whole = len(d) // 8 * 8
-            d, held = (v[:whole].reshape(-1, 8).mean(axis=1) for v in (d, held))
-            step *= 8
-        k = round(lag / step)
-        covariance[i] = float(d[:-k] @ d[k:]) / max(float(held[:-k] @ held[k:]), 1e-9)
-    at = np.array(lags)
-    stays = np.stack([staying(n, at) for n in lengths], axis=1)
-    powers = mehler(knots)
-    r: Array = np.concatenate([np.linspace(0, 0.9, 46), 1 - np.geomspace(0.09, 1e-4, 40)])
-    f = np.power(r[:, None], np.arange(1, TERMS + 1)) @ powers
-    # chance takes covariances below 0 as often as above it: cut there, the others would add up to slow parts
-    first = _simplex(stays, np.sign(covariance) * np.interp(np.abs(covariance), f, r))
-    changing = Changing(stays)
-    widths, sums = _averaging(at)
-    own = variance_of(knots)
-    wanted = np.maximum(own / widths + sums @ covariance, LEAST_LEFT * own / widths)
-    weight = 1 / np.sqrt(ALIKE**2 + 2 * widths / len(x))
-
-    def off(shares: Array) -> Array:
-        have = own / widths + sums @ changing.mean_of(lambda z: np.interp(z, r, f), shares)
-        return np.asarray(weight * np.log(have / wanted))
-
-    return _nearest(off, first)
-
-
-class Changing:
-    """The correlation of z with itself some lags later is of the parts that have not changed, so by chance; ``stays`` [lags,
-    parts] is the chance of each. Those that change a few times on a lag are told apart, slower ones are taken in the mean."""
-
-    def __init__(self, stays: Array) -> None:
-        lags, parts = stays.shape
-        first = (stays > 0).argmax(axis=1)
-        near = first[:, None] + np.arange(APART)
-        self.near = np.minimum(near, parts)  # [lags, APART], ``parts`` is none
-        chance = np.concatenate([stays, np.zeros((lags, 1))], axis=1)[np.arange(lags)[:, None], self.near]
-        self.slow = np.where(np.arange(parts) >= first[:, None] + APART, stays, 0.0)
-        self.which = (np.arange(1 << APART)[:, None] >> np.arange(APART)) & 1
-        self.chance = np.where(self.which[None], chance[:, None, :], 1 - chance[:, None, :]).prod(axis=2)
-
-    def mean_of(self, f: Callable[[Array], Array], shares: Array) -> Array:
-        """[lags] the mean of ``f`` of the correlation."""
-        own = np.append(shares, 0.0)[self.near]
-        r = own @ self.which.T + (self.slow @ shares)[:, None]
-        return np.asarray((self.chance * f(r)).sum(axis=1))
-
-
-def _averaging(lags: Ints) -> tuple[Array, Array]:
-    """(numbers W of windows that are averaged, [W, lags]): what the covariances c at ``lags`` bring to the variance of the mean of W
-    windows, 2/W² Σ (W − l) c(l), where they are linear between."""
-    widths = 2.0 ** np.arange(math.floor(math.log2(lags[-1])) + 2)
-    steps = np.diff(lags, prepend=0)
-    out = np.zeros((len(widths), len(lags)))
-    for i, (end, n) in enumerate(zip(lags, steps, strict=True)):
-        # what lies above the lag before, up to this one
-        some = np.unique(np.linspace(end - n + 1, end, min(int(n), 64)).round())
-        share = 1 - (end - some) / n
-        weight = 2 * np.maximum(widths[:, None] - some, 0) / widths[:, None] ** 2 * (n / len(some))
-        out[:, i] += (weight * share).sum(axis=1)
-        if i:
-            out[:, i - 1] += (weight * (1 - share)).sum(axis=1)
-    return widths, out
-
-
-def _nearest(off: Callable[[Array], Array], first: Array) -> Array:
-    """Shares ≥ 0 of sum 1 with the least Σ off², from ``first`` on; they are squares of what is searched."""
-    from scipy.optimize import least_squares
-
-    def shares(y: Array) -> Array:
-        return np.asarray(y * y / (y @ y))
-
-    found = least_squares(lambda y: off(shares(y)), np.sqrt(np.maximum(first, 0.01)), max_nfev=60)
-    out = shares(found.x)
-    out[out < LEAST_PART] = 0.0
-    return np.asarray(out / out.sum())
-
-
-def mehler(knots: Array) -> Array:
-    """[TERMS] squared Hermite coefficients of z ↦ Q(Φ(z)): its values at two points of correlation r have covariance
-    Σ cₘ² rᵐ (Mehler 1866)."""
-    from scipy.special import ndtr
-
-    z = np.linspace(-8, 8, 4001)
-    weight = np.exp(-z * z / 2) / math.sqrt(2 * math.pi) * (z[1] - z[0])
-    at = ndtr(z) * (len(knots) - 1)
-    i = np.minimum(at.astype(np.int64), len(knots) - 2)
-    q = (knots[i] + (at - i) * (knots[i + 1] - knots[i])) * weight
-    out = np.empty(TERMS)
-    before, now = np.zeros_like(z), np.ones_like(z)  # He_m / √m!
-    for m in range(1, TERMS + 1):
-        before, now = now, (z * now - math.sqrt(m - 1) * before) / math.sqrt(m)
-        out[m - 1] = float(q @ now) ** 2
-    return out
-
-
-def _simplex(a: Array, y: Array) -> Array:
-    """x ≥ 0 with Σx = 1 that minimises |a·x − y|² (Lawson & Hanson's algorithm, the sum as one more, heavy row)."""
-    from scipy.optimize import nnls
-
-    heavy = 1e3 * np.ones((1, a.shape[1]))
-    x, _ = nnls(np.concatenate([a, heavy]), np.append(y, 1e3))
-    return np.asarray(x / x.sum())
 
 
 class UnitGaps:

@@ -76,7 +76,9 @@ class Within:
 
         found = self.new.level(ndtr(self.slow[which][:, None] + z))
         mean = found.mean(axis=1, keepdims=True)
-        return np.asarray(np.where(mean > 0, found / np.maximum(mean, 1e-300), 1.0) * self.curve[which][:, None])
+        return np.asarray(
+            np.where(mean > 0, found / np.maximum(mean, 1e-300), 1.0) * self.curve[which][:, None]
+        )
 
 
 class Process:
@@ -102,7 +104,9 @@ class Process:
         self.within = Within.of(new, law) if replay else None
         self.curve = self.within.curve if self.within else law.generating_curve
         at_curve = starts.unit_gaps[len(starts.cuts) // 2] if starts else law.unit_gaps
-        self.laws: tuple[renewal.Gaps, ...] = new.unit_gaps if self.within or not replay else (at_curve,)
+        self.laws: tuple[renewal.Gaps, ...] = (
+            new.unit_gaps if self.within or not replay else (at_curve,)
+        )
         self.cuts = np.array(new.cuts if len(self.laws) > 1 else ())
         self.window_ns = new.window_s / speed * NS_PER_S
         steps = 1 if new.season is None else math.ceil(new.window_s / SEASON_STEP_S)
@@ -153,7 +157,9 @@ class Process:
             first = int(windows[0])
             z = self.levels.z(first * n, (first + len(windows)) * n).reshape(-1, n)
             level = self.within.levels(windows % len(self.curve), z).reshape(-1)
-            edges = np.clip(np.arange(first * n, (first + len(windows)) * n + 1) * self.piece_ns, a, b)
+            edges = np.clip(
+                np.arange(first * n, (first + len(windows)) * n + 1) * self.piece_ns, a, b
+            )
         kind = np.searchsorted(self.cuts, level, side="right")
         return Pieces(edges, level * np.diff(edges) * (self.per_s / NS_PER_S), kind)
 
