@@ -27,6 +27,7 @@ import pyarrow as pa
 
 from ..aspects.block_reuse import MOST_BLOCKS, MOST_HEADS, Reuse
 from ..compiled import kernel
+from ..distributions import Grid
 from ..errors import ModelError
 from . import trees
 from .maker import State
@@ -351,6 +352,12 @@ def _full(places: int) -> int:
     return -(-places // trees.SPREAD) * trees.SPREAD
 
 
+def _beyond_none(depth: Grid, at: Array) -> Array:
+    """Quantiles of the depths of those that share any block: who shares none is told by the first blocks."""
+    none = float(depth.rank(np.array([0.5]))[0])
+    return depth.quantile(none + (1 - none) * at) if none < 1 else np.ones(len(at))
+
+
 class _Laws:
     """What a request's depth and distance are drawn from. ``depth``: [sizes, STEPS] quantiles of the blocks shared, for
     prompts of at most ``sizes`` blocks; ``stretch`` multiplies what is shared beyond the first. ``at``: log₂ of distances in
@@ -365,7 +372,7 @@ class _Laws:
         """Distances as the LRU curve has them; without a curve all orders of them up to the source's blocks are alike."""
         by_size = law.depth_by_size or ((1, law.depth),)
         steps = (np.arange(STEPS) + 0.5) / STEPS
-        depth = np.stack([g.quantile(steps) for _, g in by_size])
+        depth = np.stack([_beyond_none(g, steps) for _, g in by_size])
         sizes = np.array([n for n, _ in by_size[:-1]], dtype=np.int64)
         if not law.lru:
             at = np.log2([unit, unit * max(law.distinct, LEAST_BLOCKS)])

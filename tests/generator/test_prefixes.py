@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 
+from lamina_traces import generator
 from lamina_traces.aspects import lengths as lengths_aspect
 from lamina_traces.aspects import prefixes as prefixes_aspect
 from lamina_traces.aspects import sessions as sessions_aspect
@@ -20,10 +22,12 @@ from lamina_traces.aspects.length_draws import Sampler
 from lamina_traces.aspects.lengths import Lengths
 from lamina_traces.aspects.ratios import Ratio
 from lamina_traces.aspects.sessions import Sessions
+from lamina_traces.characterization import characterize
 from lamina_traces.generator import trees
 from lamina_traces.generator.prefixes import PrefixStage, Woven, _variety
 from lamina_traces.generator.randomness import stream
 from lamina_traces.generator.sessions import SessionStage
+from lamina_traces.profile import Profile
 from lamina_traces.store import Store
 from tests.aspects.tables import stored
 from tests.aspects.test_prefixes import lru
@@ -284,6 +288,19 @@ def test_mooncake_comes_back(real_data: Path, tmp_path: Path) -> None:
     more, _ = stage.rows({"input_tokens": tokens[law.requests :]}, state)
     warm = 512 * more.shared_blocks.sum() / tokens[law.requests :].sum()
     assert warm == pytest.approx(law.later_half, abs=0.02)
+
+
+def test_many_groups_without_sessions(tmp_path: Path) -> None:
+    """Batches of documents of which each group begins alike: who is first of a group shares nothing, all others do."""
+    profile = Profile.library("offline-shared-prefix")
+    made = pl.concat(list(generator.frames(generator.plan(profile, rows=8000, seed=1))))
+    own = characterize(stored(tmp_path / "own", "llm_requests", made))
+    again = pl.concat(list(generator.frames(generator.plan(own, rows=8000, seed=2))))
+    fitted = characterize(stored(tmp_path / "again", "llm_requests", again))
+    a, b = (p.part("llm_requests").streams[0].aspects["prefixes"].blocks for p in (own, fitted))  # type: ignore[attr-defined]
+    assert b.ratios["prefix_hit_ratio"].value == pytest.approx(a.ratios["prefix_hit_ratio"].value, abs=0.02)  # fmt: skip
+    curves = [{c.blocks: c.hit_ratio.value for c in x.lru} for x in (a, b)]
+    assert max(abs(curves[0][k] - curves[1][k]) for k in curves[0].keys() & curves[1]) < 0.05
 
 
 def test_single_blocks_come_back_elsewhere(source: tuple[Reuse, Lengths, Sessions]) -> None:
