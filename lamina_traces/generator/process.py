@@ -17,8 +17,9 @@ import numpy.typing as npt
 
 from ..aspects import renewal
 from ..aspects.arrivals import Arrivals
-from ..aspects.modulation import FACTOR, Modulation
+from ..aspects.modulation import Modulation
 from ..units import NS_PER_S
+from .levels import Levels
 from .randomness import key, stream, uniforms
 
 Array = npt.NDArray[np.float64]
@@ -68,12 +69,8 @@ class Process:
         self.piece_ns = self.curve_ns if replay else self.window_ns / steps
         """length of a stretch of steady rate"""
         self.steps = steps
-        self.keys = [key(seed, "levels", index, k) for k in range(len(new.parts))]
-        # without a shift the parts would all change at the trace's start
-        shift = stream(seed, "levels", index).random(len(new.parts) + 1)
-        lengths = [FACTOR**k for k in range(len(new.parts))]
-        self.first_ns = float(shift[-1]) * self.window_ns
-        self.shifts = [int(s * n) for s, n in zip(shift, lengths, strict=False)]
+        self.levels = Levels(new.parts, self.window_ns, seed, "levels", index)
+        self.first_ns = self.levels.first_ns
 
     def start(self) -> Array:
         """[classes] of the first gap on each clock."""
@@ -131,20 +128,11 @@ class Process:
 
     def _levels(self, first: int, last: int) -> Array:
         """Levels of the windows from ``first`` to before ``last``."""
-        from scipy.special import ndtr, ndtri
+        from scipy.special import ndtr
 
         if self.new.levels[0] == self.new.levels[-1]:
             return np.ones(last - first)
-        z = np.zeros(last - first)
-        for k, share in enumerate(self.new.parts):
-            if share <= 0:
-                continue
-            length = FACTOR**k
-            a, b = (first + self.shifts[k]) // length, (last - 1 + self.shifts[k]) // length + 1
-            parts = ndtri(uniforms(self.keys[k], np.arange(a, b))) * math.sqrt(share)
-            cut = first + self.shifts[k] - a * length
-            z += np.repeat(parts, length)[cut : cut + len(z)] if length > 1 else parts
-        return self.new.level(ndtr(z))
+        return self.new.level(ndtr(self.levels.z(first, last)))
 
     def arrivals(self, block: int, a: int, b: int, left: Array) -> tuple[Ints, Array]:
         """(sorted instants in [a, b), what is left on each clock after them)."""
