@@ -240,14 +240,14 @@ def _knots(x: Array, groups: int, weights: Array) -> Array:
     )
 
 
-def _lags(n: int) -> list[int]:
+def lag_steps(n: int) -> list[int]:
     return sorted({round(2.0**j) for j in np.arange(0, 24.5, 0.5) if 2.0**j <= n / FEWEST_PARTS})
 
 
 def _copula(x: Array, seen: npt.NDArray[np.bool_], knots: Array) -> Array:
     """Shares of z's parts, from the covariances of levels at positive lags."""
     d, held = np.where(seen, x - x[seen].mean(), 0.0), seen.astype(np.float64)
-    lags = _lags(len(d))
+    lags = lag_steps(len(d))
     covariance = np.empty(len(lags))
     step = 1
     for i, lag in enumerate(lags):
@@ -264,7 +264,7 @@ def _copula(x: Array, seen: npt.NDArray[np.bool_], knots: Array) -> Array:
     wanted = np.sign(covariance) * np.interp(np.abs(covariance), f, r)
     lengths = [FACTOR**k for k in range(20) if FACTOR**k <= max(len(x) / FEWEST_PARTS, 1)]
     shape = np.maximum(0.0, 1 - np.array(lags)[:, None] / np.array(lengths))
-    return _simplex(shape, wanted)
+    return simplex(shape, wanted)
 
 
 def mehler(knots: Array) -> Array:
@@ -285,7 +285,7 @@ def mehler(knots: Array) -> Array:
     return out
 
 
-def _simplex(a: Array, y: Array) -> Array:
+def simplex(a: Array, y: Array) -> Array:
     """x ≥ 0 with Σx = 1 that minimises |a·x − y|² (Lawson & Hanson's algorithm, the sum as one more, heavy row)."""
     from scipy.optimize import nnls
 

@@ -1,0 +1,367 @@
+"""How the chance of failing swings over time: outages, and hours that are worse than others.
+
+A request fails with chance p = m·o/(1 + m·o): o the odds of the fitted rate (at its load, where failures follow it), m a
+multiplier of the odds that is constant on windows of ``window_s``. m follows one law on all windows, found by maximum
+likelihood among all laws on a grid (see ``distributions.mixing``) from failures k among n requests per window, which are
+binomial at a known level. Where they vary D times as much as that inside windows, told by the halves of each, the
+log-likelihood is divided by D. Levels depend over time as those of the rate of arrivals do (see ``modulation``):
+m = Q(Φ(z)), z the sum of parts that are constant on 1, 4, 16… windows.
+
+Q is a step function, so the covariance of p at two instants is a sum over pairs of its steps of bivariate normal
+chances, whose derivative in the correlation of z is the bivariate density (Plackett 1954): no series that would have to
+be long where an outage is one window in a thousand.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..distributions import K_ANONYMITY
+from ..errors import ModelError
+from ..units import NS_PER_S, short
+from .failure_windows import FineWindows
+from .modulation import FACTOR, rising_solution
+from .rate_levels import FEWEST_PARTS, FEWEST_WINDOWS, LEAST_AT_ALL, LEAST_SIGNAL, ROWS_PER_WINDOW, SURELY, lag_steps, simplex  # fmt: skip
+
+Array = npt.NDArray[np.float64]
+
+ROUNDS = 300
+"""of EM."""
+GRID = 128
+MOST_LEVELS = 24
+FEWEST_FAILURES = 5 * K_ANONYMITY
+"""fewer tell no law of levels."""
+ANGLES = 400
+"""steps of the arc sine of the correlation."""
+LEAST_ODDS = 1e-9
+"""so that a level, or a load, at which nothing failed can be made to fail."""
+
+
+@dataclass(frozen=True)
+class OddsLevels:
+    """``levels`` [atoms], rising: multipliers of the odds; ``shares`` [atoms] of the windows. ``parts[k]``: share of the variance
+    of z that is constant on FACTOR**k windows; they sum to 1. ``shared``: correlation of z with that of the other streams
+    of the profile; copies of a stream have the same z."""
+
+    window_s: float
+    levels: tuple[float, ...]
+    shares: tuple[float, ...]
+    parts: tuple[float, ...]
+    shared: float = 1.0
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "window_s": self.window_s,
+            "levels": list(self.levels),
+            "shares": list(self.shares),
+            "parts": list(self.parts),
+            "shared": self.shared,
+        }
+
+    @classmethod
+    def from_dict(cls, d: Mapping[str, Any] | None) -> OddsLevels | None:
+        """None where there is none; ModelError where it is no law."""
+        if d is None:
+            return None
+        out = cls(
+            float(d["window_s"]), tuple(map(float, d["levels"])), tuple(map(float, d["shares"])),
+            tuple(map(float, d["parts"])), float(d["shared"]),
+        )  # fmt: skip
+        sane = (
+            0 < out.window_s < math.inf
+            and len(out.levels) == len(out.shares) > 0
+            and all(0 <= m < math.inf for m in out.levels)
+            and all(a < b for a, b in zip(out.levels, out.levels[1:], strict=False))
+            and all(0 <= s <= 1 for s in (*out.shares, *out.parts, out.shared))
+            and abs(sum(out.shares) - 1) < 1e-3
+            and abs(sum(out.parts) - 1) < 0.01
+        )
+        if not sane:
+            raise ModelError(
+                "modulation of failures in the profile: levels must rise from 0 on, shares must sum to 1",
+                "fit the profile again",
+            )
+        return out
+
+    def at(self, u: Array) -> Array:
+        """Levels at ranks u in [0, 1]."""
+        upto = np.cumsum(self.shares)[:-1]
+        return np.asarray(np.array(self.levels)[np.searchsorted(upto, u, side="right")])
+
+    def chances(self, rates: Array, weights: Array, rate: float) -> tuple[float, Array]:
+        """(factor of the odds by which the mean chance is ``rate`` in (0, 1); [atoms, rates] the chances). ``rates``: at each
+        load, ``weights``: their shares of the requests."""
+        odds = np.maximum(np.outer(self.levels, odds_of(rates)), LEAST_ODDS)
+        share = np.outer(np.array(self.shares) / sum(self.shares), weights / weights.sum())
+        scale = scaled_to(odds, share, rate)
+        return scale, odds * scale / (1 + odds * scale)
+
+    def split(self, rate: float) -> tuple[float, float, float]:
+        """(share of the windows that are bad, chance of failing in them, and in the others): cut between the two levels
+        where most variance lies between both sides."""
+        _, p = self.chances(np.array([rate]), np.ones(1), rate)
+        upto, sums = np.cumsum(self.shares), np.cumsum(np.array(self.shares) * p[:, 0])
+        share = 1 - upto[:-1]
+        low, high = sums[:-1] / upto[:-1], (sums[-1] - sums[:-1]) / np.maximum(share, 1e-12)
+        at = int(np.argmax(share * upto[:-1] * (high - low) ** 2))
+        return float(share[at]), float(high[at]), float(low[at])
+
+
+def odds_of(p: Array) -> Array:
+    p = np.clip(p, LEAST_ODDS, 1 - LEAST_ODDS)
+    return np.asarray(p / (1 - p))
+
+
+def scaled_to(odds: Array, share: Array, rate: float) -> float:
+    """s with Σ share·s·odds/(1 + s·odds) = ``rate`` in (0, 1), by bisection of its logarithm."""
+    low, high = -60.0, 60.0
+    for _ in range(80):
+        middle = (low + high) / 2
+        made = math.exp(middle) * odds
+        if float((share * (made / (1 + made))).sum()) < rate:
+            low = middle
+        else:
+            high = middle
+    return math.exp(high)
+
+
+# --- measuring -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Windows of one width that hold requests or none: ``n`` requests, ``k`` failures, ``p`` the rate that is expected of
+    them whatever the level."""
+
+    n: Array
+    k: Array
+    p: Array
+
+    @property
+    def off(self) -> Array:
+        """Failures beyond the expected."""
+        return np.asarray(self.k - self.n * self.p)
+
+    @property
+    def binomial(self) -> Array:
+        return np.asarray(self.n * self.p * (1 - self.p))
+
+
+def fit(fine: FineWindows, runs: int, rate_at: Any, bits: int | None = None) -> OddsLevels | None:
+    """From counts of fine windows and the runs of failures. ``rate_at``: [windows] the rate to expect in windows of 2**bits
+    ns; ``bits``: the width where it is known, None: the finest whose failures are mostly level. None where failures are
+    as even as a two-state chain with these runs."""
+    if fine.k.sum() < FEWEST_FAILURES or fine.n.sum() - fine.k.sum() < K_ANONYMITY:
+        return None
+
+    if bits is None:
+        bits = window(fine, runs, rate_at)
+    if bits is None:
+        return None
+    s = Seen(*fine.wider(bits), rate_at(bits))
+    noise = max(unevenness(*fine.halves(bits)), 1.0)
+    n, off = s.n, s.off
+    variance = float((off**2 - noise * s.binomial).sum() / max((n**2 - noise * n).sum(), 1e-9))
+    rate = float(s.k.sum() / n.sum())
+    variance = min(variance, 0.95 * rate * (1 - rate))
+    if variance <= 0:
+        return None
+    levels, shares = _law(s, noise)
+    levels, shares = _merged(levels, shares, rate, float(n.sum()))
+    levels = _spread(levels, shares, rate, variance)
+    if len(levels) < 2:
+        return None
+    found = OddsLevels(
+        (1 << bits) / NS_PER_S, tuple(short(m, 5) for m in levels), tuple(short(x, 6) for x in shares), (1.0,)
+    )  # fmt: skip
+    return replace(found, parts=tuple(short(x, 4) for x in _parts(found, s, rate)))
+
+
+def window(fine: FineWindows, runs: int, rate_at: Any) -> int | None:
+    """Binary logarithm of the width in ns of the finest windows whose failures are mostly level; None where they vary no
+    more than their halves, or than a two-state chain's would."""
+    requests, failed = float(fine.n.sum()), float(fine.k.sum())
+    rho = 1 - runs / requests / (failed / requests * (1 - failed / requests))
+    best: tuple[float, int] | None = None
+    bits = fine.bits + 1
+    while True:
+        s = Seen(*fine.wider(bits), rate_at(bits))
+        used = s.n > 0
+        many = int(used.sum())
+        if many < FEWEST_WINDOWS:
+            break
+        if s.n.sum() >= ROWS_PER_WINDOW * many:
+            binomial, square = s.binomial[used], s.off[used] ** 2
+            own = np.maximum(
+                unevenness(*fine.halves(bits)),
+                _chain_noise(rho, s.n[used]),
+            )
+            beyond = square - np.maximum(own, 1.0) * binomial
+            share = float(beyond.sum() / max(square.sum(), 1e-300))
+            sure = float(beyond.mean()) > SURELY * float(beyond.std()) / math.sqrt(many)
+            if sure and share >= LEAST_SIGNAL:
+                return bits
+            if sure and share >= LEAST_AT_ALL and (best is None or share > best[0]):
+                best = (share, bits)
+        bits += 1
+    return best[1] if best else None
+
+
+def _chain_noise(rho: float, n: Array) -> Array:
+    """Variance of failures among n requests of a two-state chain over the binomial one."""
+    if rho <= 0:
+        return np.ones(len(n))
+    rho = min(rho, 1 - 1e-9)
+    return np.asarray((1 + rho) / (1 - rho) - 2 * rho * (1 - rho**n) / (n * (1 - rho) ** 2))
+
+
+def unevenness(n: Array, k: Array) -> float:
+    """How much more failures vary between the halves of windows than if they came in any order: both halves share a level.
+    ``n``, ``k``: [windows, 2]."""
+    (n1, n2), (k1, k2) = n.T, k.T
+    both, whole = n1 + n2, k1 + k2
+    told = (n1 > 0) & (n2 > 0) & (whole > 0)
+    n1, n2, k1, k2, both, whole = (x[told] for x in (n1, n2, k1, k2, both, whole))
+    by_chance = float((whole * (both - whole) / (both - 1)).sum())
+    if by_chance <= 0:
+        return 1.0
+    ratio = float(((k1 * n2 - k2 * n1) ** 2 / (n1 * n2)).sum()) / by_chance
+    size = float(both @ whole) / float(whole.sum())
+    return ratio * size / (size - 1 + ratio)
+
+
+def _law(s: Seen, noise: float) -> tuple[Array, Array]:
+    """(levels, shares) by maximum likelihood."""
+    used = s.n > 0
+    n, k, odds = s.n[used], s.k[used], odds_of(s.p[used])
+    high = float(((k + 0.5) / (n - k + 0.5) / odds).max())
+    low = min(float(odds_of(np.array([1e-3 / n.mean()]))[0] / odds.max()), 0.5, high / 2)
+    levels = np.geomspace(low, high, GRID)
+    # windows alike are taken together: the log-likelihood is linear in both counts
+    cell = np.stack([np.rint(8 * np.log1p(n)), np.where(k < 16, k, np.rint(16 + 8 * np.log(np.maximum(k, 16) / 16))), np.rint(20 * np.log(odds))])  # fmt: skip
+    _, at, times = np.unique(cell, axis=1, return_inverse=True, return_counts=True)
+    at = at.reshape(-1)
+    mean_n, mean_k, mean_odds = (np.bincount(at, x) / times for x in (n, k, odds))
+    made = mean_odds[:, None] * levels
+    likely = (mean_k[:, None] * np.log(made) - mean_n[:, None] * np.log1p(made)) / noise
+    kernel = np.exp(likely - likely.max(axis=1, keepdims=True))
+    share = times / times.sum()
+    weights = np.full(GRID, 1 / GRID)
+    for _ in range(ROUNDS):
+        weights = weights * (kernel.T @ (share / (kernel @ weights)))
+    return levels, weights / weights.sum()
+
+
+def _merged(levels: Array, shares: Array, rate: float, requests: float) -> tuple[Array, Array]:
+    """At most MOST_LEVELS levels, each of ten requests or more: neighbours whose joining changes the chances least are joined."""
+    odds = levels * float(odds_of(np.array([rate]))[0])
+    p, w = odds / (1 + odds), shares.copy()
+    few = w * requests < 1e-3
+    p, w = p[~few], w[~few] / w[~few].sum()
+    while len(w) > 1:
+        loss = w[1:] * w[:-1] / (w[1:] + w[:-1]) * np.diff(p) ** 2
+        rare = w * requests < K_ANONYMITY
+        if rare.any():
+            loss = np.where(rare[1:] | rare[:-1], loss, np.inf)
+        elif len(w) <= MOST_LEVELS and loss.min() > 1e-6 * rate * (1 - rate):
+            break
+        i = int(np.argmin(loss))
+        both = w[i] + w[i + 1]
+        p[i] = (p[i] * w[i] + p[i + 1] * w[i + 1]) / both
+        w[i] = both
+        p, w = np.delete(p, i + 1), np.delete(w, i + 1)
+    return odds_of(p) / odds_of(np.array([rate])), w
+
+
+def _spread(levels: Array, shares: Array, rate: float, variance: float) -> Array:
+    """Levels to the power by which chances have this variance, their mean the rate."""
+
+    def raised(power: float) -> Array:
+        made = levels**power
+        odds = made * float(odds_of(np.array([rate]))[0])
+        return made * scaled_to(odds, shares, rate)
+
+    def of(power: float) -> float:
+        odds = raised(power) * float(odds_of(np.array([rate]))[0])
+        return float(shares @ (odds / (1 + odds) - rate) ** 2)
+
+    power = rising_solution(of, variance, 4.0)
+    return raised(1.0 if power is None else power)
+
+
+def steps(found: OddsLevels, rate: float) -> tuple[Array, Array]:
+    """(z at which the chance of failing rises, by how much)."""
+    from scipy.special import ndtri
+
+    _, p = found.chances(np.array([rate]), np.ones(1), rate)
+    above = np.cumsum(found.shares[::-1])[::-1][1:]
+    return -ndtri(above), np.diff(p[:, 0])
+
+
+def covariances(at: Array, rise: Array) -> tuple[Array, Array]:
+    """(correlations of z from 0 to 1; covariance of the chances at two instants whose z are so correlated). ``rise``: [steps],
+    or [steps, steps] the weight of each pair."""
+    width = math.pi / 2 / ANGLES
+    weight = np.outer(rise, rise) if rise.ndim == 1 else rise
+    squares, products = at[:, None] ** 2 + at**2, 2 * np.outer(at, at)
+    angle = (np.arange(ANGLES) + 0.5) * width
+    density = [
+        float((weight * np.exp(-(squares - products * math.sin(x)) / (2 * math.cos(x) ** 2))).sum())
+        for x in angle
+    ]
+    upto = np.concatenate([[0.0], np.cumsum(density)]) * width / (2 * math.pi)
+    return np.sin(np.arange(ANGLES + 1) * width), upto
+
+
+def _parts(found: OddsLevels, s: Seen, rate: float) -> Array:
+    """Shares of z's parts, from the covariances of failures at positive lags. Two windows have a part in common or not, and
+    where they have one they have the longer ones (nearly: parts begin where they like). So covariances are sums over
+    the lengths of a share times the chance to have that length in common, and all shares of the longer lengths
+    together are the covariance at the correlation that the longer parts make."""
+    r, known = covariances(*steps(found, rate))
+    off, n = s.off, s.n
+    many = len(n)
+    lag = np.array(lag_steps(many))
+    covariance = np.array([off[:-i] @ off[i:] / max(float(n[:-i] @ n[i:]), 1e-9) for i in lag])
+    lengths = FACTOR ** np.arange(20)
+    lengths = lengths[lengths <= max(many / FEWEST_PARTS, 1)]
+    same = np.maximum(0.0, 1 - lag[:, None] / lengths)
+    longer = np.cumsum(simplex(same, covariance / known[-1])[::-1])
+    return np.diff(np.interp(longer, known / known[-1], r), prepend=0.0)[::-1]
+
+
+def together(
+    streams: Sequence[tuple[float, OddsLevels, FineWindows, Array]], number: Array, bits: int
+) -> list[OddsLevels]:
+    """Levels of several streams, each with its rate, its windows and the rates [windows] that are expected in them; ``number``
+    numbers the windows of 2**``bits`` ns of all of them. ``shared`` is the correlation of z by which their failures have the covariances
+    that they have; the more z is shared, the more its parts are too."""
+    if len(streams) < 2:
+        return [s for _, s, _, _ in streams]
+    n, off = np.zeros((len(streams), len(number))), np.zeros((len(streams), len(number)))
+    for i, (_, _, w, p) in enumerate(streams):
+        at = w.number(bits) - number[0]
+        n[i, at], k = w.wider(bits)
+        off[i, at] = k - n[i, at] * p
+    wanted = float((off.sum(axis=0) ** 2 - (off**2).sum(axis=0)).sum())
+    both = n @ n.T
+    np.fill_diagonal(both, 0.0)
+    rises = [steps(found, rate) for rate, found, _, _ in streams]
+    of = np.repeat(np.arange(len(streams)), [len(z) for z, _ in rises])
+    at, rise = (np.concatenate(x) for x in zip(*rises, strict=True))
+    r, known = covariances(at, np.outer(rise, rise) * both[np.ix_(of, of)])
+    shared = float(np.interp(wanted, known, r))
+    parts = np.zeros((len(streams), max(len(found.parts) for _, found, _, _ in streams)))
+    for i, (_, found, _, _) in enumerate(streams):
+        parts[i, : len(found.parts)] = found.parts
+    parts += shared * (parts.mean(axis=0) - parts)
+    return [
+        replace(found, shared=short(shared, 4), parts=tuple(short(x, 4) for x in own))
+        for (_, found, _, _), own in zip(streams, parts, strict=True)
+    ]
