@@ -164,10 +164,10 @@ def _together(streams: list[Stream], kept: dict[str, list[tuple[Aspect, Any]]]) 
     """Streams, what they have in common fitted to all of them."""
     for key, pairs in kept.items():
         fitted, passes = zip(*pairs, strict=True)
-        found = {id(a): b for a, b in zip(fitted, ASPECTS[key].together(fitted, passes), strict=True)}
+        found = dict(zip(map(id, fitted), ASPECTS[key].together(fitted, passes), strict=True))
         streams = [
-            replace(s, aspects=s.aspects | {key: found.get(id(s.aspects[key]), s.aspects[key])})
-            if key in s.aspects
+            replace(s, aspects={**s.aspects, key: found[id(a)]})
+            if id(a := s.aspects.get(key)) in found
             else s
             for s in streams
         ]

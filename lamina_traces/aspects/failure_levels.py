@@ -15,7 +15,7 @@ be long where an outage is one window in a thousand.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,18 +27,32 @@ from ..errors import ModelError
 from ..units import NS_PER_S, short
 from .failure_windows import FineWindows
 from .modulation import FACTOR, rising_solution
-from .rate_levels import FEWEST_PARTS, FEWEST_WINDOWS, LEAST_AT_ALL, LEAST_SIGNAL, ROWS_PER_WINDOW, SURELY, lag_steps, simplex  # fmt: skip
+from .rate_levels import (  # fmt: skip
+    FEWEST_PARTS,
+    FEWEST_WINDOWS,
+    LEAST_AT_ALL,
+    LEAST_SIGNAL,
+    ROWS_PER_WINDOW,
+    SURELY,
+    lag_steps,
+    simplex,
+)
 
 Array = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 
 ROUNDS = 300
 """of EM."""
 GRID = 128
 MOST_LEVELS = 24
+ALIKE = 1e-4
+"""share of the variance of outcomes that levels lose by being joined."""
 FEWEST_FAILURES = 5 * K_ANONYMITY
 """fewer tell no law of levels."""
 ANGLES = 400
 """steps of the arc sine of the correlation."""
+WIDE = 0.01
+"""share of all windows, beyond which sums over so many tell less."""
 LEAST_ODDS = 1e-9
 """so that a level, or a load, at which nothing failed can be made to fail."""
 
@@ -112,6 +126,13 @@ class OddsLevels:
         at = int(np.argmax(share * upto[:-1] * (high - low) ** 2))
         return float(share[at]), float(high[at]), float(low[at])
 
+    def lasting_s(self, rate: float) -> float:
+        """How long an outage would last, all being as long, by the sum of the chances' covariances over all lags."""
+        r, known = covariances(*steps(self, rate))
+        upto = np.append(np.cumsum(self.parts[::-1])[::-1], 0.0)
+        share = -np.diff(np.interp(upto, r, known / known[-1]))
+        return float(share @ FACTOR ** np.arange(len(share))) * self.window_s
+
 
 def odds_of(p: Array) -> Array:
     p = np.clip(p, LEAST_ODDS, 1 - LEAST_ODDS)
@@ -153,7 +174,9 @@ class Seen:
         return np.asarray(self.n * self.p * (1 - self.p))
 
 
-def fit(fine: FineWindows, runs: int, rate_at: Any, bits: int | None = None) -> OddsLevels | None:
+def fit(
+    fine: FineWindows, runs: int, rate_at: Callable[[int], Array], bits: int | None = None
+) -> OddsLevels | None:
     """From counts of fine windows and the runs of failures. ``rate_at``: [windows] the rate to expect in windows of 2**bits
     ns; ``bits``: the width where it is known, None: the finest whose failures are mostly level. None where failures are
     as even as a two-state chain with these runs."""
@@ -183,7 +206,7 @@ def fit(fine: FineWindows, runs: int, rate_at: Any, bits: int | None = None) -> 
     return replace(found, parts=tuple(short(x, 4) for x in _parts(found, s, rate)))
 
 
-def window(fine: FineWindows, runs: int, rate_at: Any) -> int | None:
+def window(fine: FineWindows, runs: int, rate_at: Callable[[int], Array]) -> int | None:
     """Binary logarithm of the width in ns of the finest windows whose failures are mostly level; None where they vary no
     more than their halves, or than a two-state chain's would."""
     requests, failed = float(fine.n.sum()), float(fine.k.sum())
@@ -269,7 +292,7 @@ def _merged(levels: Array, shares: Array, rate: float, requests: float) -> tuple
         rare = w * requests < K_ANONYMITY
         if rare.any():
             loss = np.where(rare[1:] | rare[:-1], loss, np.inf)
-        elif len(w) <= MOST_LEVELS and loss.min() > 1e-6 * rate * (1 - rate):
+        elif len(w) <= MOST_LEVELS and loss.min() > ALIKE * rate * (1 - rate):
             break
         i = int(np.argmin(loss))
         both = w[i] + w[i + 1]
@@ -320,24 +343,36 @@ def covariances(at: Array, rise: Array) -> tuple[Array, Array]:
 
 
 def _parts(found: OddsLevels, s: Seen, rate: float) -> Array:
-    """Shares of z's parts, from the covariances of failures at positive lags. Two windows have a part in common or not, and
-    where they have one they have the longer ones (nearly: parts begin where they like). So covariances are sums over
-    the lengths of a share times the chance to have that length in common, and all shares of the longer lengths
-    together are the covariance at the correlation that the longer parts make."""
+    """Shares of z's parts, by the covariances of failures at positive lags and what these sum up to over windows of every
+    width. Two windows have a part in common or not, and where they have one they have the longer ones (nearly: parts
+    begin where they like). So covariances are sums of a share of each length times the chance to have that length in
+    common, and the shares of all longer lengths together are the covariance at the correlation that these parts make."""
     r, known = covariances(*steps(found, rate))
-    off, n = s.off, s.n
-    many = len(n)
-    lag = np.array(lag_steps(many))
-    covariance = np.array([off[:-i] @ off[i:] / max(float(n[:-i] @ n[i:]), 1e-9) for i in lag])
-    lengths = FACTOR ** np.arange(20)
+    many = len(s.n)
+    covariance = _products(s.off) / np.maximum(_products(s.n), 0.5) / known[-1]
+    widths, lengths = np.array(lag_steps(many))[:, None], FACTOR ** np.arange(20)
     lengths = lengths[lengths <= max(many / FEWEST_PARTS, 1)]
-    same = np.maximum(0.0, 1 - lag[:, None] / lengths)
-    longer = np.cumsum(simplex(same, covariance / known[-1])[::-1])
+    upto, moments = np.cumsum(covariance), np.cumsum(covariance * np.arange(many))
+    wide = widths[:, 0]
+    told = 1 + 2 * (upto[wide - 1] - upto[0]) - 2 * moments[wide - 1] / wide
+    m = np.minimum(widths, lengths) - 1
+    made = 1 + 2 * (m - (1 / widths + 1 / lengths) * m * (m + 1) / 2 + m * (m + 1) * (2 * m + 1) / (6 * widths * lengths))  # fmt: skip
+    weight = 1 / (np.maximum(told, 1.0) * np.sqrt(1 + wide / many / WIDE))
+    same = np.maximum(0.0, 1 - widths / lengths)
+    rows = np.concatenate([same, made * weight[:, None]])
+    longer = np.cumsum(simplex(rows, np.concatenate([covariance[wide], told * weight]))[::-1])
     return np.diff(np.interp(longer, known / known[-1], r), prepend=0.0)[::-1]
 
 
+def _products(x: Array) -> Array:
+    """[lags] sums of the products of windows that are so many windows apart."""
+    size = 1 << (2 * len(x) - 1).bit_length()
+    f = np.fft.rfft(x, size)
+    return np.asarray(np.fft.irfft(f * f.conj(), size)[: len(x)])
+
+
 def together(
-    streams: Sequence[tuple[float, OddsLevels, FineWindows, Array]], number: Array, bits: int
+    streams: Sequence[tuple[float, OddsLevels, FineWindows, Array]], number: Ints, bits: int
 ) -> list[OddsLevels]:
     """Levels of several streams, each with its rate, its windows and the rates [windows] that are expected in them; ``number``
     numbers the windows of 2**``bits`` ns of all of them. ``shared`` is the correlation of z by which their failures have the covariances

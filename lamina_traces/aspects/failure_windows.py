@@ -264,7 +264,9 @@ class FineWindows:
     def sum(cls, those: Sequence[FineWindows]) -> FineWindows:
         """Of all of them."""
         bits = max(w.bits for w in those)
-        out = cls(bits, min(w.number(bits)[0] for w in those), max(w.number(bits)[-1] for w in those))
+        out = cls(
+            bits, min(w.number(bits)[0] for w in those), max(w.number(bits)[-1] for w in those)
+        )
         for w in those:
             at = w.number(bits) - out.first
             n, k = w.wider(bits)
@@ -294,8 +296,8 @@ class FineWindows:
         """(n, k) [windows, 2] of the halves of windows of 2**``bits`` ns."""
         odd = (self.first >> (bits - 1 - self.bits)) % 2
         n, k = (np.append(np.zeros(odd), x) for x in self.wider(bits - 1))
-        n, k = (np.append(x, np.zeros(len(x) % 2)).reshape(-1, 2) for x in (n, k))
-        return n, k
+        a, b = (np.append(x, np.zeros(len(x) % 2)).reshape(-1, 2) for x in (n, k))
+        return a, b
 
 
 class WidthSums:

@@ -24,6 +24,7 @@ from ..schema import FAILED
 from ..units import NS_PER_S, format_number, format_seconds, short
 from . import Finding, Line, failure_levels, failure_rates, failure_retries
 from .durations import FEWEST_ROWS, Durations, describe, grid_ks
+from .failure_levels import LEAST_ODDS, OddsLevels, odds_of
 from .failure_rates import (
     Cell,
     Load,
@@ -34,7 +35,6 @@ from .failure_rates import (
     overdispersion,
     rate_interval,
 )
-from .failure_levels import LEAST_ODDS, OddsLevels, odds_of
 from .failure_retries import Retries
 from .failure_windows import KINDS, FineWindows, Pass
 from .shares import design_effect, share_interval
@@ -50,11 +50,14 @@ NEEDS = ("status",)
 RECORD = "log a status (or the HTTP code) for each request, failed ones included"
 
 Array = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 
 LAWS = ("weibull", "lognormal", "gamma", "exponential")
 MOST_RHO = 0.9999
 CLUSTERED = 1.2
 """a mean run this many times as long as that of independent failures is called clustering."""
+RARE, CLEARLY = 0.2, 3.0
+"""outages take fewer windows than this share, and their chance of failing is so many times as high as outside."""
 
 
 @dataclass(frozen=True)
@@ -154,6 +157,8 @@ class Failures:
             )  # fmt: skip
         if self.failed >= K_ANONYMITY and self.rate < 1:
             out.append(self._clustering())
+        if self.modulation is not None and 0 < self.rate < 1:
+            out.append(self._swinging(self.modulation))
         if self.load is not None and self.load.top_to_bottom is not None:
             out.append(self._loaded(self.load))
         if self.between is not None and (law := self.between.best):
@@ -198,6 +203,15 @@ class Failures:
         )
         return Finding(NAME, text + ".", "two-state", f"p {p}, q {q}", f"mean run {self.mean_run:.2f} ({self.independent_run:.2f} if independent)")  # fmt: skip
 
+    def _swinging(self, m: OddsLevels) -> Finding:
+        share, bad, good = m.split(self.rate)
+        lead = "Failures come in outages" if share < RARE and bad > CLEARLY * good else "The chance of failing swings"  # fmt: skip
+        text = (
+            f"{lead}: in {format_number(1000 * share)} of a thousand windows of {format_seconds(m.window_s)} {_percent(bad)} fail, "
+            f"in the others {_percent(good)}; such times last about {format_seconds(m.lasting_s(self.rate))}"
+        )
+        return Finding(NAME, text + ".", f"{len(m.levels)} levels of the odds", f"shared with other streams {m.shared:.2g}" if m.shared < 1 else "")  # fmt: skip
+
     def _loaded(self, load: Load) -> Finding:
         ratio, i = load.top_to_bottom or 0.0, load.top_to_bottom_interval
         ends = f" [{format_number(i.low)}, {format_number(i.high)}]" if i else ""
@@ -213,6 +227,10 @@ class Failures:
             else f"Spearman ρ {_ends(load.spearman_interval, load.spearman)}"
         )
         return Finding(NAME, text + ".", effect=rho)
+
+
+def _percent(p: float) -> str:
+    return f"{100 * p:.2g} %"
 
 
 def _ends(i: Interval | None, value: float) -> str:
@@ -326,9 +344,10 @@ def fit(trace: Trace, notices: list[Notice], seen: Pass | None = None) -> Failur
 
 def modulation_of(failures: Failures, seen: Pass, bits: int | None = None) -> OddsLevels | None:
     """How the chance of failing swings beside the load, on windows of 2**``bits`` ns; None: the finest that tell."""
-    if seen.windows is None:
+    fine = seen.windows
+    if fine is None:
         return None
-    return failure_levels.fit(seen.windows, seen.runs, lambda b: expected(failures, seen, b), bits)
+    return failure_levels.fit(fine, seen.runs, lambda b: expected(failures, seen, fine.number(b), b), bits)  # fmt: skip
 
 
 def together(fitted: Sequence[Failures], passes: Sequence[Pass]) -> list[Failures]:
@@ -337,24 +356,24 @@ def together(fitted: Sequence[Failures], passes: Sequence[Pass]) -> list[Failure
     if len(own) < 2:
         return list(fitted)
     whole = FineWindows.sum([w for _, _, w in own])
-    rate = float(whole.k.sum() / whole.n.sum())
-    bits = failure_levels.window(whole, sum(p.runs for _, p, _ in own), lambda b: rate)
+    rate = whole.k.sum() / whole.n.sum()
+    bits = failure_levels.window(whole, sum(p.runs for _, p, _ in own), lambda _: rate)
     if bits is None:
         most = max((f for f, _, _ in own), key=lambda f: f.failed).modulation
-        bits = round(math.log2(most.window_s * NS_PER_S)) if most else whole.bits + 1
+        bits = round(math.log2(most.window_s * NS_PER_S)) if most else 0
     bits = max(bits, whole.bits + 1)
     found = {id(f): m for f, p, _ in own if (m := modulation_of(f, p, bits))}
-    seen = [(f.rate, found[id(f)], w, expected(f, p, bits)) for f, p, w in own if id(f) in found]
+    seen = [
+        (f.rate, found[id(f)], w, expected(f, p, w.number(bits), bits)) for f, p, w in own if id(f) in found
+    ]  # fmt: skip
     joined = iter(failure_levels.together(seen, whole.number(bits), bits))
     return [replace(f, modulation=next(joined) if id(f) in found else None) for f in fitted]
 
 
-def expected(failures: Failures, seen: Pass, bits: int) -> Array:
-    """[windows] of 2**``bits`` ns: the rate of failures that the load lets expect."""
-    fine, t = seen.windows, seen.timeline
-    assert fine is not None and t is not None
-    number = fine.number(bits)
-    if not follows_load(failures):
+def expected(failures: Failures, seen: Pass, number: Ints, bits: int) -> Array:
+    """The rate of failures that the load lets expect in windows of 2**``bits`` ns of these numbers."""
+    t = seen.timeline
+    if t is None or not follows_load(failures):
         return np.full(len(number), failures.rate)
     middle = np.clip((number << bits) + (1 << bits) // 2, t.first_ns, t.last_ns)
     load = seen.rows / np.maximum(t.covered_s, 1e-9)
