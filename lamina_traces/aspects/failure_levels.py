@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..counts import significant
 from ..distributions import K_ANONYMITY
 from ..errors import ModelError
 from ..units import NS_PER_S, short
@@ -89,10 +90,11 @@ class OddsLevels:
         )  # fmt: skip
         sane = (
             0 < out.window_s < math.inf
-            and len(out.levels) == len(out.shares) > 0
+            and len(out.levels) == len(out.shares) >= 2
             and all(0 <= m < math.inf for m in out.levels)
             and all(a < b for a, b in zip(out.levels, out.levels[1:], strict=False))
-            and all(0 <= s <= 1 for s in (*out.shares, *out.parts, out.shared))
+            and all(0 < s < 1 for s in out.shares)
+            and all(0 <= s <= 1 for s in (*out.parts, out.shared))
             and abs(sum(out.shares) - 1) < 1e-3
             and abs(sum(out.parts) - 1) < 0.01
         )
@@ -134,9 +136,10 @@ class OddsLevels:
         return float(share @ FACTOR ** np.arange(len(share))) * self.window_s
 
 
-def odds_of(p: Array) -> Array:
+def odds_of(p: Any) -> Any:
+    """p/(1 − p), of a number or an array."""
     p = np.clip(p, LEAST_ODDS, 1 - LEAST_ODDS)
-    return np.asarray(p / (1 - p))
+    return p / (1 - p)
 
 
 def scaled_to(odds: Array, share: Array, rate: float) -> float:
@@ -182,7 +185,6 @@ def fit(
     as even as a two-state chain with these runs."""
     if fine.k.sum() < FEWEST_FAILURES or fine.n.sum() - fine.k.sum() < K_ANONYMITY:
         return None
-
     if bits is None:
         bits = window(fine, runs, rate_at)
     if bits is None:
@@ -197,11 +199,11 @@ def fit(
         return None
     levels, shares = _law(s, noise)
     levels, shares = _merged(levels, shares, rate, float(n.sum()))
-    levels = _spread(levels, shares, rate, variance)
-    if len(levels) < 2:
+    levels = significant(_spread(levels, shares, rate, variance), 5)
+    if len(levels) < 2 or np.diff(levels).min() <= 0:
         return None
     found = OddsLevels(
-        (1 << bits) / NS_PER_S, tuple(short(m, 5) for m in levels), tuple(short(x, 6) for x in shares), (1.0,)
+        (1 << bits) / NS_PER_S, tuple(levels.tolist()), tuple(short(x, 6) for x in shares), (1.0,)
     )  # fmt: skip
     return replace(found, parts=tuple(short(x, 4) for x in _parts(found, s, rate)))
 
@@ -221,11 +223,8 @@ def window(fine: FineWindows, runs: int, rate_at: Callable[[int], Array]) -> int
             break
         if s.n.sum() >= ROWS_PER_WINDOW * many:
             binomial, square = s.binomial[used], s.off[used] ** 2
-            own = np.maximum(
-                unevenness(*fine.halves(bits)),
-                _chain_noise(rho, s.n[used]),
-            )
-            beyond = square - np.maximum(own, 1.0) * binomial
+            own = max(unevenness(*fine.halves(bits)), 1.0)
+            beyond = square - np.maximum(own, _chain_noise(rho, s.n[used])) * binomial
             share = float(beyond.sum() / max(square.sum(), 1e-300))
             sure = float(beyond.mean()) > SURELY * float(beyond.std()) / math.sqrt(many)
             if sure and share >= LEAST_SIGNAL:
@@ -264,7 +263,7 @@ def _law(s: Seen, noise: float) -> tuple[Array, Array]:
     used = s.n > 0
     n, k, odds = s.n[used], s.k[used], odds_of(s.p[used])
     high = float(((k + 0.5) / (n - k + 0.5) / odds).max())
-    low = min(float(odds_of(np.array([1e-3 / n.mean()]))[0] / odds.max()), 0.5, high / 2)
+    low = min(float(odds_of(1e-3 / n.mean()) / odds.max()), 0.5, high / 2)
     levels = np.geomspace(low, high, GRID)
     # windows alike are taken together: the log-likelihood is linear in both counts
     cell = np.stack([np.rint(8 * np.log1p(n)), np.where(k < 16, k, np.rint(16 + 8 * np.log(np.maximum(k, 16) / 16))), np.rint(20 * np.log(odds))])  # fmt: skip
@@ -283,7 +282,7 @@ def _law(s: Seen, noise: float) -> tuple[Array, Array]:
 
 def _merged(levels: Array, shares: Array, rate: float, requests: float) -> tuple[Array, Array]:
     """At most MOST_LEVELS levels, each of ten requests or more: neighbours whose joining changes the chances least are joined."""
-    odds = levels * float(odds_of(np.array([rate]))[0])
+    odds = levels * odds_of(rate)
     p, w = odds / (1 + odds), shares.copy()
     few = w * requests < 1e-3
     p, w = p[~few], w[~few] / w[~few].sum()
@@ -299,7 +298,7 @@ def _merged(levels: Array, shares: Array, rate: float, requests: float) -> tuple
         p[i] = (p[i] * w[i] + p[i + 1] * w[i + 1]) / both
         w[i] = both
         p, w = np.delete(p, i + 1), np.delete(w, i + 1)
-    return odds_of(p) / odds_of(np.array([rate])), w
+    return odds_of(p) / odds_of(rate), w
 
 
 def _spread(levels: Array, shares: Array, rate: float, variance: float) -> Array:
@@ -307,11 +306,10 @@ def _spread(levels: Array, shares: Array, rate: float, variance: float) -> Array
 
     def raised(power: float) -> Array:
         made = levels**power
-        odds = made * float(odds_of(np.array([rate]))[0])
-        return made * scaled_to(odds, shares, rate)
+        return made * scaled_to(made * odds_of(rate), shares, rate)
 
     def of(power: float) -> float:
-        odds = raised(power) * float(odds_of(np.array([rate]))[0])
+        odds = raised(power) * odds_of(rate)
         return float(shares @ (odds / (1 + odds) - rate) ** 2)
 
     power = rising_solution(of, variance, 4.0)
@@ -323,8 +321,8 @@ def steps(found: OddsLevels, rate: float) -> tuple[Array, Array]:
     from scipy.special import ndtri
 
     _, p = found.chances(np.array([rate]), np.ones(1), rate)
-    above = np.cumsum(found.shares[::-1])[::-1][1:]
-    return -ndtri(above), np.diff(p[:, 0])
+    upto = np.cumsum(found.shares)
+    return ndtri(upto[:-1] / upto[-1]), np.diff(p[:, 0])
 
 
 def covariances(at: Array, rise: Array) -> tuple[Array, Array]:

@@ -40,6 +40,7 @@ FEWEST_ROWS = 2.0
 """mean requests of a window below which too few meet in one to vary together."""
 GROUPS = 256
 MOST_FINE = 1 << 18
+"""windows in which how the chance of failing swings is looked for."""
 
 
 def kind_column() -> str:

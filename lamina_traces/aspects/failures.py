@@ -2,8 +2,8 @@
 
 Clustering is told four ways: the variance of failures per window against the binomial one (overdispersion), runs against
 those of independent failures, a two-state Markov chain over the requests (Gilbert 1960), and the law of the time between
-failures (a Weibull shape below 1 is clustering). A status that the source does not record is neither a failure nor a
-success. Retries are a heuristic, labelled as one: no source says which request repeats which.
+failures (a Weibull shape below 1 is clustering). Where the chance of failing swings over time, as in outages,
+``failure_levels`` has its law. A status that the source does not record is neither a failure nor a success. Retries are a heuristic, labelled as one: no source says which request repeats which.
 """
 
 from __future__ import annotations
@@ -289,8 +289,10 @@ def from_dict(d: dict[str, Any]) -> Failures:
 # --- measuring -------------------------------------------------------------------------------------
 
 
-def fit(trace: Trace, notices: list[Notice], seen: Pass | None = None) -> Failures | None:
-    """Fit failures of ``llm_requests``. Needs rows whose status is recorded."""
+def fit(
+    trace: Trace, notices: list[Notice], seen: Pass | None = None, *, levels: bool = True
+) -> Failures | None:
+    """Fit failures of ``llm_requests``. Needs rows whose status is recorded. ``levels``: also how the chance of failing swings."""
     statuses = trace.query("failures/kind_counts").to_pylist()
     known = [r for r in statuses if r["kind"] is not None]
     requests = sum(r["n"] for r in known)
@@ -339,7 +341,7 @@ def fit(trace: Trace, notices: list[Notice], seen: Pass | None = None) -> Failur
         if seen.timeline
         else None,
     )
-    return replace(found, modulation=modulation_of(found, seen))
+    return replace(found, modulation=modulation_of(found, seen)) if levels else found
 
 
 def modulation_of(failures: Failures, seen: Pass, bits: int | None = None) -> OddsLevels | None:
@@ -547,7 +549,7 @@ def score(a: Trace, b: Trace) -> list[Line]:
     for trace in (a, b):
         seen = Pass(trace, Timeline.of(trace))
         scan(trace, [seen])
-        f = fit(trace, [], seen)
+        f = fit(trace, [], seen, levels=False)
         if f is None:
             return [_line("failure rate difference", None, "share", "not recorded")]
         fitted.append(f)
