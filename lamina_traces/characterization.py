@@ -135,9 +135,14 @@ def unanswered(
 
 
 def _aspects(
-    trace: Trace, table: str, timeline: Timeline | None, notices: list[Notice]
+    trace: Trace,
+    table: str,
+    timeline: Timeline | None,
+    notices: list[Notice],
+    kept: dict[str, list[tuple[Aspect, Any]]] | None = None,
 ) -> dict[str, Aspect]:
-    """Every aspect of the table that the trace answers."""
+    """Every aspect of the table that the trace answers. ``kept`` takes those, each with its pass, that streams are fitted to
+    together."""
     modules = {k: m for k, m in ASPECTS.items() if table in m.TABLES}
     # one scan feeds every aspect that reads rows in time order
     passes = {
@@ -150,7 +155,23 @@ def _aspects(
         fitted = module.fit(trace, notices, *seen)
         if fitted is not None:
             aspects[key] = fitted
+            if kept is not None and seen and hasattr(module, "together"):
+                kept.setdefault(key, []).append((fitted, *seen))
     return aspects
+
+
+def _together(streams: list[Stream], kept: dict[str, list[tuple[Aspect, Any]]]) -> list[Stream]:
+    """Streams, what they have in common fitted to all of them."""
+    for key, pairs in kept.items():
+        fitted, passes = zip(*pairs, strict=True)
+        found = dict(zip(map(id, fitted), ASPECTS[key].together(fitted, passes), strict=True))
+        streams = [
+            replace(s, aspects={**s.aspects, key: found[id(a)]})
+            if id(a := s.aspects.get(key)) in found
+            else s
+            for s in streams
+        ]
+    return streams
 
 
 def _streams_by(
@@ -178,10 +199,11 @@ def _streams_by(
     named = sizes.filter(pl.col("stream").is_not_null())
     heavy = named.filter(pl.col("rows") >= FEWEST_ROWS).head(MOST_HEAVY)
     streams = []
+    kept: dict[str, list[tuple[Aspect, Any]]] = {}
     column = exp.column(by, quoted=True)
     for value, n in heavy.select("stream", "rows").iter_rows():
         chosen = trace.select(where=column.eq(value).sql("duckdb"))
-        found = _aspects(chosen, table, Timeline.of(chosen), notices)
+        found = _aspects(chosen, table, Timeline.of(chosen), notices, kept)
         streams.append(Stream(value, n / total, {by: value}, found))
     rest = total - int(heavy["rows"].sum())
     if rest:
@@ -190,7 +212,7 @@ def _streams_by(
             exp.or_(column.is_(exp.null()), exp.not_(column.isin(*large))) if large else exp.true()
         )
         chosen = trace.select(where=other.sql("duckdb"))
-        found = _aspects(chosen, table, Timeline.of(chosen), notices)
+        found = _aspects(chosen, table, Timeline.of(chosen), notices, kept)
         streams.append(Stream("other", rest / total, {}, found))
         pooled = named.height - heavy.height
         text_ = f"{pooled:,} value{'s' if pooled != 1 else ''} of {by} with fewer than {FEWEST_ROWS} rows, or beyond the {MOST_HEAVY} largest, are pooled as 'other'"
@@ -199,7 +221,7 @@ def _streams_by(
     for c in lengths:
         small = small.with_columns(pl.col(c).cast(pl.Float64))
     tail = tail_law(small, total) if len(lengths) == 2 else None
-    return _fitting([s for s in streams if s.aspects]), tail
+    return _fitting(_together([s for s in streams if s.aspects], kept)), tail
 
 
 def _fitting(streams: list[Stream]) -> list[Stream]:

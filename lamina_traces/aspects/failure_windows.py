@@ -4,7 +4,7 @@ widths. What is kept are sums; work is done where requests fail, which few do.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,6 +39,8 @@ FEWEST_WINDOWS = 30
 FEWEST_ROWS = 2.0
 """mean requests of a window below which too few meet in one to vary together."""
 GROUPS = 256
+MOST_FINE = 1 << 18
+"""windows in which how the chance of failing swings is looked for."""
 
 
 def kind_column() -> str:
@@ -89,6 +91,7 @@ class Pass:
         self.cut: list[int] = []
         """ns from the edges of what was observed to the failures next to them."""
         self.widths: list[WidthSums] = []
+        self.windows = FineWindows.of(timeline, self.tick_ns) if timeline else None
         self._edges: Ints = np.zeros(0, dtype=np.int64)
         if timeline is not None:
             self._edges = (
@@ -131,6 +134,8 @@ class Pass:
             self._windows(t, failed, code[failed], fresh[: len(failed)])
             self._gaps(t[failed])
             self._widths(t, failed)
+            if self.windows:
+                self.windows.add(t, failed)
             self._last_ns = t[-1:].copy()
         self._position += len(code)
         self.known += len(code)
@@ -240,6 +245,60 @@ class Pass:
         return Windowed(
             self.window_n[:, used], self.window_total[:, used] * (self.tick_ns / NS_PER_S)
         )
+
+
+class FineWindows:
+    """``n`` requests and ``k`` failures in windows of 2**``bits`` ns, counted from the clock's 0: so those of any two traces of
+    one clock lie on each other. ``first``: number of the first."""
+
+    def __init__(self, bits: int, first: int, last: int) -> None:
+        self.bits, self.first = bits, first
+        self.n, self.k = np.zeros(last - first + 1), np.zeros(last - first + 1)
+
+    @classmethod
+    def of(cls, timeline: Timeline, tick_ns: int) -> FineWindows:
+        """At most about MOST_FINE, no finer than the clock's step."""
+        bits = max((timeline.span_ns // MOST_FINE).bit_length(), (tick_ns - 1).bit_length())
+        return cls(bits, timeline.first_ns >> bits, timeline.last_ns >> bits)
+
+    @classmethod
+    def sum(cls, those: Sequence[FineWindows]) -> FineWindows:
+        """Of all of them."""
+        bits = max(w.bits for w in those)
+        out = cls(
+            bits, min(w.number(bits)[0] for w in those), max(w.number(bits)[-1] for w in those)
+        )
+        for w in those:
+            at = w.number(bits) - out.first
+            n, k = w.wider(bits)
+            out.n[at] += n
+            out.k[at] += k
+        return out
+
+    def add(self, t: Ints, failed: Ints) -> None:
+        at = (t >> self.bits) - self.first
+        low, high = int(at[0]), int(at[-1]) + 1
+        self.n[low:high] += np.bincount(at - low, minlength=high - low)
+        self.k[low:high] += np.bincount(at[failed] - low, minlength=high - low)
+
+    def wider(self, bits: int) -> tuple[Array, Array]:
+        """(n, k) of windows of 2**``bits`` ns, as ``number`` numbers them."""
+        of = 1 << (bits - self.bits)
+        before = self.first % of
+        cuts = np.maximum(np.arange(0, len(self.n) + before, of) - before, 0)
+        return np.add.reduceat(self.n, cuts), np.add.reduceat(self.k, cuts)
+
+    def number(self, bits: int) -> Ints:
+        """Numbers of the windows of 2**``bits`` ns."""
+        shift = bits - self.bits
+        return np.arange(self.first >> shift, ((self.first + len(self.n) - 1) >> shift) + 1)
+
+    def halves(self, bits: int) -> tuple[Array, Array]:
+        """(n, k) [windows, 2] of the halves of windows of 2**``bits`` ns."""
+        odd = (self.first >> (bits - 1 - self.bits)) % 2
+        n, k = (np.append(np.zeros(odd), x) for x in self.wider(bits - 1))
+        a, b = (np.append(x, np.zeros(len(x) % 2)).reshape(-1, 2) for x in (n, k))
+        return a, b
 
 
 class WidthSums:

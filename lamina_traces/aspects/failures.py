@@ -2,16 +2,16 @@
 
 Clustering is told four ways: the variance of failures per window against the binomial one (overdispersion), runs against
 those of independent failures, a two-state Markov chain over the requests (Gilbert 1960), and the law of the time between
-failures (a Weibull shape below 1 is clustering). A status that the source does not record is neither a failure nor a
-success. Retries are a heuristic, labelled as one: no source says which request repeats which.
+failures (a Weibull shape below 1 is clustering). Where the chance of failing swings over time, as in outages,
+``failure_levels`` has its law. A status that the source does not record is neither a failure nor a success. Retries are a heuristic, labelled as one: no source says which request repeats which.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,8 +22,9 @@ from ..errors import ModelError, Notice
 from ..intervals import Interval, read_intervals, wilson
 from ..schema import FAILED
 from ..units import NS_PER_S, format_number, format_seconds, short
-from . import Finding, Line, failure_rates, failure_retries
+from . import Finding, Line, failure_levels, failure_rates, failure_retries
 from .durations import FEWEST_ROWS, Durations, describe, grid_ks
+from .failure_levels import LEAST_ODDS, OddsLevels, odds_of
 from .failure_rates import (
     Cell,
     Load,
@@ -35,7 +36,7 @@ from .failure_rates import (
     rate_interval,
 )
 from .failure_retries import Retries
-from .failure_windows import KINDS, Pass
+from .failure_windows import KINDS, FineWindows, Pass
 from .shares import design_effect, share_interval
 from .timeline import Timeline, scan
 
@@ -49,10 +50,14 @@ NEEDS = ("status",)
 RECORD = "log a status (or the HTTP code) for each request, failed ones included"
 
 Array = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 
 LAWS = ("weibull", "lognormal", "gamma", "exponential")
+MOST_RHO = 0.9999
 CLUSTERED = 1.2
 """a mean run this many times as long as that of independent failures is called clustering."""
+RARE, CLEARLY = 0.2, 3.0
+"""outages take fewer windows than this share, and their chance of failing is so many times as high as outside."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,8 @@ class Failures:
     overdispersion: tuple[Overdispersion, ...] = ()
     between: Durations | None = None
     retries: Retries | None = None
+    modulation: OddsLevels | None = None
+    """how the chance of failing swings beside the load; None: as even as the two-state chain."""
 
     @property
     def independent_run(self) -> float:
@@ -119,6 +126,7 @@ class Failures:
             "overdispersion": [o.to_dict() for o in self.overdispersion],
             "between": one(self.between),
             "retries": one(self.retries),
+            "modulation": one(self.modulation),
         }
 
     def findings(self) -> list[Finding]:
@@ -149,6 +157,8 @@ class Failures:
             )  # fmt: skip
         if self.failed >= K_ANONYMITY and self.rate < 1:
             out.append(self._clustering())
+        if self.modulation is not None and 0 < self.rate < 1:
+            out.append(self._swinging(self.modulation))
         if self.load is not None and self.load.top_to_bottom is not None:
             out.append(self._loaded(self.load))
         if self.between is not None and (law := self.between.best):
@@ -193,6 +203,15 @@ class Failures:
         )
         return Finding(NAME, text + ".", "two-state", f"p {p}, q {q}", f"mean run {self.mean_run:.2f} ({self.independent_run:.2f} if independent)")  # fmt: skip
 
+    def _swinging(self, m: OddsLevels) -> Finding:
+        share, bad, good = m.split(self.rate)
+        lead = "Failures come in outages" if share < RARE and bad > CLEARLY * good else "The chance of failing swings"  # fmt: skip
+        text = (
+            f"{lead}: in {format_number(1000 * share)} of a thousand windows of {format_seconds(m.window_s)} {_percent(bad)} fail, "
+            f"in the others {_percent(good)}; such times last about {format_seconds(m.lasting_s(self.rate))}"
+        )
+        return Finding(NAME, text + ".", f"{len(m.levels)} levels of the odds", f"shared with other streams {m.shared:.2g}" if m.shared < 1 else "")  # fmt: skip
+
     def _loaded(self, load: Load) -> Finding:
         ratio, i = load.top_to_bottom or 0.0, load.top_to_bottom_interval
         ends = f" [{format_number(i.low)}, {format_number(i.high)}]" if i else ""
@@ -208,6 +227,10 @@ class Failures:
             else f"Spearman ρ {_ends(load.spearman_interval, load.spearman)}"
         )
         return Finding(NAME, text + ".", effect=rho)
+
+
+def _percent(p: float) -> str:
+    return f"{100 * p:.2g} %"
 
 
 def _ends(i: Interval | None, value: float) -> str:
@@ -231,6 +254,7 @@ def from_dict(d: dict[str, Any]) -> Failures:
         overdispersion=tuple(Overdispersion.from_dict(o) for o in d.get("overdispersion", ())),
         between=Durations.from_dict(d["between"]) if d.get("between") else None,
         retries=Retries.from_dict(d["retries"]) if d.get("retries") else None,
+        modulation=OddsLevels.from_dict(d.get("modulation")),
     )  # fmt: skip
     probabilities = [
         f.rate,
@@ -265,8 +289,10 @@ def from_dict(d: dict[str, Any]) -> Failures:
 # --- measuring -------------------------------------------------------------------------------------
 
 
-def fit(trace: Trace, notices: list[Notice], seen: Pass | None = None) -> Failures | None:
-    """Fit failures of ``llm_requests``. Needs rows whose status is recorded."""
+def fit(
+    trace: Trace, notices: list[Notice], seen: Pass | None = None, *, levels: bool = True
+) -> Failures | None:
+    """Fit failures of ``llm_requests``. Needs rows whose status is recorded. ``levels``: also how the chance of failing swings."""
     statuses = trace.query("failures/kind_counts").to_pylist()
     known = [r for r in statuses if r["kind"] is not None]
     requests = sum(r["n"] for r in known)
@@ -290,7 +316,7 @@ def fit(trace: Trace, notices: list[Notice], seen: Pass | None = None) -> Failur
     interval = rate_interval(requests, failed, seen.rows, seen.per_window, chain)
     effect = design_effect(seen.rows, seen.per_window)
     by_load = failure_rates.by_load(seen)
-    return Failures(
+    found = Failures(
         requests=requests,
         failed=failed,
         rate=rate,
@@ -315,6 +341,45 @@ def fit(trace: Trace, notices: list[Notice], seen: Pass | None = None) -> Failur
         if seen.timeline
         else None,
     )
+    return replace(found, modulation=modulation_of(found, seen)) if levels else found
+
+
+def modulation_of(failures: Failures, seen: Pass, bits: int | None = None) -> OddsLevels | None:
+    """How the chance of failing swings beside the load, on windows of 2**``bits`` ns; None: the finest that tell."""
+    fine = seen.windows
+    if fine is None:
+        return None
+    return failure_levels.fit(fine, seen.runs, lambda b: expected(failures, seen, fine.number(b), b), bits)  # fmt: skip
+
+
+def together(fitted: Sequence[Failures], passes: Sequence[Pass]) -> list[Failures]:
+    """Failures of the streams of one trace: where those of several swing, on the same windows, and how far together."""
+    own = [(f, p, p.windows) for f, p in zip(fitted, passes, strict=True) if f.modulation and p.windows]  # fmt: skip
+    if len(own) < 2:
+        return list(fitted)
+    whole = FineWindows.sum([w for _, _, w in own])
+    rate = whole.k.sum() / whole.n.sum()
+    bits = failure_levels.window(whole, sum(p.runs for _, p, _ in own), lambda _: rate)
+    if bits is None:
+        most = max((f for f, _, _ in own), key=lambda f: f.failed).modulation
+        bits = round(math.log2(most.window_s * NS_PER_S)) if most else 0
+    bits = max(bits, whole.bits + 1)
+    found = {id(f): m for f, p, _ in own if (m := modulation_of(f, p, bits))}
+    seen = [
+        (f.rate, found[id(f)], w, expected(f, p, w.number(bits), bits)) for f, p, w in own if id(f) in found
+    ]  # fmt: skip
+    joined = iter(failure_levels.together(seen, whole.number(bits), bits))
+    return [replace(f, modulation=next(joined) if id(f) in found else None) for f in fitted]
+
+
+def expected(failures: Failures, seen: Pass, number: Ints, bits: int) -> Array:
+    """The rate of failures that the load lets expect in windows of 2**``bits`` ns of these numbers."""
+    t = seen.timeline
+    if t is None or not follows_load(failures):
+        return np.full(len(number), failures.rate)
+    middle = np.clip((number << bits) + (1 << bits) // 2, t.first_ns, t.last_ns)
+    load = seen.rows / np.maximum(t.covered_s, 1e-9)
+    return _rate_at(failures, load[np.minimum(t.window(middle), t.windows - 1)])
 
 
 def _statuses(rows: list[dict[str, Any]], failed: int) -> dict[str, tuple[float, float]]:
@@ -388,22 +453,54 @@ def failing_after_ok(rate: Any, ending: float) -> Any:
     return np.minimum(rate * ending / np.maximum(1 - rate, 1e-9), 1.0)
 
 
-def sample_chain(
-    failures: Failures, uniform: Array, state: int, load: Array | None = None
-) -> tuple[npt.NDArray[np.bool_], int]:
-    """The chain over requests with numbers ``uniform`` in [0, 1), from ``state`` (0 ok, 1 failed): which fail, and the last
-    state. ``load``: the rate at each request (1/s), where failures follow it.
+@dataclass(frozen=True)
+class Chain:
+    """The chain over requests. ``scale`` of the odds at each load and level keeps the mean rate; ``rho``: correlation of one
+    outcome with the next at a steady chance of failing."""
 
-    With p = P(fail | ok) and q = P(ok | fail): below both p and 1 − q a request fails whatever was before it, from both on
-    it does not; in between it does as the one before (p < 1 − q: runs) or the opposite (p > 1 − q). So each depends on
-    the last request outside and on how often the chain turned since, which needs no loop.
+    failures: Failures
+    scale: float = 1.0
+    rho: float = 0.0
+    levels: OddsLevels | None = None
+
+    @classmethod
+    def of(cls, failures: Failures) -> Chain:
+        """With levels, runs of failures are as long as fitted where the levels alone do not make them longer:
+        1 − ρ = runs/(requests·(E p − E p²))."""
+        levels, rate = failures.modulation, failures.rate
+        if levels is None or not 0 < rate < 1 or not failures.p_ok_after_fail:
+            return cls(failures)
+        rates, requests = _by_load(failures) if follows_load(failures) else (np.array([rate]), np.ones(1))  # fmt: skip
+        scale, p = levels.chances(rates, requests, rate)
+        share = np.outer(levels.shares, requests / requests.sum())
+        apart = float((share * p * (1 - p)).sum())
+        rho = 1 - failures.p_ok_after_fail * rate / max(apart, 1e-300)
+        return cls(failures, scale, float(np.clip(rho, 0.0, MOST_RHO)), levels)
+
+    def sample(
+        self, uniform: Array, state: int, load: Array | None = None, u: Array | None = None
+    ) -> tuple[npt.NDArray[np.bool_], int]:
+        """With numbers ``uniform`` in [0, 1), from ``state`` (0 ok, 1 failed): which requests fail, and the last state. ``load``:
+        the rate at each request (1/s), where failures follow it; ``u``: rank of the level at each, where there are levels."""
+        f = self.failures
+        if self.levels is not None and u is not None:
+            rate = f.rate if load is None else _rate_at(f, load)
+            odds = np.maximum(self.levels.at(u) * odds_of(np.asarray(rate)), LEAST_ODDS)
+            p = odds * self.scale / (1 + odds * self.scale)
+            return chained(uniform, state, p * (1 - self.rho), (1 - p) * (1 - self.rho))
+        q = f.p_ok_after_fail
+        return chained(uniform, state, f.p_fail_after_ok if load is None else failing_after_ok(_rate_at(f, load), q), q)  # fmt: skip
+
+
+def chained(uniform: Array, state: int, p: Any, q: Any) -> tuple[npt.NDArray[np.bool_], int]:
+    """A two-state chain with numbers ``uniform``, from ``state``; p = P(fail | ok) and q = P(ok | fail), of all or of each.
+
+    Below both p and 1 − q a request fails whatever was before it, from both on it does not; in between it does as the
+    one before (p < 1 − q: runs) or the opposite (p > 1 − q). So each depends on the last request outside and on how often the
+    chain turned since, which needs no loop.
     """
     if not len(uniform):
         return np.zeros(0, dtype=bool), state
-    q = failures.p_ok_after_fail
-    p: Any = failures.p_fail_after_ok
-    if load is not None:
-        p = failing_after_ok(_rate_at(failures, load), q)
     fails = uniform < np.minimum(p, 1 - q)
     decided = fails | (uniform >= np.maximum(p, 1 - q))
     at = np.maximum.accumulate(np.where(decided, np.arange(len(uniform)), -1))
@@ -423,11 +520,15 @@ def _rate_at(failures: Failures, load: Array) -> Array:
     """The rate of failures at each load, by the fitted cells, their mean kept at the overall rate."""
     cells = failures.by_load
     ends = np.array([(a.high + b.low) / 2 for a, b in itertools.pairwise(cells)])
-    rates = np.array([c.rate for c in cells])
-    requests = np.array([c.requests for c in cells])
+    return np.asarray(_by_load(failures)[0][np.searchsorted(ends, load, side="right")])
+
+
+def _by_load(failures: Failures) -> tuple[Array, Array]:
+    """(rates, requests) of the cells of load."""
+    rates = np.array([c.rate for c in failures.by_load])
+    requests = np.array([c.requests for c in failures.by_load], dtype=np.float64)
     mean = float(rates @ requests / max(requests.sum(), 1))
-    at = np.searchsorted(ends, load, side="right")
-    return np.asarray(np.minimum(rates[at] * (failures.rate / mean if mean > 0 else 1.0), 0.999))
+    return np.minimum(rates * (failures.rate / mean if mean > 0 else 1.0), 0.999), requests
 
 
 # --- scoring ---------------------------------------------------------------------------------------
@@ -448,7 +549,7 @@ def score(a: Trace, b: Trace) -> list[Line]:
     for trace in (a, b):
         seen = Pass(trace, Timeline.of(trace))
         scan(trace, [seen])
-        f = fit(trace, [], seen)
+        f = fit(trace, [], seen, levels=False)
         if f is None:
             return [_line("failure rate difference", None, "share", "not recorded")]
         fitted.append(f)

@@ -33,14 +33,14 @@ ALIKE = 0.02
 """relative difference of variances that is as good as none."""
 
 
-def _lags(n: int) -> list[int]:
+def lag_steps(n: int) -> list[int]:
     return sorted({round(2.0**j) for j in np.arange(0, 24.5, 0.5) if 2.0**j <= n / FEWEST_PARTS})
 
 
 def copula(x: Array, seen: npt.NDArray[np.bool_], knots: Array) -> Array:
     """Shares of z's parts, such that levels averaged over 1, 2, 4… windows vary as in the source, those that are often seen first."""
     d, held = np.where(seen, x - x[seen].mean(), 0.0), seen.astype(np.float64)
-    lags = _lags(len(d))
+    lags = lag_steps(len(d))
     lengths = [FACTOR**k for k in range(20) if FACTOR**k <= max(len(x) / FEWEST_PARTS, 1)]
     if len(lengths) == 1:
         return np.ones(1)
@@ -59,7 +59,7 @@ def copula(x: Array, seen: npt.NDArray[np.bool_], knots: Array) -> Array:
     r: Array = np.concatenate([np.linspace(0, 0.9, 46), 1 - np.geomspace(0.09, 1e-4, 40)])
     f = np.power(r[:, None], np.arange(1, TERMS + 1)) @ powers
     # chance takes covariances below 0 as often as above it: cut there, the others would add up to slow parts
-    first = _simplex(stays, np.sign(covariance) * np.interp(np.abs(covariance), f, r))
+    first = simplex(stays, np.sign(covariance) * np.interp(np.abs(covariance), f, r))
     changing = Changing(stays)
     widths, sums = _averaging(at)
     own = variance_of(knots)
@@ -146,7 +146,7 @@ def mehler(knots: Array) -> Array:
     return out
 
 
-def _simplex(a: Array, y: Array) -> Array:
+def simplex(a: Array, y: Array) -> Array:
     """x ≥ 0 with Σx = 1 that minimises |a·x − y|² (Lawson & Hanson's algorithm, the sum as one more, heavy row)."""
     from scipy.optimize import nnls
 

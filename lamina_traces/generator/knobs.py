@@ -302,8 +302,8 @@ KNOBS: Mapping[str, Knob] = {
     "sessions.think_time": Knob("sessions", "xN", "all times between turns, the answer's included where only they are known", _thinking),
     "workflows.delays": Knob("workflows", "xN", "all delays between calls; the calls stay", _delays),
     "prefixes.hits": Knob("prefixes", "xN", "hit ratios of caches of every size, as far as what prompts begin with can bring them; lengths stay", _hits),
-    "failures.rate": Knob("failures", "N%", "share of requests that fail; runs stay as long", _failing),
-    "failures.runs": Knob("failures", "xN", "mean length of runs of failures; their rate stays", _runs),
+    "failures.rate": Knob("failures", "N%", "share of requests that fail; outages get worse or milder, runs stay as long where these allow", _failing),
+    "failures.runs": Knob("failures", "xN", "mean length of runs of failures; their rate stays, and where they come in outages, when these come and how bad they are: runs inside them change, down to what they make by themselves", _runs),
 }  # fmt: skip
 
 

@@ -24,6 +24,7 @@ from ..errors import ModelError
 from ..profile import Part, Profile, Stream
 from ..streams import Tail
 from ..units import NS_PER_S
+from .levels import Levels
 from .loops import ROW
 from .maker import State, split, within
 from .prefixes import REHEARSED_ROWS, PrefixStage, Woven
@@ -95,6 +96,7 @@ class RequestStream:
         self.warp = warp(lengths.mix, grids, replay=replay)
         self.failures = _maybe(own, "failures", Failures)
         self.failing_under_load = self.failures is not None and failures_aspect.follows_load(self.failures)  # fmt: skip
+        self.outages = Outages(failures_aspect.Chain.of(self.failures), seed, place, speed) if self.failures else None  # fmt: skip
         self.small: SmallStreams | None = None
         if part.tail is not None and not own.where:
             self.small = SmallStreams(part.tail, lengths, stream(seed, "small streams", place))
@@ -206,12 +208,10 @@ class RequestStream:
             woven, kept = self.prefixes.rows(given, stages["prefixes"])
             after |= within("prefixes", kept)
         failed = None
-        if self.failures is not None:
+        if self.outages is not None:
             load = self.load(t, begin_ns, end_ns) * self.law.rate_per_s if self.failing_under_load else None  # fmt: skip
             uniform = stream(self.seed, "failures", self.index, block).random(len(t))
-            failed, last = failures_aspect.sample_chain(
-                self.failures, uniform, int(state["failed"]), load
-            )
+            failed, last = self.outages.chain.sample(uniform, int(state["failed"]), load, self.outages.ranks(t))  # fmt: skip
             after["failed"] = np.array(last)
         made = Made(t, failed, columns, lengths, woven, parents_from, parents)
         return made, after
@@ -244,6 +244,32 @@ class RequestStream:
             return np.unique(rows[rows >= 0])
         parents = state["workflows.parents"]
         return np.unique(-1 - parents[parents < 0])
+
+
+class Outages:
+    """The levels of a stream's failures: shared with other streams as far as fitted, with the stream's copies all."""
+
+    def __init__(self, chain: failures_aspect.Chain, seed: int, place: int, speed: float) -> None:
+        self.chain = chain
+        levels = chain.levels
+        if levels is None:
+            return
+        self.window_ns = levels.window_s / speed * NS_PER_S
+        purpose = "failure levels"
+        self.common = Levels(levels.parts, self.window_ns, seed, purpose)
+        self.own = Levels(levels.parts, self.window_ns, seed, purpose, place, shifted=(purpose,))
+
+    def ranks(self, t: Ints) -> Array | None:
+        """In [0, 1], of the level at each of the sorted instants; None where there are no levels."""
+        levels = self.chain.levels
+        if levels is None or not len(t):
+            return None
+        window = ((t + self.common.first_ns) // self.window_ns).astype(np.int64)
+        first, last = int(window[0]), int(window[-1]) + 1
+        z = math.sqrt(levels.shared) * self.common.z(first, last)
+        if levels.shared < 1:
+            z += math.sqrt(1 - levels.shared) * self.own.z(first, last)
+        return np.asarray(special.ndtr(z)[window - first])
 
 
 class SmallStreams:

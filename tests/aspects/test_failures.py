@@ -40,7 +40,7 @@ def requests(n: int, **columns: object) -> pl.DataFrame:
 
 def chain(n: int, seed: int, p: float = 0.02, q: float = 0.2) -> np.ndarray:
     truth = failures.Failures(1, 1, 0.1, 0, 1, p, q, 1 / q, 9, {"timeout": (1.0, 0.0)})
-    return failures.sample_chain(truth, np.random.default_rng(seed).random(n), 0)[0]
+    return failures.Chain.of(truth).sample(np.random.default_rng(seed).random(n), 0)[0]
 
 
 def fitted(trace: Trace) -> tuple[failures.Failures, list[Notice]]:
@@ -76,7 +76,7 @@ def test_recovers_the_chain(tmp_path: Path, seed: int) -> None:
 def test_all_or_none_failed(tmp_path: Path, statuses: list[str], failed: int) -> None:
     found, _ = fitted(stored(tmp_path, "llm_requests", requests(100, status=statuses)))
     assert found.failed == failed
-    flags, _ = failures.sample_chain(found, np.random.default_rng(0).random(50), int(failed > 0))
+    flags, _ = failures.Chain.of(found).sample(np.random.default_rng(0).random(50), int(failed > 0))
     assert flags.sum() == (50 if failed else 0)
     assert failures.from_dict(found.to_dict()).to_dict() == found.to_dict()
 

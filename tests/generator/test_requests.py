@@ -128,11 +128,11 @@ def test_chain_equals_its_definition_step_by_step() -> None:
     for x in u:
         state = int(x < FAILING.p_fail_after_ok) if state == 0 else int(x < 1 - FAILING.p_ok_after_fail)  # fmt: skip
         want.append(bool(state))
-    got, last = failures.sample_chain(FAILING, u, 1)
+    got, last = failures.Chain.of(FAILING).sample(u, 1)
     assert got.tolist() == want
     assert last == int(want[-1])
-    first, middle = failures.sample_chain(FAILING, u[:700], 1)
-    rest, _ = failures.sample_chain(FAILING, u[700:], middle)
+    first, middle = failures.Chain.of(FAILING).sample(u[:700], 1)
+    rest, _ = failures.Chain.of(FAILING).sample(u[700:], middle)
     assert np.array_equal(np.concatenate([first, rest]), got)
 
 
@@ -141,7 +141,7 @@ def test_chains_that_turn_often(p: float, q: float) -> None:
     """p + q above 1: a failure is less likely after a failure. The rate is p/(p + q), a mean run 1/q."""
     law = replace(FAILING, p_fail_after_ok=p, p_ok_after_fail=q)
     u = np.random.default_rng(4).random(100_000)
-    got, _ = failures.sample_chain(law, u, 0)
+    got, _ = failures.Chain.of(law).sample(u, 0)
     assert got.mean() == pytest.approx(p / (p + q), abs=0.01)
     if p:
         starts = (got[1:] & ~got[:-1]).sum()

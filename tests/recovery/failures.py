@@ -38,7 +38,7 @@ def seen(t_s: np.ndarray, failed: np.ndarray) -> Pass:
 
 def chain(rng: np.random.Generator, n: int) -> np.ndarray:
     truth = failures.Failures(1, 1, RATE, 0, 1, P, Q, 1 / Q, 9, {"timeout": (1.0, 0.0)})
-    return failures.sample_chain(truth, rng.random(n), int(rng.random() < RATE))[0]
+    return failures.Chain.of(truth).sample(rng.random(n), int(rng.random() < RATE))[0]
 
 
 def _rate(s: Pass) -> tuple[float, Interval | None]:
