@@ -66,8 +66,10 @@ state).
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+import numpy as np
 from numba import types
 
 from ..compiled import called, hot
@@ -108,10 +110,18 @@ RING_PREV = 28
 RING_NEXT = 29
 SIBLING = 30  # waiting: next sibling in the heap; in prefill: next one whose prefill ended
 KEY = 31  # rank
-REQ_COLUMNS = 32
+READY = 32  # its keys and values come with it: SWAPPED from the host, MOVED from a prefill replica, 0 neither
+TOKEN = 33  # when it emitted last, before its present stay in the decode
+SESSION = 34  # what keeps requests together on a replica; -1: nothing
+HEAD = 35  # what its prompt begins with; -1: unknown
+DEADLINE = 36  # when its first token is due; NEVER: at no time
+REQ_COLUMNS = 37
+
+# READY
+SWAPPED, MOVED = 1, 2
 
 # STATE
-PLANNED, WAITING, PREFILL, DECODE, OVER = 0, 1, 2, 3, 4
+PLANNED, WAITING, PREFILL, DECODE, OVER, MOVING = 0, 1, 2, 3, 4, 5
 
 # Columns of rep: one row per replica (int64).
 R_END = 0  # when its iteration ends, NEVER when idle
@@ -138,7 +148,21 @@ R_PHASE = 20  # R_ITER modulo the block size
 R_WINDOW = 21  # a window number that R_START lay in
 R_WINDOW_END = 22  # and the end of that window
 R_COASTS = 23  # this iteration may be followed by others like it
-REP_COLUMNS = 24
+R_TAKES = 24  # NEW requests, those HANDED over, or none
+R_BLOCKS = 25  # all its blocks
+R_STALLED = 26  # this iteration only prefills, and who decodes waits
+R_DECODED = 27  # when the last iteration ended in which it decoded
+R_FRESH = 28  # how many have joined the decode in stalled iterations since
+R_JOINED = (
+    29  # first request whose keys and values came with it, of those that joined in this iteration
+)
+R_SINCE = 30  # since when it is provisioned, NEVER where it is not
+R_PAID = 31  # ns for which it was provisioned before
+R_LOADED = 32  # when it takes requests that is being loaded, NEVER where it is not
+REP_COLUMNS = 33
+
+# R_TAKES
+NEW, HANDED = 1, 2
 
 # Columns of pool: one row per pool (int64).
 P_BLOCKS = 0
@@ -149,7 +173,13 @@ P_MAX_BATCHED = 4
 P_MAX_CONTEXT = 5
 P_ROW_FROM = 6  # its rows of coef
 P_ROW_TO = 7
-POOL_COLUMNS = 8
+P_CHUNKED = 8  # 0: prefills go first, alone and whole
+P_SWAPS = 9  # preempts by moving to the host
+P_ROLE = 10  # BOTH, PREFILLS or DECODES
+POOL_COLUMNS = 11
+
+# P_ROLE
+BOTH, PREFILLS, DECODES = 0, 1, 2
 
 # Entries of g, the scalars (int64).
 G_NOW = 0
@@ -168,14 +198,16 @@ G_ADMITTED = 12  # admission numbers given
 G_TIES = 13  # instants with more than one iteration end or release
 G_DEPENDENT = 14  # releases that waited for a parent
 G_WINDOW_LIMIT = 15  # end of the last window that fits into win
-G_SIZE = 16
+G_CONCURRENCY = 16  # most requests in flight when one without parents is released
+G_FLIGHT = 17  # released and not over
+G_SIZE = 18
 
 # Columns of win: accumulators of one replica and window (float64), then one per entry of x.
 W_ITERATIONS, W_BUSY_NS, W_GENERATED, W_PREFILL, W_SEQ_NS, W_BLOCK_NS = 0, 1, 2, 3, 4, 5
 WINDOW_COLUMNS = 6
 
 # The state x.
-X_ONE, X_D, X_P, X_Q, X_S, X_C, X_TABLES = 0, 1, 2, 3, 4, 5, 6
+X_ONE, X_D, X_P, X_Q, X_S, X_C, X_M, X_TABLES = 0, 1, 2, 3, 4, 5, 6, 7
 
 # What advance returns.
 PAUSED, NEEDS_WINDOWS = 0, 1
@@ -199,7 +231,7 @@ _POLICY_TYPE = types.FunctionType(POLICY)
 
 ADVANCE = types.int64(
     *(_I1, _I2, _I2, _I2, _I2, _I2, _I2, _I2, _I1, _I1, _I2),  # g … out
-    *(_F2, _I1, _F3, _F2, _F3, _F2, _I1, _F1),  # coef … par
+    *(_F2, _I1, _F3, _F2, _F2, _F3, _F2, _I2, _I1, _F1),  # coef … par
     *(_POLICY_TYPE, _POLICY_TYPE, _POLICY_TYPE, _POLICY_TYPE),
 )
 FEED = types.void(_I1, _I2, _I2, _I2, _I1, _I1, _I1, _I1, _I1)
@@ -208,23 +240,106 @@ FEED = types.void(_I1, _I2, _I2, _I2, _I1, _I1, _I1, _I1, _I1)
 # ---------------------------------------------------------------------------- policies
 
 
+@hot
+def _takes(slot: int, r: int, req: Any, rep: Any) -> Any:
+    """May the request go to the replica?"""
+    return rep[r, R_TAKES] & (HANDED if req[slot, STATE] == MOVING else NEW) != 0
+
+
+@hot
+def _load(rep: Any, r: int) -> Any:
+    """Requests that wait or are admitted."""
+    return rep[r, R_WAITING] + rep[r, R_HELD]
+
+
+@called
+def _next(slot: int, r: int, req: Any, rep: Any) -> Any:
+    """The replica ``r`` or the first after it, in a ring, that takes the request; 0 where none does."""
+    for i in range(rep.shape[0]):
+        at = (r + i) % rep.shape[0]
+        if _takes(slot, at, req, rep):
+            return at
+    return 0
+
+
+@called
+def _lightest(slot: int, req: Any, rep: Any) -> Any:
+    best = -1
+    for r in range(rep.shape[0]):
+        if _takes(slot, r, req, rep) and (best < 0 or _load(rep, r) < _load(rep, best)):
+            best = r
+    return max(best, 0)
+
+
+@called
+def _mixed(x: int) -> Any:
+    """A whole number from 0 on that looks like chance (the finaliser of SplitMix64; Steele, Lea, Flood 2014)."""
+    z = np.uint64(x) + np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return int((z ^ (z >> np.uint64(31))) >> np.uint64(1))
+
+
 def route_round_robin(now, slot, replica, req, rep, mem, par):  # type: ignore[no-untyped-def] # noqa: ARG001
-    """Replica 0, 1, 2, … in the order of release."""
-    r = mem[0] % rep.shape[0]
-    mem[0] += 1
+    """Replica 0, 1, 2, … in the order of release, those left out that take none."""
+    r = _next(slot, mem[0] % rep.shape[0], req, rep)
+    mem[0] = r + 1
     return r
 
 
 def route_least_outstanding(now, slot, replica, req, rep, mem, par):  # type: ignore[no-untyped-def] # noqa: ARG001
     """The replica with the fewest requests waiting or admitted; ties to the lowest index."""
-    best = 0
-    fewest = rep[0, R_WAITING] + rep[0, R_HELD]
-    for r in range(1, rep.shape[0]):
-        n = rep[r, R_WAITING] + rep[r, R_HELD]
-        if n < fewest:
+    return _lightest(slot, req, rep)
+
+
+def route_least_kv(now, slot, replica, req, rep, mem, par):  # type: ignore[no-untyped-def] # noqa: ARG001
+    """The replica with the smallest share of its KV blocks in use, then with the fewest requests; ties to the lowest index."""
+    best = -1
+    for r in range(rep.shape[0]):
+        if not _takes(slot, r, req, rep):
+            continue
+        if best < 0:
             best = r
-            fewest = n
-    return best
+            continue
+        mine = (rep[r, R_BLOCKS] - rep[r, R_FREE]) * rep[best, R_BLOCKS]
+        least = (rep[best, R_BLOCKS] - rep[best, R_FREE]) * rep[r, R_BLOCKS]
+        if mine < least or (mine == least and _load(rep, r) < _load(rep, best)):
+            best = r
+    return max(best, 0)
+
+
+def route_power_of_two(now, slot, replica, req, rep, mem, par):  # type: ignore[no-untyped-def] # noqa: ARG001
+    """Of two replicas drawn at random the one with fewer requests; ties to the first drawn (Mitzenmacher 2001)."""
+    n = rep.shape[0]
+    a = _next(slot, _mixed(mem[1]) % n, req, rep)
+    b = _next(slot, _mixed(mem[1] + 1) % n, req, rep)
+    mem[1] += 2
+    return b if _load(rep, b) < _load(rep, a) else a
+
+
+def route_session_affinity(now, slot, replica, req, rep, mem, par):  # type: ignore[no-untyped-def] # noqa: ARG001
+    """All requests of a session to one replica, named by a hash; others to the replica with the fewest requests."""
+    if req[slot, SESSION] < 0:
+        return _lightest(slot, req, rep)
+    return _next(slot, _mixed(req[slot, SESSION]) % rep.shape[0], req, rep)
+
+
+def route_prefix_affinity(now, slot, replica, req, rep, mem, par):  # type: ignore[no-untyped-def] # noqa: ARG001
+    """Requests that begin alike to one replica, named by a hash of the first block, or to the first after it that has no more
+    than 5/4 of its share of the requests (bounded loads; Mirrokni, Thorup, Zadimoghaddam 2018)."""
+    if req[slot, HEAD] < 0:
+        return _lightest(slot, req, rep)
+    n, total, some = rep.shape[0], 0, 0
+    for r in range(n):
+        if _takes(slot, r, req, rep):
+            total += _load(rep, r)
+            some += 1
+    r = _next(slot, _mixed(req[slot, HEAD]) % n, req, rep)
+    for _ in range(n):
+        if 4 * some * _load(rep, r) <= 5 * (total + 1):
+            break
+        r = _next(slot, (r + 1) % n, req, rep)
+    return r
 
 
 def rank_fcfs(now, slot, replica, req, rep, mem, par):  # type: ignore[no-untyped-def] # noqa: ARG001
@@ -237,9 +352,57 @@ def rank_priority(now, slot, replica, req, rep, mem, par):  # type: ignore[no-un
     return req[slot, PRIORITY]
 
 
+def rank_least_slack(now, slot, replica, req, rep, mem, par):  # type: ignore[no-untyped-def] # noqa: ARG001
+    """By when its prefill must begin at the latest: its deadline less par[0] ns for each token to prefill. What is to spare
+    shrinks for all alike, so the order stays."""
+    if req[slot, DEADLINE] == NEVER:
+        return NEVER
+    return req[slot, DEADLINE] - int(par[0] * req[slot, INPUT])
+
+
 def reuse_none(now, slot, replica, req, rep, mem, par):  # type: ignore[no-untyped-def] # noqa: ARG001
     """Nothing is cached."""
     return 0
+
+
+def tick_scale(now, slot, replica, req, rep, mem, par):  # type: ignore[no-untyped-def] # noqa: ARG001
+    """As many replicas as keep par[2] requests each, every par[1] ns, from par[3] to all: those missing are loaded at once and
+    take requests par[4] ns later, the lowest index first; those too many take no more, the highest index first,
+    and are given up when they are empty."""
+    n, load, on = rep.shape[0], 0, 0
+    for r in range(n):
+        load += _load(rep, r)
+        if rep[r, R_LOADED] <= now:
+            rep[r, R_TAKES], rep[r, R_LOADED] = NEW, NEVER
+        if rep[r, R_TAKES] != 0 or rep[r, R_LOADED] != NEVER:
+            on += 1
+        elif rep[r, R_SINCE] != NEVER and _load(rep, r) == 0:
+            rep[r, R_PAID] += now - rep[r, R_SINCE]
+            rep[r, R_SINCE] = NEVER
+    due = NEVER
+    if mem[2] <= now:
+        mem[2] = now + int(par[1])
+        wanted = min(max(math.ceil(load / par[2]), int(par[3])), n)
+        for r in range(n):  # who is being emptied is taken back before others are loaded
+            if (
+                on < wanted
+                and rep[r, R_SINCE] != NEVER
+                and rep[r, R_TAKES] == 0
+                and rep[r, R_LOADED] == NEVER
+            ):
+                rep[r, R_TAKES] = NEW
+                on += 1
+        for r in range(n):
+            if on < wanted and rep[r, R_SINCE] == NEVER:
+                rep[r, R_SINCE], rep[r, R_LOADED] = now, now + int(par[4])
+                on += 1
+        for r in range(n - 1, -1, -1):
+            if on > wanted and (rep[r, R_TAKES] != 0 or rep[r, R_LOADED] != NEVER):
+                rep[r, R_TAKES], rep[r, R_LOADED] = 0, NEVER
+                on -= 1
+    for r in range(n):
+        due = min(due, rep[r, R_LOADED])
+    return min(due, mem[2])
 
 
 def tick_never(now, slot, replica, req, rep, mem, par):  # type: ignore[no-untyped-def] # noqa: ARG001
@@ -421,6 +584,7 @@ def _over(
     out[o, O_STATUS] = status
     req[slot, STATE] = OVER
     req[slot, END] = now
+    g[G_FLIGHT] -= 1
     edge = req[slot, EDGE]
     while edge >= 0:
         child = edges[edge, 0]
@@ -463,6 +627,13 @@ def _rate(req: Any, slot: int) -> Any:
 
 
 @hot
+def _note(hist: Any, p: int, gap: int, times: int) -> None:
+    """Count ``times`` gaps between emissions, ns: sixteen bins for each power of two."""
+    m, e = math.frexp(float(max(gap, 1)))
+    hist[p, (e - 1) * 16 + int((2.0 * m - 1.0) * 16.0)] += times
+
+
+@hot
 def _unlink(req: Any, rep: Any, r: int, slot: int) -> None:
     """Out of the list of admitted requests."""
     before, after = req[slot, PREV], req[slot, NEXT]
@@ -480,7 +651,7 @@ def _join(
     req: Any, rep: Any, ring: Any, grow: Any, r: int, slot: int, iteration: int, size: int
 ) -> None:
     """Into the decode, from ``iteration`` on."""
-    req[slot, STATE] = DECODE
+    req[slot, STATE], req[slot, READY] = DECODE, 0
     req[slot, JOINED] = iteration
     finish = iteration + req[slot, STEPS] - req[slot, DONE] - 1
     req[slot, FINISH] = finish
@@ -518,9 +689,23 @@ def _leave(
 
 
 @hot
-def _account(g: Any, rep: Any, xs: Any, pool: Any, win: Any, rowacc: Any, r: int) -> None:
-    """Add the iteration that ends now to its windows (split by time where it spans several)."""
+def _account(
+    g: Any, req: Any, rep: Any, xs: Any, pool: Any, win: Any, rowacc: Any, hist: Any, r: int
+) -> None:
+    """Add the iteration that ends now to its windows (split by time where it spans several), and the gaps between emissions."""
     start, end = rep[r, R_START], rep[r, R_END]
+    if rep[r, R_STALLED] == 0:
+        p, old = rep[r, R_POOL], rep[r, R_DECODE] - rep[r, R_FRESH]
+        slot = rep[r, R_JOINED]
+        while slot >= 0:
+            _note(hist, p, end - req[slot, TOKEN], 1)
+            old -= 1
+            slot = req[slot, SIBLING]
+        if rep[r, R_FRESH] > 0:
+            _note(hist, p, end - start, rep[r, R_FRESH])
+        if old > 0:
+            _note(hist, p, end - rep[r, R_DECODED], old)
+        rep[r, R_JOINED], rep[r, R_FRESH], rep[r, R_DECODED] = -1, 0, end
     width = g[G_WINDOW_NS]
     if start >= rep[r, R_WINDOW_END]:  # iterations are far shorter than windows: divide rarely
         rep[r, R_WINDOW] = start // width
@@ -593,6 +778,7 @@ def _coast(
     xs: Any,
     win: Any,
     rowacc: Any,
+    hist: Any,
     coef: Any,
     ends: Any,
     r: int,
@@ -621,6 +807,7 @@ def _coast(
         contexts += context
         block_ns += (pool[p, P_BLOCKS] - free) * (end - start)
         _credit(rep, xs, pool, rowacc, r)
+        _note(hist, p, end - start, decode)
         for i in range(X_TABLES, xs.shape[1]):
             win[r, rep[r, R_WINDOW] - g[G_WINDOW_BASE], WINDOW_COLUMNS + i] += xs[r, i]
         k += 1
@@ -644,6 +831,7 @@ def _coast(
     win[r, i, WINDOW_COLUMNS + X_S] += contexts
     rep[r, R_ITER], rep[r, R_PHASE] = k, phase
     rep[r, R_START], rep[r, R_END] = start, end
+    rep[r, R_DECODED] = start
     rep[r, R_FREE], rep[r, R_CONTEXT] = free, context
     rep[r, R_PEAK] = max(rep[r, R_PEAK], pool[p, P_BLOCKS] - free)
     g[G_NOW] = start
@@ -655,41 +843,56 @@ def _end_iteration(
     req: Any,
     rep: Any,
     pool: Any,
+    link: Any,
     edges: Any,
     heap: Any,
     ring: Any,
     grow: Any,
+    hist: Any,
     free: Any,
     out: Any,
     r: int,
 ) -> None:
     now = g[G_NOW]
-    k = rep[r, R_ITER]
-    size = pool[rep[r, R_POOL], P_BLOCK_SIZE]
-    rep[r, R_ITER] = k + 1
-    rep[r, R_PHASE] = 0 if rep[r, R_PHASE] + 1 == size else rep[r, R_PHASE] + 1
+    p = rep[r, R_POOL]
+    size = pool[p, P_BLOCK_SIZE]
     rep[r, R_END] = NEVER
-    rep[r, R_CONTEXT] += rep[r, R_DECODE]
-    # Completions are gathered in admission order, linked through SIBLING (free outside the queue).
     done = -1
-    slot = ring[r, k & (ring.shape[1] - 1)]
-    while slot >= 0:
-        following = req[slot, RING_NEXT]
-        if req[slot, FINISH] == k:  # others in this bucket finish a whole turn of the ring later
-            _leave(req, rep, ring, grow, r, slot, k + 1, size)
-            done = _in_order(req, done, slot)
-        slot = following
+    if rep[r, R_STALLED] == 0:
+        k = rep[r, R_ITER]
+        rep[r, R_ITER] = k + 1
+        rep[r, R_PHASE] = 0 if rep[r, R_PHASE] + 1 == size else rep[r, R_PHASE] + 1
+        rep[r, R_CONTEXT] += rep[r, R_DECODE]
+        # Completions are gathered in admission order, linked through SIBLING (free outside the queue).
+        slot = ring[r, k & (ring.shape[1] - 1)]
+        while slot >= 0:
+            following = req[slot, RING_NEXT]
+            if (
+                req[slot, FINISH] == k
+            ):  # others in this bucket finish a whole turn of the ring later
+                _leave(req, rep, ring, grow, r, slot, k + 1, size)
+                done = _in_order(req, done, slot)
+            slot = following
     slot = rep[r, R_ENDED]
     while slot >= 0:
         following = req[slot, SIBLING]
         if req[slot, FIRST] < 0:
             req[slot, FIRST] = now
+        else:
+            _note(hist, p, now - req[slot, TOKEN], 1)
         req[slot, DONE] += 1
+        req[slot, TOKEN] = now
         if req[slot, DONE] == req[slot, STEPS]:
             rep[r, R_FREE] += _blocks(req[slot, TOTAL] + req[slot, AHEAD], size)
             done = _in_order(req, done, slot)
+        elif pool[p, P_ROLE] == PREFILLS:
+            _unlink(req, rep, r, slot)
+            req[slot, STATE] = MOVING
+            takes = int(link[p, 0] + link[p, 1] * req[slot, TOTAL] + 0.5)
+            _heap_push(g, heap, now + takes, req[slot, ROW], slot)
         else:
-            _join(req, rep, ring, grow, r, slot, k + 1, size)
+            _join(req, rep, ring, grow, r, slot, rep[r, R_ITER], size)
+            rep[r, R_FRESH] += rep[r, R_STALLED]
         slot = following
     rep[r, R_ENDED] = -1
     rep[r, R_ENDED_LAST] = -1
@@ -740,6 +943,163 @@ def _chunk(req: Any, rep: Any, xs: Any, r: int, slot: int, budget: int) -> Any:
     return budget - m
 
 
+@hot
+def _admit(
+    now: int, slot: int, r: int, total: int, ahead: int, blocks: int, g: Any, req: Any, rep: Any
+) -> None:
+    """The head of the queue gets its blocks, and a place among those admitted."""
+    rep[r, R_QUEUE] = _pop(req, slot)
+    rep[r, R_WAITING] -= 1
+    rep[r, R_FREE] -= blocks
+    req[slot, TOTAL] = total
+    req[slot, AHEAD] = ahead
+    req[slot, ORDER] = g[G_ADMITTED]
+    g[G_ADMITTED] += 1
+    if req[slot, SCHEDULED] < 0:
+        req[slot, SCHEDULED] = now
+    before = rep[r, R_LAST]
+    req[slot, PREV] = before
+    req[slot, NEXT] = -1
+    if before >= 0:
+        req[before, NEXT] = slot
+    rep[r, R_LAST] = slot
+    rep[r, R_HELD] += 1
+
+
+@hot
+def _fits(rep: Any, pool: Any, r: int, blocks: int) -> Any:
+    spare = pool[rep[r, R_POOL], P_WATERMARK] if rep[r, R_HELD] > 0 else 0
+    return rep[r, R_FREE] - blocks >= spare
+
+
+@hot
+def _prefill(
+    now: int,
+    slot: int,
+    r: int,
+    budget: int,
+    more: bool,
+    g: Any,
+    req: Any,
+    rep: Any,
+    pool: Any,
+    xs: Any,
+    mem: Any,
+    par: Any,
+    reuse: Any,
+) -> Any:
+    """Admit the head of the queue and begin its prefill; returns what is left of the budget, -1 where it is not admitted: for
+    want of blocks or, whole prompts going first, of budget where there are ``more`` in the iteration."""
+    p = rep[r, R_POOL]
+    emitted = _emitted(req, slot, req[slot, DONE])
+    total = req[slot, INPUT] + emitted
+    ahead = req[slot, OUTPUT] - emitted - (req[slot, STEPS] - req[slot, DONE])
+    if pool[p, P_ROLE] == PREFILLS:
+        ahead = 0
+    blocks = _blocks(total + ahead, pool[p, P_BLOCK_SIZE])
+    if not _fits(rep, pool, r, blocks):
+        return -1
+    if pool[p, P_CHUNKED] == 0:
+        if more and total > budget:
+            return -1
+        budget = max(budget, total)
+    _admit(now, slot, r, total, ahead, blocks, g, req, rep)
+    req[slot, STATE] = PREFILL
+    cached = reuse(now, slot, r, req, rep, mem, par)
+    req[slot, PROGRESS] = max(0, min(cached, total - 1))
+    return _chunk(req, rep, xs, r, slot, budget)
+
+
+@hot
+def _resume(
+    now: int,
+    slot: int,
+    r: int,
+    g: Any,
+    req: Any,
+    rep: Any,
+    pool: Any,
+    ring: Any,
+    grow: Any,
+    xs: Any,
+) -> Any:
+    """Admit the head of the queue, whose keys and values come with it, to this iteration's decode; False where it finds no
+    blocks."""
+    p = rep[r, R_POOL]
+    size = pool[p, P_BLOCK_SIZE]
+    emitted = _emitted(req, slot, req[slot, DONE])
+    total = req[slot, INPUT] + emitted - 1
+    ahead = req[slot, OUTPUT] - emitted - (req[slot, STEPS] - req[slot, DONE])
+    blocks = _blocks(total + ahead + 1, size)  # this iteration's growth is over
+    if not _fits(rep, pool, r, blocks):
+        return False
+    _admit(now, slot, r, total, ahead, blocks, g, req, rep)
+    if req[slot, READY] == SWAPPED:
+        xs[r, X_M] += total
+    _join(req, rep, ring, grow, r, slot, rep[r, R_ITER], size)
+    req[slot, SIBLING] = rep[r, R_JOINED]
+    rep[r, R_JOINED] = slot
+    rep[r, R_BATCH] += 1
+    return True
+
+
+@called
+def _arrive(
+    g: Any,
+    req: Any,
+    rep: Any,
+    pool: Any,
+    edges: Any,
+    heap: Any,
+    free: Any,
+    out: Any,
+    slot: int,
+    r: int,
+) -> Any:
+    """The request comes to replica ``r``. Returns whether it is to wait there; else it was rejected."""
+    p = rep[r, R_POOL]
+    now = g[G_NOW]
+    req[slot, REPLICA] = r
+    tokens = (
+        req[slot, INPUT]
+        if pool[p, P_ROLE] == PREFILLS
+        else req[slot, INPUT] + req[slot, OUTPUT] - 1
+    )
+    if req[slot, INPUT] + req[slot, OUTPUT] > pool[p, P_MAX_CONTEXT]:
+        _over(g, req, edges, heap, free, out, slot, now, REJECTED_CONTEXT)
+        return False
+    if _blocks(tokens, pool[p, P_BLOCK_SIZE]) > pool[p, P_BLOCKS]:
+        _over(g, req, edges, heap, free, out, slot, now, REJECTED_MEMORY)
+        return False
+    return True
+
+
+@hot
+def _preempt(req: Any, rep: Any, pool: Any, ring: Any, grow: Any, xs: Any, r: int) -> Any:
+    """Take the request that was admitted last off the replica; returns its slot."""
+    p = rep[r, R_POOL]
+    size = pool[p, P_BLOCK_SIZE]
+    k = rep[r, R_ITER]
+    victim = rep[r, R_LAST]
+    if req[victim, STATE] == DECODE:
+        req[victim, DONE] += k - req[victim, JOINED]
+        if req[victim, JOINED] < k:
+            req[victim, TOKEN] = rep[r, R_DECODED]
+        else:
+            rep[r, R_FRESH] -= rep[r, R_FRESH] > 0
+        _leave(req, rep, ring, grow, r, victim, k, size)
+        if pool[p, P_SWAPS] == 1:
+            req[victim, READY] = SWAPPED
+            xs[r, X_M] += req[victim, INPUT] + _emitted(req, victim, req[victim, DONE]) - 1
+    else:
+        rep[r, R_FREE] += _blocks(req[victim, TOTAL] + req[victim, AHEAD], size)
+        rep[r, R_PARTIAL] = -1
+    _unlink(req, rep, r, victim)
+    req[victim, PREEMPTED] += 1
+    rep[r, R_PREEMPTIONS] += 1
+    return victim
+
+
 def advance(  # type: ignore[no-untyped-def]
     g,
     req,
@@ -755,9 +1115,11 @@ def advance(  # type: ignore[no-untyped-def]
     coef,
     ends,
     tables,
+    link,
     xs,
     win,
     rowacc,
+    hist,
     mem,
     par,
     route,
@@ -767,9 +1129,9 @@ def advance(  # type: ignore[no-untyped-def]
 ):
     """Process all instants before g[G_LIMIT]; returns PAUSED, or NEEDS_WINDOWS when ``win`` is too short.
 
-    coef [rows, x] in ns, ends [rows] (1 ends a block), tables [pools, tables, tokens], xs [replicas, x],
-    win [replicas, windows, columns], rowacc [rows, x] (sum of x over the iterations in which the row was
-    the longest of its block).
+    coef [rows, x] in ns, ends [rows] (1 ends a block), tables [pools, tables, tokens], link [pools, 2] (ns that
+    handing a request over takes, and ns for each of its tokens), xs [replicas, x], win [replicas, windows, columns], rowacc
+    [rows, x] (sum of x over the iterations in which the row was the longest of its block), hist [pools, bins] (gaps between emissions).
     """
     replicas = rep.shape[0]
     n_x = xs.shape[1]
@@ -785,13 +1147,13 @@ def advance(  # type: ignore[no-untyped-def]
                 soonest = r
             else:
                 others = min(others, rep[r, R_END])
-        if g[G_FED] < g[G_FED_TO]:
-            others = min(others, req[fed[g[G_FED]], ARRIVAL])
+        if g[G_FED] < g[G_FED_TO] and g[G_FLIGHT] < g[G_CONCURRENCY]:
+            others = min(others, max(req[fed[g[G_FED]], ARRIVAL], g[G_NOW]))
         if g[G_HEAP] > 0:
             others = min(others, heap[0, 0])
         if soonest >= 0 and rep[soonest, R_COASTS] == 1 and now < others:
             horizon = min(min(others, g[G_TICK]), g[G_LIMIT])
-            _coast(g, rep, pool, ring, grow, xs, win, rowacc, coef, ends, soonest, horizon)
+            _coast(g, rep, pool, ring, grow, xs, win, rowacc, hist, coef, ends, soonest, horizon)
             now = rep[soonest, R_END]
         now = min(now, others)
         if now == NEVER:  # tick alone does not keep the clock running
@@ -811,15 +1173,21 @@ def advance(  # type: ignore[no-untyped-def]
         if happened > 0:
             for r in range(replicas):
                 if rep[r, R_END] == now:
-                    _account(g, rep, xs, pool, win, rowacc, r)
-                    _end_iteration(g, req, rep, pool, edges, heap, ring, grow, free, out, r)
+                    _account(g, req, rep, xs, pool, win, rowacc, hist, r)
+                    _end_iteration(
+                        g, req, rep, pool, link, edges, heap, ring, grow, hist, free, out, r
+                    )
         # -- 2. tick
         if g[G_TICK] == now:
             g[G_TICK] = max(now + 1, tick(now, -1, -1, req, rep, mem, par))
         # -- 3. releases
         while True:
             slot = -1
-            if g[G_FED] < g[G_FED_TO] and req[fed[g[G_FED]], ARRIVAL] == now:
+            if (
+                g[G_FED] < g[G_FED_TO]
+                and g[G_FLIGHT] < g[G_CONCURRENCY]
+                and req[fed[g[G_FED]], ARRIVAL] <= now
+            ):
                 slot = fed[g[G_FED]]
             if g[G_HEAP] > 0 and heap[0, 0] == now and (slot < 0 or heap[0, 1] < req[slot, ROW]):
                 slot = _heap_pop(g, heap)
@@ -828,16 +1196,18 @@ def advance(  # type: ignore[no-untyped-def]
             else:
                 break
             happened += 1
-            req[slot, RELEASE] = now
-            r = route(now, slot, -1, req, rep, mem, par)
-            req[slot, REPLICA] = r
-            p = rep[r, R_POOL]
-            tokens = req[slot, INPUT] + req[slot, OUTPUT]
-            if tokens > pool[p, P_MAX_CONTEXT]:
-                _over(g, req, edges, heap, free, out, slot, now, REJECTED_CONTEXT)
-            elif _blocks(tokens - 1, pool[p, P_BLOCK_SIZE]) > pool[p, P_BLOCKS]:
-                _over(g, req, edges, heap, free, out, slot, now, REJECTED_MEMORY)
+            if req[slot, STATE] == MOVING:
+                r = req[slot, REPLICA]
+                rep[r, R_FREE] += _blocks(
+                    req[slot, TOTAL] + req[slot, AHEAD], pool[rep[r, R_POOL], P_BLOCK_SIZE]
+                )
+                rep[r, R_COASTS] = 0
+                req[slot, READY] = MOVED
             else:
+                req[slot, RELEASE] = now
+                g[G_FLIGHT] += 1
+            r = route(now, slot, -1, req, rep, mem, par)
+            if _arrive(g, req, rep, pool, edges, heap, free, out, slot, r):
                 req[slot, KEY] = rank(now, slot, r, req, rep, mem, par)
                 _enqueue(req, rep, r, slot)
         if happened > 1:
@@ -847,79 +1217,79 @@ def advance(  # type: ignore[no-untyped-def]
             if rep[r, R_END] != NEVER or (rep[r, R_HELD] == 0 and rep[r, R_QUEUE] < 0):
                 continue
             p = rep[r, R_POOL]
-            size = pool[p, P_BLOCK_SIZE]
-            k = rep[r, R_ITER]
             phase = rep[r, R_PHASE]
             for i in range(n_x):
                 xs[r, i] = 0.0
+            rep[r, R_BATCH], rep[r, R_TOKENS] = 0, 0
+            chunked = pool[p, P_CHUNKED] == 1
+            # prefills first: whole prompts, and who decodes waits
+            stalled = False
+            if not chunked:
+                budget = pool[p, P_MAX_BATCHED]
+                while rep[r, R_QUEUE] >= 0 and rep[r, R_HELD] < pool[p, P_MAX_SEQS]:
+                    slot = rep[r, R_QUEUE]
+                    if req[slot, READY] > 0:
+                        break
+                    rest = _prefill(
+                        now, slot, r, budget, stalled, g, req, rep, pool, xs, mem, par, reuse
+                    )
+                    if rest < 0:
+                        break
+                    budget = rest
+                    stalled = True
             # growth, by preempting from the youngest
             preempted = False
-            while rep[r, R_FREE] < grow[r, phase]:
-                victim = rep[r, R_LAST]
-                if req[victim, STATE] == DECODE:
-                    req[victim, DONE] += k - req[victim, JOINED]
-                    _leave(req, rep, ring, grow, r, victim, k, size)
-                else:
-                    rep[r, R_FREE] += _blocks(req[victim, TOTAL] + req[victim, AHEAD], size)
-                    rep[r, R_PARTIAL] = -1
-                _unlink(req, rep, r, victim)
-                req[victim, PREEMPTED] += 1
-                rep[r, R_PREEMPTIONS] += 1
-                preempted = True
-                req[victim, KEY] = rank(now, victim, r, req, rep, mem, par)
-                _enqueue(req, rep, r, victim)
-            rep[r, R_FREE] -= grow[r, phase]
-            decode = rep[r, R_DECODE]
-            rep[r, R_BATCH] = decode
-            rep[r, R_TOKENS] = rep[r, R_RATE]
-            budget = pool[p, P_MAX_BATCHED] - decode
-            if rep[r, R_PARTIAL] >= 0 and budget > 0:
-                budget = _chunk(req, rep, xs, r, rep[r, R_PARTIAL], budget)
-            while (
-                not preempted
-                and budget > 0
-                and rep[r, R_PARTIAL] < 0
-                and rep[r, R_QUEUE] >= 0
-                and rep[r, R_HELD] < pool[p, P_MAX_SEQS]
-            ):
-                slot = rep[r, R_QUEUE]
-                emitted = _emitted(req, slot, req[slot, DONE])
-                total = req[slot, INPUT] + emitted
-                ahead = req[slot, OUTPUT] - emitted - (req[slot, STEPS] - req[slot, DONE])
-                blocks = _blocks(total + ahead, size)
-                spare = pool[p, P_WATERMARK] if rep[r, R_HELD] > 0 else 0
-                if rep[r, R_FREE] - blocks < spare:
-                    break
-                rep[r, R_QUEUE] = _pop(req, slot)
-                rep[r, R_WAITING] -= 1
-                rep[r, R_FREE] -= blocks
-                req[slot, STATE] = PREFILL
-                req[slot, TOTAL] = total
-                req[slot, AHEAD] = ahead
-                req[slot, ORDER] = g[G_ADMITTED]
-                g[G_ADMITTED] += 1
-                if req[slot, SCHEDULED] < 0:
-                    req[slot, SCHEDULED] = now
-                before = rep[r, R_LAST]
-                req[slot, PREV] = before
-                req[slot, NEXT] = -1
-                if before >= 0:
-                    req[before, NEXT] = slot
-                rep[r, R_LAST] = slot
-                rep[r, R_HELD] += 1
-                cached = reuse(now, slot, r, req, rep, mem, par)
-                req[slot, PROGRESS] = max(0, min(cached, total - 1))
-                budget = _chunk(req, rep, xs, r, slot, budget)
+            joined = 0
+            if not stalled:
+                while rep[r, R_FREE] < grow[r, phase]:
+                    victim = _preempt(req, rep, pool, ring, grow, xs, r)
+                    preempted = True
+                    req[victim, KEY] = rank(now, victim, r, req, rep, mem, par)
+                    _enqueue(req, rep, r, victim)
+                rep[r, R_FREE] -= grow[r, phase]
+                rep[r, R_BATCH] += rep[r, R_DECODE]
+                budget = pool[p, P_MAX_BATCHED] - rep[r, R_DECODE]
+                if rep[r, R_PARTIAL] >= 0 and budget > 0:
+                    budget = _chunk(req, rep, xs, r, rep[r, R_PARTIAL], budget)
+                while (
+                    not preempted
+                    and budget > 0
+                    and rep[r, R_PARTIAL] < 0
+                    and rep[r, R_QUEUE] >= 0
+                    and rep[r, R_HELD] < pool[p, P_MAX_SEQS]
+                ):
+                    slot = rep[r, R_QUEUE]
+                    if req[slot, READY] > 0:
+                        if not _resume(now, slot, r, g, req, rep, pool, ring, grow, xs):
+                            break
+                        budget -= 1
+                        joined += 1
+                        continue
+                    if not chunked:
+                        break
+                    budget = _prefill(
+                        now, slot, r, budget, False, g, req, rep, pool, xs, mem, par, reuse
+                    )
+                    if budget < 0:
+                        break
+                rep[r, R_TOKENS] += rep[r, R_RATE]
+            if not stalled and rep[r, R_DECODE] == 0 and xs[r, X_P] == 0.0:
+                continue  # blocks that are being handed over are what the head waits for
             # its length
+            decode = 0 if stalled else rep[r, R_DECODE]
             xs[r, X_ONE] = 1.0
             xs[r, X_D] = decode
-            xs[r, X_S] = rep[r, R_CONTEXT]
+            xs[r, X_S] = 0 if stalled else rep[r, R_CONTEXT]
             n = min(decode + int(xs[r, X_P]), tables.shape[2] - 1)
             for i in range(X_TABLES, n_x):
                 xs[r, i] = tables[p, i - X_TABLES, n]
             rep[r, R_START] = now
+            rep[r, R_STALLED] = 1 if stalled else 0
             rep[r, R_END] = now + _duration(rep, xs, pool, coef, ends, r)
             # With D >= the token budget a prefill may be waiting: it stays so until somebody leaves.
-            rep[r, R_COASTS] = 1 if xs[r, X_P] == 0.0 and not preempted else 0
+            even = rep[r, R_FRESH] == 0 and rep[r, R_DECODED] == now
+            rep[r, R_COASTS] = (
+                1 if xs[r, X_P] == 0.0 and not preempted and joined == 0 and even else 0
+            )
             used = pool[p, P_BLOCKS] - rep[r, R_FREE]
             rep[r, R_PEAK] = max(rep[r, R_PEAK], used)

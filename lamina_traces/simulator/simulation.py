@@ -32,8 +32,17 @@ _MAX_WINDOWS = 5_000_000
 ROUTES: Mapping[str, Callable[..., Any]] = {
     "round-robin": k.route_round_robin,
     "least-outstanding": k.route_least_outstanding,
+    "least-kv": k.route_least_kv,
+    "power-of-two": k.route_power_of_two,
+    "session-affinity": k.route_session_affinity,
+    "prefix-affinity": k.route_prefix_affinity,
 }
-RANKS: Mapping[str, Callable[..., Any]] = {"fcfs": k.rank_fcfs, "priority": k.rank_priority}
+RANKS: Mapping[str, Callable[..., Any]] = {
+    "fcfs": k.rank_fcfs,
+    "priority": k.rank_priority,
+    "least-slack": k.rank_least_slack,
+}
+ROLES = {"both": k.BOTH, "prefill": k.PREFILLS, "decode": k.DECODES}
 
 
 @dataclass(frozen=True)
@@ -48,6 +57,14 @@ class Engine:
     max_num_batched_tokens: int = 2048
     max_context: int = k.NEVER
     replicas: int = 1
+    chunked_prefill: bool = True
+    """False: prefills go first, whole, in iterations of their own."""
+    swap_s_per_token: float | None = None
+    """seconds by which an iteration is longer for each token whose keys and values it moves to or from the host; None:
+    who is preempted is computed anew."""
+    role: str = "both"
+    hand_over_s: tuple[float, float] = (0.0, 0.0)
+    """of a prefill pool: seconds until a request's keys and values are where it decodes, and seconds for each token."""
 
     def __post_init__(self) -> None:
         for name in (
@@ -67,7 +84,9 @@ class Engine:
                 f"a watermark of {self.watermark_blocks} in {self.blocks} blocks",
                 "give 0 ≤ it < blocks",
             )
-        if self.max_num_seqs > self.max_num_batched_tokens:
+        if self.role not in ROLES:
+            raise UnknownName("role", self.role, ROLES)
+        if self.chunked_prefill and self.max_num_seqs > self.max_num_batched_tokens:
             raise ModelError(
                 f"max_num_seqs = {self.max_num_seqs} exceeds max_num_batched_tokens = {self.max_num_batched_tokens}",
                 "each decoding sequence takes one token of the budget",
@@ -145,6 +164,8 @@ class Windows:
     busy_s: Floats
     decode_tokens: Ints
     prefill_tokens: Ints
+    moved_tokens: Floats
+    """whose keys and values went to the host or came from it."""
     sequence_s: Floats
     """sequences in the batch, integrated over time."""
     block_s: Floats
@@ -159,6 +180,8 @@ class Windows:
         return len(self.window)
 
 
+KEYS = {"session": k.SESSION, "head": k.HEAD, "deadline_ns": k.DEADLINE}
+"""columns of ``Requests.extra`` that policies read."""
 NOT_RELEASED = 4
 """status of a request that would arrive after ``until_ns``, or waits for one that did not end."""
 
@@ -168,7 +191,9 @@ class Simulation:
 
     ``engines``: pools of equal replicas; replica numbers run through the pools in order. ``route`` and
     ``rank``: a stock name or a policy function (``serving.py``). ``mem``, ``par``: state and parameters of
-    the policies; mem[:16] belongs to the stock ones. ``until_ns``: instants after it are not simulated.
+    the policies; mem[:16] belongs to the stock ones. ``concurrency``: most requests in flight when one without parents is
+    released. ``start_on``: replicas that take requests from the start, None: all. ``until_ns``: instants after it are
+    not simulated.
 
         sim = Simulation([engine])
         for chunk in chunks:
@@ -189,6 +214,8 @@ class Simulation:
         reuse: Callable[..., Any] = k.reuse_none,
         tick: Callable[..., Any] = k.tick_never,
         first_tick_ns: int = k.NEVER,
+        concurrency: int | None = None,
+        start_on: int | None = None,
         window_s: float = 10.0,
         until_ns: int | None = None,
         mem: Ints | None = None,
@@ -209,7 +236,6 @@ class Simulation:
         replicas = sum(e.replicas for e in engines)
         states = k.X_TABLES + max(e.rows.tables.shape[0] for e in engines)
         tokens = max(e.max_num_batched_tokens for e in engines) + 1
-        self.states = states
 
         self._pool = np.zeros((len(engines), k.POOL_COLUMNS), np.int64)
         self._coef = np.zeros((sum(len(e.rows.ends) for e in engines), states))
@@ -226,8 +252,13 @@ class Simulation:
                 e.max_context,
                 row,
                 row + n_rows,
+                int(e.chunked_prefill),
+                int(e.swap_s_per_token is not None),
+                ROLES[e.role],
             )
-            self._coef[row : row + n_rows, :width] = e.rows.coef * 1e9
+            self._coef[row : row + n_rows, : k.X_M] = e.rows.coef[:, : k.X_M] * 1e9
+            self._coef[row : row + n_rows, k.X_TABLES : width + 1] = e.rows.coef[:, k.X_M :] * 1e9
+            self._coef[row, k.X_M] = (e.swap_s_per_token or 0.0) * 1e9
             row += n_rows
             length = min(tokens, e.rows.tables.shape[1])
             if e.rows.tables.shape[0] and e.rows.tables.shape[1] <= e.max_num_batched_tokens:
@@ -236,6 +267,8 @@ class Simulation:
                     "lower the step model for max_num_batched_tokens",
                 )
             self._tables[i, : e.rows.tables.shape[0], :length] = e.rows.tables[:, :length]
+            if e.rows.tables.shape[0]:  # whole prompts may be longer than the tables
+                self._tables[i, : e.rows.tables.shape[0], length:] = e.rows.tables[:, -1:]
         self._ends = np.concatenate([e.rows.ends for e in engines])
         if not np.isfinite(self._coef).all():
             raise ModelError(
@@ -245,22 +278,29 @@ class Simulation:
         self._rep = np.zeros((replicas, k.REP_COLUMNS), np.int64)
         rep = self._rep
         rep[:, k.R_POOL] = np.repeat(np.arange(len(engines)), [e.replicas for e in engines])
-        rep[:, k.R_FREE] = self._pool[rep[:, k.R_POOL], k.P_BLOCKS]
-        rep[:, [k.R_END]] = k.NEVER
-        rep[:, [k.R_QUEUE, k.R_LAST, k.R_PARTIAL, k.R_ENDED, k.R_ENDED_LAST]] = -1
+        rep[:, k.R_BLOCKS] = rep[:, k.R_FREE] = self._pool[rep[:, k.R_POOL], k.P_BLOCKS]
+        rep[:, [k.R_END, k.R_LOADED]] = k.NEVER
+        rep[:, [k.R_QUEUE, k.R_LAST, k.R_PARTIAL, k.R_ENDED, k.R_ENDED_LAST, k.R_JOINED]] = -1
+        rep[:, k.R_TAKES] = np.where(
+            self._pool[rep[:, k.R_POOL], k.P_ROLE] == k.DECODES, k.HANDED, k.NEW
+        )
+        if start_on is not None:
+            rep[start_on:, k.R_TAKES], rep[start_on:, k.R_SINCE] = 0, k.NEVER
+        self._link = np.array([e.hand_over_s for e in engines], dtype=np.float64) * 1e9
+        self._hist = np.zeros((len(engines), 64 * 16), np.int64)
         self._ring = np.full((replicas, _RING), -1, np.int64)
         self._grow = np.zeros((replicas, int(self._pool[:, k.P_BLOCK_SIZE].max())), np.int64)
         self._xs = np.zeros((replicas, states))
         self.window_ns = max(1, round(window_s * 1e9))
         self._win = np.zeros((replicas, 256, k.WINDOW_COLUMNS + states))
-        self.row_x = np.zeros((row, states))
-        """[rows, state] the state summed over the iterations in which a row was the longest of its block."""
+        self._row_x = np.zeros((row, states))
         self._mem = np.zeros(64, np.int64) if mem is None else np.ascontiguousarray(mem, np.int64)
         self._par = np.zeros(1) if par is None else np.ascontiguousarray(par, np.float64)
         self._g = np.zeros(k.G_SIZE, np.int64)
         self._g[k.G_EDGE_FREE] = -1
         self._g[k.G_WINDOW_NS] = self.window_ns
         self._g[k.G_TICK] = first_tick_ns
+        self._g[k.G_CONCURRENCY] = k.NEVER if concurrency is None else concurrency
         self._req = np.empty((0, k.REQ_COLUMNS), np.int64)
         self._free = np.empty(0, np.int64)
         self._heap = np.empty((0, 3), np.int64)
@@ -325,7 +365,11 @@ class Simulation:
         rows[:, k.STEPS] = chunk.steps
         rows[:, k.DELAY] = chunk.delay_ns
         rows[:, k.PRIORITY] = chunk.priority
-        rows[:, [k.PREEMPTED, k.STATE, k.PENDING, k.DONE, k.UNSEEN]] = 0
+        rows[:, [k.PREEMPTED, k.STATE, k.PENDING, k.DONE, k.UNSEEN, k.READY]] = 0
+        rows[:, k.DEADLINE] = k.NEVER
+        for name, column in KEYS.items():
+            if name in chunk.extra:
+                rows[:, column] = chunk.extra[name]
         parents_from = np.ascontiguousarray(chunk.parents_from, np.int64)
         parent_slots = np.empty(0, np.int64)
         if len(chunk.parents):
@@ -460,9 +504,11 @@ class Simulation:
                 self._coef,
                 self._ends,
                 self._tables,
+                self._link,
                 self._xs,
                 self._win,
-                self.row_x,
+                self._row_x,
+                self._hist,
                 self._mem,
                 self._par,
                 *self._policies,
@@ -521,8 +567,21 @@ class Simulation:
             prefill_tokens=flat[:, k.W_PREFILL].astype(np.int64),
             sequence_s=flat[:, k.W_SEQ_NS] / 1e9,
             block_s=flat[:, k.W_BLOCK_NS] / 1e9,
-            x=flat[:, k.WINDOW_COLUMNS :].copy(),
+            moved_tokens=flat[:, k.WINDOW_COLUMNS + k.X_M].copy(),
+            x=np.delete(flat[:, k.WINDOW_COLUMNS :], k.X_M, axis=1),
         )
+
+    @property
+    def row_x(self) -> Floats:
+        """[rows, state] the state summed over the iterations in which a row was the longest of its block."""
+        return np.delete(self._row_x, k.X_M, axis=1)
+
+    @property
+    def gaps_between_tokens(self) -> tuple[Floats, Ints]:
+        """(seconds at the lower edges of the bins, sixteen for each power of two; [pools, bins] how many gaps between two emissions of a
+        request began there)."""
+        e, part = np.divmod(np.arange(self._hist.shape[1]), 16)
+        return np.exp2(e) * (1 + part / 16) / 1e9, self._hist.copy()
 
     @property
     def now_ns(self) -> int:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
 
 from lamina_traces.costs import Rows
 from lamina_traces.schema import Requests
+from lamina_traces.simulator import serving as k
 from lamina_traces.simulator.serving import POLICY  # noqa: F401  (the signature that policies have)
-from lamina_traces.simulator.simulation import Engine, Finished, Simulation, chunks
+from lamina_traces.simulator.simulation import RANKS, ROUTES, Engine, Finished, Simulation, chunks
 
 from . import oracle
 
@@ -37,9 +39,7 @@ def rows_from(coef: np.ndarray, ends: np.ndarray, tables: np.ndarray) -> Rows:
 class Case:
     requests: Requests
     engines: list[Engine]
-    route: str
-    rank: str
-    cached_share: int
+    policies: oracle.Policies
     chunk: int
     window_s: float
 
@@ -50,7 +50,15 @@ class Case:
         for e in self.engines:
             pad = tables - e.rows.tables.shape[0]
             m = oracle.Machine(
-                rows=[[float(v) for v in r] + [0.0] * pad for r in e.rows.coef * 1e9],
+                rows=[
+                    [
+                        *(float(v) for v in r[:6]),
+                        (e.swap_s_per_token or 0.0) * 1e9 * (i == 0),
+                        *(float(v) for v in r[6:]),
+                    ]
+                    + [0.0] * pad
+                    for i, r in enumerate(e.rows.coef * 1e9)
+                ],
                 ends=[int(v) for v in e.rows.ends],
                 tables=[[float(v) for v in t] for t in e.rows.tables] + [[0.0]] * pad,
                 blocks=e.blocks,
@@ -59,6 +67,10 @@ class Case:
                 max_seqs=e.max_num_seqs,
                 max_batched=e.max_num_batched_tokens,
                 max_context=e.max_context,
+                chunked=e.chunked_prefill,
+                swaps=e.swap_s_per_token is not None,
+                role=e.role,
+                hand_over=(e.hand_over_s[0] * 1e9, e.hand_over_s[1] * 1e9),
             )
             out += [m] * e.replicas
         return out
@@ -110,10 +122,18 @@ def random_case(seed: int) -> Case:
         parents=parents,
         priority=rng.integers(0, 3, n),
     )
+    requests.extra.update(  # type: ignore[attr-defined]
+        session=rng.integers(-1, 5, n), head=rng.integers(-1, 4, n),
+        deadline_ns=np.where(rng.random(n) < 0.3, k.NEVER, arrival + rng.integers(0, 500, n)),
+    )  # fmt: skip
     pools = int(rng.integers(1, 3))
+    apart = rng.random() < 0.2  # prefill and decode pools
+    roles = ["prefill", "decode"] if apart else ["both"] * pools
+    pools = len(roles)
+    scaled = not apart and rng.random() < 0.25
     n_tables = int(rng.integers(0, 2))
     engines = []
-    for _ in range(pools):
+    for role in roles:
         seqs = int(rng.integers(1, 24))
         batched = seqs + int(rng.integers(0, 40))
         block = int(rng.choice([1, 2, 4, 16]))
@@ -138,14 +158,37 @@ def random_case(seed: int) -> Case:
                 max_num_batched_tokens=batched,
                 max_context=int(rng.choice([10**9, 100])),
                 replicas=int(rng.choice([1, 1, 2, 3])),
+                chunked_prefill=bool(rng.random() < 0.7),
+                swap_s_per_token=float(rng.choice([0.0, 1e-9, 3e-9]))
+                if rng.random() < 0.4
+                else None,
+                role=role,
+                hand_over_s=(
+                    float(rng.choice([0, 5e-9, 50e-9])),
+                    float(rng.choice([0.0, 1e-9, 0.3e-9])),
+                ),
             )
         )
+    replicas = sum(e.replicas for e in engines)
     return Case(
         requests,
         engines,
-        route=str(rng.choice(["round-robin", "least-outstanding"])),
-        rank=str(rng.choice(["fcfs", "priority"])),
-        cached_share=int(rng.choice([0, 0, 2, 5])),
+        oracle.Policies(
+            route=str(rng.choice(list(ROUTES))),
+            rank=str(rng.choice(list(RANKS))),
+            cached_share=int(rng.choice([0, 0, 2, 5])),
+            ns_per_token=float(rng.choice([0.0, 1.5, 10.0])),
+            concurrency=int(rng.integers(1, 8)) if rng.random() < 0.2 else None,
+            scale=(
+                int(rng.choice([7, 50, 300])),
+                float(rng.choice([0.5, 2.0, 5.0])),
+                int(rng.integers(1, replicas + 1)),
+                int(rng.choice([0, 5, 100])),
+                int(rng.integers(1, replicas + 1)),
+            )
+            if scaled
+            else None,
+        ),
         chunk=int(rng.choice([1, 3, 7, 1000])),
         window_s=float(rng.choice([333e-9, 1e-6, 1e-5, 1e-3])),
     )
@@ -156,15 +199,28 @@ def half(now, slot, replica, req, rep, mem, par):  # type: ignore[no-untyped-def
 
 
 def simulate(case: Case) -> tuple[Simulation, Finished]:
-    mem = np.zeros(64, np.int64)
-    mem[20] = case.cached_share
+    told = case.policies
+    mem, par = np.zeros(64, np.int64), np.zeros(8)
+    mem[20] = told.cached_share
+    par[0] = told.ns_per_token
+    control: dict[str, Any] = {}
+    if told.scale:
+        par[1:5] = told.scale[:4]
+        control = {"tick": k.tick_scale, "first_tick_ns": 0, "start_on": told.scale[4]}
     sim = Simulation(
-        case.engines, route=case.route, rank=case.rank, reuse=half, window_s=case.window_s, mem=mem
-    )
+        case.engines, route=told.route, rank=told.rank, reuse=half, window_s=case.window_s, mem=mem, par=par,
+        concurrency=told.concurrency, **control,
+    )  # fmt: skip
     parts = [sim.feed(c) for c in chunks(case.requests, case.chunk)]
     parts.append(sim.finish())
     columns = zip(*(vars(p).values() for p in parts), strict=True)
     return sim, Finished(*(np.concatenate(c) for c in columns))
+
+
+def gap_bin(ns: int) -> int:
+    """Sixteen bins for each power of two."""
+    power = max(ns, 1).bit_length() - 1
+    return 16 * power + 16 * max(ns, 1) // 2**power - 16
 
 
 def rows_of(done: Finished) -> list[tuple[int, ...]]:
@@ -186,9 +242,7 @@ def test_the_clock_equals_the_oracle_in_every_event_and_nanosecond() -> None:
     preemptions = ties = dependent = rejected = several = speculative = recomputed = 0
     for seed in range(CASES):
         case = random_case(seed)
-        report = oracle.simulate(
-            case.requests, case.machines, case.route, case.rank, case.cached_share
-        )
+        report = oracle.simulate(case.requests, case.machines, case.policies)
         sim, done = simulate(case)
         assert done.row_id.tolist() == report.ended, f"seed {seed}"
         assert rows_of(done) == oracle.rows_of(report), f"seed {seed}"
@@ -202,15 +256,19 @@ def test_the_clock_equals_the_oracle_in_every_event_and_nanosecond() -> None:
         assert int(sim.peak_blocks.max()) == report.peak_blocks, f"seed {seed}"
         assert sim.preemptions.sum() == report.preemptions, f"seed {seed}"
         assert sim.ties == report.ties, f"seed {seed}"
+        assert windows.moved_tokens.sum() == pytest.approx(report.moved), f"seed {seed}"
+        counted = sim.gaps_between_tokens[1]
+        expected = np.bincount(list(map(gap_bin, report.gaps)), minlength=counted.shape[1])
+        assert (counted.sum(axis=0) == expected).all(), f"seed {seed}"
         # nothing is lost: blocks return, each offered token is emitted
         total = np.repeat([e.blocks for e in case.engines], [e.replicas for e in case.engines])
         assert (sim.free_blocks == total).all(), f"seed {seed}"
         assert report.free_in_the_end == total.tolist(), f"seed {seed}"
         ok = done.status == 0
         if (case.requests.steps == case.requests.output_tokens).all():
-            assert (
-                windows.decode_tokens.sum() == case.requests.output_tokens[done.position[ok]].sum()
-            ), f"seed {seed}"
+            begun = int((~ok & (done.first_token_ns >= 0)).sum())  # handed over to where they do not fit
+            offered = int(case.requests.output_tokens[done.position[ok]].sum())
+            assert int(windows.decode_tokens.sum()) == offered + begun, f"seed {seed}"
         else:
             speculative += 1
         preemptions += report.preemptions
