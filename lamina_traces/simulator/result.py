@@ -374,7 +374,7 @@ def _mean_states(lowered: Sequence[Engine], windows: Windows) -> tuple[State | N
     pool_of = np.repeat(np.arange(len(lowered)), [e.replicas for e in lowered])[windows.replica]
     out: list[State | None] = []
     for i in range(len(lowered)):
-        one, d, p, q, s, c = windows.x[pool_of == i, : k.X_M].sum(axis=0).tolist()
+        one, d, p, q, s, c = windows.x[pool_of == i, : k.X_TABLES].sum(axis=0).tolist()
         out.append(State(d / one, p / one, q / one, s / one, c / one) if one > 0 else None)
     return tuple(out)
 

@@ -159,7 +159,8 @@ R_JOINED = (
 R_SINCE = 30  # since when it is provisioned, NEVER where it is not
 R_PAID = 31  # ns for which it was provisioned before
 R_LOADED = 32  # when it takes requests that is being loaded, NEVER where it is not
-REP_COLUMNS = 33
+R_MOVED = 33  # tokens whose keys and values this iteration moves to the host or from it
+REP_COLUMNS = 34
 
 # R_TAKES
 NEW, HANDED = 1, 2
@@ -203,11 +204,11 @@ G_FLIGHT = 17  # released and not over
 G_SIZE = 18
 
 # Columns of win: accumulators of one replica and window (float64), then one per entry of x.
-W_ITERATIONS, W_BUSY_NS, W_GENERATED, W_PREFILL, W_SEQ_NS, W_BLOCK_NS = 0, 1, 2, 3, 4, 5
-WINDOW_COLUMNS = 6
+W_ITERATIONS, W_BUSY_NS, W_GENERATED, W_PREFILL, W_SEQ_NS, W_BLOCK_NS, W_MOVED = 0, 1, 2, 3, 4, 5, 6
+WINDOW_COLUMNS = 7
 
 # The state x.
-X_ONE, X_D, X_P, X_Q, X_S, X_C, X_M, X_TABLES = 0, 1, 2, 3, 4, 5, 6, 7
+X_ONE, X_D, X_P, X_Q, X_S, X_C, X_TABLES = 0, 1, 2, 3, 4, 5, 6
 
 # What advance returns.
 PAUSED, NEEDS_WINDOWS = 0, 1
@@ -627,10 +628,10 @@ def _rate(req: Any, slot: int) -> Any:
 
 
 @hot
-def _note(hist: Any, p: int, gap: int, times: int) -> None:
-    """Count ``times`` gaps between emissions, ns: sixteen bins for each power of two."""
+def _bin(gap: int) -> Any:
+    """Of a gap between emissions, ns: sixteen bins for each power of two."""
     m, e = math.frexp(float(max(gap, 1)))
-    hist[p, (e - 1) * 16 + int((2.0 * m - 1.0) * 16.0)] += times
+    return (e - 1) * 16 + int((2.0 * m - 1.0) * 16.0)
 
 
 @hot
@@ -698,13 +699,13 @@ def _account(
         p, old = rep[r, R_POOL], rep[r, R_DECODE] - rep[r, R_FRESH]
         slot = rep[r, R_JOINED]
         while slot >= 0:
-            _note(hist, p, end - req[slot, TOKEN], 1)
+            hist[p, _bin(end - req[slot, TOKEN])] += 1
             old -= 1
             slot = req[slot, SIBLING]
         if rep[r, R_FRESH] > 0:
-            _note(hist, p, end - start, rep[r, R_FRESH])
+            hist[p, _bin(end - start)] += rep[r, R_FRESH]
         if old > 0:
-            _note(hist, p, end - rep[r, R_DECODED], old)
+            hist[p, _bin(end - rep[r, R_DECODED])] += old
         rep[r, R_JOINED], rep[r, R_FRESH], rep[r, R_DECODED] = -1, 0, end
     width = g[G_WINDOW_NS]
     if start >= rep[r, R_WINDOW_END]:  # iterations are far shorter than windows: divide rarely
@@ -729,6 +730,7 @@ def _account(
     win[r, i, W_ITERATIONS] += 1
     win[r, i, W_GENERATED] += rep[r, R_TOKENS] / 65536.0
     win[r, i, W_PREFILL] += xs[r, X_P]
+    win[r, i, W_MOVED] += rep[r, R_MOVED]
     _credit(rep, xs, pool, rowacc, r)
 
 
@@ -746,10 +748,11 @@ def _credit(rep: Any, xs: Any, pool: Any, rowacc: Any, r: int) -> None:
 
 
 @hot
-def _duration(rep: Any, xs: Any, pool: Any, coef: Any, ends: Any, r: int) -> Any:
-    """How long an iteration in the replica's state lasts, ns; notes which rows were the longest."""
+def _duration(rep: Any, xs: Any, pool: Any, coef: Any, ends: Any, moving_ns: float, r: int) -> Any:
+    """How long an iteration in the replica's state lasts, ns, of which moving takes ``moving_ns``; notes which rows were the
+    longest."""
     p = rep[r, R_POOL]
-    total_ns = 0.0
+    total_ns = moving_ns
     won = 0
     best = 0.0
     best_row = -1
@@ -800,6 +803,7 @@ def _coast(
     free, context = rep[r, R_FREE], rep[r, R_CONTEXT]
     begin, first = start, k
     contexts, block_ns = 0, 0
+    place, shortest, longest = 0, 0, 0
     while end <= latest and ring[r, k & mask] < 0:
         following = 0 if phase + 1 == size else phase + 1
         if free < grow[r, following]:
@@ -807,7 +811,12 @@ def _coast(
         contexts += context
         block_ns += (pool[p, P_BLOCKS] - free) * (end - start)
         _credit(rep, xs, pool, rowacc, r)
-        _note(hist, p, end - start, decode)
+        if not shortest <= end - start < longest:
+            place = _bin(end - start)
+            step = 1 << (place // 16)
+            shortest = step + (place % 16) * step // 16
+            longest = step + (place % 16 + 1) * step // 16
+        hist[p, place] += decode
         for i in range(X_TABLES, xs.shape[1]):
             win[r, rep[r, R_WINDOW] - g[G_WINDOW_BASE], WINDOW_COLUMNS + i] += xs[r, i]
         k += 1
@@ -816,7 +825,7 @@ def _coast(
         free -= grow[r, phase]
         xs[r, X_S] = context
         start = end
-        end = start + _duration(rep, xs, pool, coef, ends, r)
+        end = start + _duration(rep, xs, pool, coef, ends, 0.0, r)
     n = k - first
     if n == 0:
         return
@@ -879,7 +888,7 @@ def _end_iteration(
         if req[slot, FIRST] < 0:
             req[slot, FIRST] = now
         else:
-            _note(hist, p, now - req[slot, TOKEN], 1)
+            hist[p, _bin(now - req[slot, TOKEN])] += 1
         req[slot, DONE] += 1
         req[slot, TOKEN] = now
         if req[slot, DONE] == req[slot, STEPS]:
@@ -1035,7 +1044,7 @@ def _resume(
         return False
     _admit(now, slot, r, total, ahead, blocks, g, req, rep)
     if req[slot, READY] == SWAPPED:
-        xs[r, X_M] += total
+        rep[r, R_MOVED] += total
     _join(req, rep, ring, grow, r, slot, rep[r, R_ITER], size)
     req[slot, SIBLING] = rep[r, R_JOINED]
     rep[r, R_JOINED] = slot
@@ -1090,7 +1099,7 @@ def _preempt(req: Any, rep: Any, pool: Any, ring: Any, grow: Any, xs: Any, r: in
         _leave(req, rep, ring, grow, r, victim, k, size)
         if pool[p, P_SWAPS] == 1:
             req[victim, READY] = SWAPPED
-            xs[r, X_M] += req[victim, INPUT] + _emitted(req, victim, req[victim, DONE]) - 1
+            rep[r, R_MOVED] += req[victim, INPUT] + _emitted(req, victim, req[victim, DONE]) - 1
     else:
         rep[r, R_FREE] += _blocks(req[victim, TOTAL] + req[victim, AHEAD], size)
         rep[r, R_PARTIAL] = -1
@@ -1129,8 +1138,8 @@ def advance(  # type: ignore[no-untyped-def]
 ):
     """Process all instants before g[G_LIMIT]; returns PAUSED, or NEEDS_WINDOWS when ``win`` is too short.
 
-    coef [rows, x] in ns, ends [rows] (1 ends a block), tables [pools, tables, tokens], link [pools, 2] (ns that
-    handing a request over takes, and ns for each of its tokens), xs [replicas, x], win [replicas, windows, columns], rowacc
+    coef [rows, x] in ns, ends [rows] (1 ends a block), tables [pools, tables, tokens], link [pools, 3] (ns that
+    handing a request over takes, ns for each of its tokens, and ns for each token moved to the host or from it), xs [replicas, x], win [replicas, windows, columns], rowacc
     [rows, x] (sum of x over the iterations in which the row was the longest of its block), hist [pools, bins] (gaps between emissions).
     """
     replicas = rep.shape[0]
@@ -1220,7 +1229,7 @@ def advance(  # type: ignore[no-untyped-def]
             phase = rep[r, R_PHASE]
             for i in range(n_x):
                 xs[r, i] = 0.0
-            rep[r, R_BATCH], rep[r, R_TOKENS] = 0, 0
+            rep[r, R_BATCH], rep[r, R_TOKENS], rep[r, R_MOVED] = 0, 0, 0
             chunked = pool[p, P_CHUNKED] == 1
             # prefills first: whole prompts, and who decodes waits
             stalled = False
@@ -1285,7 +1294,9 @@ def advance(  # type: ignore[no-untyped-def]
                 xs[r, i] = tables[p, i - X_TABLES, n]
             rep[r, R_START] = now
             rep[r, R_STALLED] = 1 if stalled else 0
-            rep[r, R_END] = now + _duration(rep, xs, pool, coef, ends, r)
+            rep[r, R_END] = now + _duration(
+                rep, xs, pool, coef, ends, rep[r, R_MOVED] * link[p, 2], r
+            )
             # With D >= the token budget a prefill may be waiting: it stays so until somebody leaves.
             even = rep[r, R_FRESH] == 0 and rep[r, R_DECODED] == now
             rep[r, R_COASTS] = (

@@ -164,7 +164,7 @@ class Windows:
     busy_s: Floats
     decode_tokens: Ints
     prefill_tokens: Ints
-    moved_tokens: Floats
+    moved_tokens: Ints
     """whose keys and values went to the host or came from it."""
     sequence_s: Floats
     """sequences in the batch, integrated over time."""
@@ -256,9 +256,7 @@ class Simulation:
                 int(e.swap_s_per_token is not None),
                 ROLES[e.role],
             )
-            self._coef[row : row + n_rows, : k.X_M] = e.rows.coef[:, : k.X_M] * 1e9
-            self._coef[row : row + n_rows, k.X_TABLES : width + 1] = e.rows.coef[:, k.X_M :] * 1e9
-            self._coef[row, k.X_M] = (e.swap_s_per_token or 0.0) * 1e9
+            self._coef[row : row + n_rows, :width] = e.rows.coef * 1e9
             row += n_rows
             length = min(tokens, e.rows.tables.shape[1])
             if e.rows.tables.shape[0] and e.rows.tables.shape[1] <= e.max_num_batched_tokens:
@@ -286,14 +284,15 @@ class Simulation:
         )
         if start_on is not None:
             rep[start_on:, k.R_TAKES], rep[start_on:, k.R_SINCE] = 0, k.NEVER
-        self._link = np.array([e.hand_over_s for e in engines], dtype=np.float64) * 1e9
+        self._link = np.array([(*e.hand_over_s, e.swap_s_per_token or 0.0) for e in engines]) * 1e9
         self._hist = np.zeros((len(engines), 64 * 16), np.int64)
         self._ring = np.full((replicas, _RING), -1, np.int64)
         self._grow = np.zeros((replicas, int(self._pool[:, k.P_BLOCK_SIZE].max())), np.int64)
         self._xs = np.zeros((replicas, states))
         self.window_ns = max(1, round(window_s * 1e9))
         self._win = np.zeros((replicas, 256, k.WINDOW_COLUMNS + states))
-        self._row_x = np.zeros((row, states))
+        self.row_x = np.zeros((row, states))
+        """[rows, state] the state summed over the iterations in which a row was the longest of its block."""
         self._mem = np.zeros(64, np.int64) if mem is None else np.ascontiguousarray(mem, np.int64)
         self._par = np.zeros(1) if par is None else np.ascontiguousarray(par, np.float64)
         self._g = np.zeros(k.G_SIZE, np.int64)
@@ -507,7 +506,7 @@ class Simulation:
                 self._link,
                 self._xs,
                 self._win,
-                self._row_x,
+                self.row_x,
                 self._hist,
                 self._mem,
                 self._par,
@@ -567,14 +566,9 @@ class Simulation:
             prefill_tokens=flat[:, k.W_PREFILL].astype(np.int64),
             sequence_s=flat[:, k.W_SEQ_NS] / 1e9,
             block_s=flat[:, k.W_BLOCK_NS] / 1e9,
-            moved_tokens=flat[:, k.WINDOW_COLUMNS + k.X_M].copy(),
-            x=np.delete(flat[:, k.WINDOW_COLUMNS :], k.X_M, axis=1),
+            moved_tokens=flat[:, k.W_MOVED].astype(np.int64),
+            x=flat[:, k.WINDOW_COLUMNS :].copy(),
         )
-
-    @property
-    def row_x(self) -> Floats:
-        """[rows, state] the state summed over the iterations in which a row was the longest of its block."""
-        return np.delete(self._row_x, k.X_M, axis=1)
 
     @property
     def gaps_between_tokens(self) -> tuple[Floats, Ints]:

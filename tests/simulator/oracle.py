@@ -32,6 +32,7 @@ class Machine:
     swaps: bool = False
     role: str = "both"
     hand_over: tuple[float, float] = (0.0, 0.0)
+    move_ns: float = 0.0
 
 
 @dataclass
@@ -486,10 +487,8 @@ def simulate(requests: Requests, machines: list[Machine], policies: Policies) ->
             if d + p == 0:
                 assert not x.held
                 continue
-            state = [1.0, d, p, q, contexts, c, moved] + [
-                t[min(d + p, len(t) - 1)] for t in m.tables
-            ]
-            total, best = 0.0, None
+            state = [1.0, d, p, q, contexts, c] + [t[min(d + p, len(t) - 1)] for t in m.tables]
+            total, best = moved * m.move_ns, None
             for coefficients, ends in zip(m.rows, m.ends, strict=True):
                 v = 0.0
                 for a, b in zip(coefficients, state, strict=True):
