@@ -492,6 +492,10 @@ class Requests:
     """positions (not row_ids) of the parents in these arrays."""
     priority: npt.NDArray[np.int64]
     """lower is more urgent; 0 where the source has none."""
+    ids_from: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(1, np.int64))
+    """[n + 1] where the ids of each request's prompt begin in ``ids``, which is cut there by chunks."""
+    ids: npt.NDArray[np.uint64] | None = None
+    """of the full blocks of prompts, each for its content and all before it; None where they are not known."""
     extra: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
     """columns that ride along for grouping (service, tenant…), one entry per request."""
 

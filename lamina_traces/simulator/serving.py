@@ -99,7 +99,7 @@ EDGE = 17  # first edge to a child
 UNSEEN = 18  # children in chunks that have not come yet
 DONE = 19  # steps emitted before its present stay in the batch
 TOTAL = 20  # tokens to hold after prefill
-PROGRESS = 21  # of them computed
+PROGRESS = 21  # of them computed; at its end: blocks held
 AHEAD = 22  # tokens reserved beyond one per step
 JOINED = 23  # first iteration in decode
 FINISH = 24  # iteration that emits the last step
@@ -115,7 +115,10 @@ TOKEN = 33  # when it emitted last, before its present stay in the decode
 SESSION = 34  # what keeps requests together on a replica; -1: nothing
 HEAD = 35  # what its prompt begins with; -1: unknown
 DEADLINE = 36  # when its first token is due; NEVER: at no time
-REQ_COLUMNS = 37
+IDS = 37  # where the ids of its prompt's full units begin in ids
+UNITS = 38  # how many there are
+KEPT = 39  # of them, from the first on, entries of the cache that it holds
+REQ_COLUMNS = 40
 
 # READY
 SWAPPED, MOVED = 1, 2
@@ -160,7 +163,23 @@ R_SINCE = 30  # since when it is provisioned, NEVER where it is not
 R_PAID = 31  # ns for which it was provisioned before
 R_LOADED = 32  # when it takes requests that is being loaded, NEVER where it is not
 R_MOVED = 33  # tokens whose keys and values this iteration moves to the host or from it
-REP_COLUMNS = 34
+R_LOW = 34  # fewest free blocks since the cache was last looked at
+R_EVICTABLE = 35  # entries of the cache that no request holds
+R_OLDEST = 36  # of them, the first to go
+R_NEWEST = 37
+R_ENTRY = 38  # first unused entry
+R_REFUSED = 39  # the head of the queue that found no blocks
+R_REFUSED_AT = 40  # and how many were free
+R_CACHED = 41  # tokens of prompts that needed no computing
+REP_COLUMNS = 42
+
+# Columns of ent: one row per entry of a replica's prefix cache (int64).
+E_ID = 0
+E_CHAIN = 1  # next in its bucket; unused: next unused
+E_HELD = 2  # by how many requests
+E_OLDER = 3
+E_NEWER = 4
+ENT_COLUMNS = 5
 
 # R_TAKES
 NEW, HANDED = 1, 2
@@ -177,7 +196,8 @@ P_ROW_TO = 7
 P_CHUNKED = 8  # 0: prefills go first, alone and whole
 P_SWAPS = 9  # preempts by moving to the host
 P_ROLE = 10  # BOTH, PREFILLS or DECODES
-POOL_COLUMNS = 11
+P_UNIT = 11  # blocks of a unit of the prefix cache, 0: there is none
+POOL_COLUMNS = 12
 
 # P_ROLE
 BOTH, PREFILLS, DECODES = 0, 1, 2
@@ -223,6 +243,7 @@ OUT_COLUMNS = 10
 
 _I1 = types.Array(types.int64, 1, "C")
 _I2 = types.Array(types.int64, 2, "C")
+_I3 = types.Array(types.int64, 3, "C")
 _F1 = types.Array(types.float64, 1, "C")
 _F2 = types.Array(types.float64, 2, "C")
 _F3 = types.Array(types.float64, 3, "C")
@@ -232,6 +253,7 @@ _POLICY_TYPE = types.FunctionType(POLICY)
 
 ADVANCE = types.int64(
     *(_I1, _I2, _I2, _I2, _I2, _I2, _I2, _I2, _I1, _I1, _I2),  # g … out
+    *(_I3, _I2, _I1),  # ent, buckets, ids
     *(_F2, _I1, _F3, _F2, _F2, _F3, _F2, _I2, _I1, _F1),  # coef … par
     *(_POLICY_TYPE, _POLICY_TYPE, _POLICY_TYPE, _POLICY_TYPE),
 )
@@ -602,6 +624,142 @@ def _over(
         _free_slot(g, req, free, slot)
 
 
+# ---------------------------------------------------------------------------- the prefix cache
+
+
+@hot
+def _bucket(buckets: Any, key: int) -> Any:
+    return _mixed(key) & (buckets.shape[1] - 1)
+
+
+@called
+def _find(ent: Any, buckets: Any, r: int, key: int) -> Any:
+    """The entry of an id, -1 where there is none."""
+    e = buckets[r, _bucket(buckets, key)]
+    while e >= 0 and ent[r, e, E_ID] != key:
+        e = ent[r, e, E_CHAIN]
+    return e
+
+
+@called
+def _aside(rep: Any, ent: Any, r: int, e: int) -> None:
+    """Out of the list of those that may go."""
+    older, newer = ent[r, e, E_OLDER], ent[r, e, E_NEWER]
+    if older >= 0:
+        ent[r, older, E_NEWER] = newer
+    else:
+        rep[r, R_OLDEST] = newer
+    if newer >= 0:
+        ent[r, newer, E_OLDER] = older
+    else:
+        rep[r, R_NEWEST] = older
+    rep[r, R_EVICTABLE] -= 1
+
+
+@called
+def _evict(rep: Any, ent: Any, buckets: Any, r: int, unit: int) -> None:
+    """Those that may go and had no room go, the longest unused first."""
+    while rep[r, R_EVICTABLE] * unit > rep[r, R_LOW]:
+        e = rep[r, R_OLDEST]
+        _aside(rep, ent, r, e)
+        at = _bucket(buckets, ent[r, e, E_ID])
+        if buckets[r, at] == e:
+            buckets[r, at] = ent[r, e, E_CHAIN]
+        else:
+            before = buckets[r, at]
+            while ent[r, before, E_CHAIN] != e:
+                before = ent[r, before, E_CHAIN]
+            ent[r, before, E_CHAIN] = ent[r, e, E_CHAIN]
+        ent[r, e, E_CHAIN] = rep[r, R_ENTRY]
+        rep[r, R_ENTRY] = e
+    rep[r, R_LOW] = rep[r, R_FREE]
+
+
+@called
+def _known(
+    req: Any, rep: Any, ent: Any, buckets: Any, ids: Any, slot: int, r: int, unit: int
+) -> Any:
+    """(leading units of the prompt that the cache has, those of them that other requests hold)."""
+    _evict(rep, ent, buckets, r, unit)
+    known, shared = 0, 0
+    while known < req[slot, UNITS]:
+        e = _find(ent, buckets, r, ids[req[slot, IDS] + known])
+        if e < 0:
+            break
+        shared += ent[r, e, E_HELD] > 0
+        known += 1
+    return known, shared
+
+
+@called
+def _hold(
+    req: Any, rep: Any, ent: Any, buckets: Any, ids: Any, slot: int, r: int, known: int
+) -> None:
+    """The request holds the first units, which the cache has."""
+    for i in range(known):
+        e = _find(ent, buckets, r, ids[req[slot, IDS] + i])
+        if ent[r, e, E_HELD] == 0:
+            _aside(rep, ent, r, e)
+        ent[r, e, E_HELD] += 1
+    req[slot, KEPT] = known
+
+
+@called
+def _enter(
+    req: Any, rep: Any, ent: Any, buckets: Any, ids: Any, slot: int, r: int, unit: int
+) -> None:
+    """The prompt is computed: its units are known from now on, up to one that is known already."""
+    _evict(rep, ent, buckets, r, unit)
+    while req[slot, KEPT] < req[slot, UNITS]:
+        key = ids[req[slot, IDS] + req[slot, KEPT]]
+        if _find(ent, buckets, r, key) >= 0:
+            return
+        e = rep[r, R_ENTRY]
+        rep[r, R_ENTRY] = ent[r, e, E_CHAIN]
+        at = _bucket(buckets, key)
+        ent[r, e, E_ID], ent[r, e, E_HELD], ent[r, e, E_CHAIN] = key, 1, buckets[r, at]
+        buckets[r, at] = e
+        req[slot, KEPT] += 1
+
+
+@called
+def _let_go(
+    req: Any, rep: Any, ent: Any, buckets: Any, ids: Any, slot: int, r: int, unit: int
+) -> None:
+    """Of the blocks that the request gave back those of units that others hold are not free; of the others the deepest go
+    first."""
+    for i in range(req[slot, KEPT] - 1, -1, -1):
+        e = _find(ent, buckets, r, ids[req[slot, IDS] + i])
+        ent[r, e, E_HELD] -= 1
+        if ent[r, e, E_HELD] > 0:
+            rep[r, R_FREE] -= unit
+            continue
+        newest = rep[r, R_NEWEST]
+        ent[r, e, E_OLDER], ent[r, e, E_NEWER] = newest, -1
+        if newest >= 0:
+            ent[r, newest, E_NEWER] = e
+        else:
+            rep[r, R_OLDEST] = e
+        rep[r, R_NEWEST] = e
+        rep[r, R_EVICTABLE] += 1
+    req[slot, KEPT] = 0
+
+
+@hot
+def _give(
+    req: Any, rep: Any, pool: Any, ent: Any, buckets: Any, ids: Any, slot: int, r: int, blocks: int
+) -> None:
+    """The request gives its blocks back."""
+    if req[slot, KEPT] == 0:
+        rep[r, R_FREE] += blocks
+        return
+    unit = pool[rep[r, R_POOL], P_UNIT]
+    _evict(rep, ent, buckets, r, unit)
+    rep[r, R_FREE] += blocks
+    _let_go(req, rep, ent, buckets, ids, slot, r, unit)
+    rep[r, R_LOW] = rep[r, R_FREE]
+
+
 # ---------------------------------------------------------------------------- the batch
 
 
@@ -672,8 +830,8 @@ def _join(
 @hot
 def _leave(
     req: Any, rep: Any, ring: Any, grow: Any, r: int, slot: int, iteration: int, size: int
-) -> None:
-    """Out of the decode, before ``iteration``; frees the blocks held."""
+) -> Any:
+    """Out of the decode, before ``iteration``; returns the blocks held."""
     before, after = req[slot, RING_PREV], req[slot, RING_NEXT]
     if before >= 0:
         req[before, RING_NEXT] = after
@@ -683,10 +841,10 @@ def _leave(
         req[after, RING_PREV] = before
     held = req[slot, TOTAL] + req[slot, AHEAD]
     grow[r, (req[slot, JOINED] - held) % size] -= 1
-    rep[r, R_FREE] += _blocks(held + iteration - req[slot, JOINED], size)
     rep[r, R_DECODE] -= 1
     rep[r, R_CONTEXT] -= _context(req, slot, iteration)
     rep[r, R_RATE] -= _rate(req, slot)
+    return _blocks(held + iteration - req[slot, JOINED], size)
 
 
 @hot
@@ -842,6 +1000,7 @@ def _coast(
     rep[r, R_START], rep[r, R_END] = start, end
     rep[r, R_DECODED] = start
     rep[r, R_FREE], rep[r, R_CONTEXT] = free, context
+    rep[r, R_LOW] = min(rep[r, R_LOW], free)
     rep[r, R_PEAK] = max(rep[r, R_PEAK], pool[p, P_BLOCKS] - free)
     g[G_NOW] = start
 
@@ -858,6 +1017,9 @@ def _end_iteration(
     ring: Any,
     grow: Any,
     hist: Any,
+    ent: Any,
+    buckets: Any,
+    ids: Any,
     free: Any,
     out: Any,
     r: int,
@@ -879,7 +1041,7 @@ def _end_iteration(
             if (
                 req[slot, FINISH] == k
             ):  # others in this bucket finish a whole turn of the ring later
-                _leave(req, rep, ring, grow, r, slot, k + 1, size)
+                req[slot, PROGRESS] = _leave(req, rep, ring, grow, r, slot, k + 1, size)
                 done = _in_order(req, done, slot)
             slot = following
     slot = rep[r, R_ENDED]
@@ -891,8 +1053,10 @@ def _end_iteration(
             hist[p, _bin(now - req[slot, TOKEN])] += 1
         req[slot, DONE] += 1
         req[slot, TOKEN] = now
+        if req[slot, KEPT] < req[slot, UNITS] and pool[p, P_UNIT] > 0:
+            _enter(req, rep, ent, buckets, ids, slot, r, pool[p, P_UNIT])
         if req[slot, DONE] == req[slot, STEPS]:
-            rep[r, R_FREE] += _blocks(req[slot, TOTAL] + req[slot, AHEAD], size)
+            req[slot, PROGRESS] = _blocks(req[slot, TOTAL] + req[slot, AHEAD], size)
             done = _in_order(req, done, slot)
         elif pool[p, P_ROLE] == PREFILLS:
             _unlink(req, rep, r, slot)
@@ -908,6 +1072,7 @@ def _end_iteration(
     while done >= 0:
         following = req[done, SIBLING]
         _unlink(req, rep, r, done)
+        _give(req, rep, pool, ent, buckets, ids, done, r, req[done, PROGRESS])
         _over(g, req, edges, heap, free, out, done, now, OK)
         done = following
 
@@ -960,6 +1125,7 @@ def _admit(
     rep[r, R_QUEUE] = _pop(req, slot)
     rep[r, R_WAITING] -= 1
     rep[r, R_FREE] -= blocks
+    rep[r, R_LOW] = min(rep[r, R_LOW], rep[r, R_FREE])
     req[slot, TOTAL] = total
     req[slot, AHEAD] = ahead
     req[slot, ORDER] = g[G_ADMITTED]
@@ -995,27 +1161,44 @@ def _prefill(
     xs: Any,
     mem: Any,
     par: Any,
+    ent: Any,
+    buckets: Any,
+    ids: Any,
     reuse: Any,
 ) -> Any:
     """Admit the head of the queue and begin its prefill; returns what is left of the budget, -1 where it is not admitted: for
     want of blocks or, whole prompts going first, of budget where there are ``more`` in the iteration."""
     p = rep[r, R_POOL]
+    size, unit = pool[p, P_BLOCK_SIZE], pool[p, P_UNIT]
     emitted = _emitted(req, slot, req[slot, DONE])
     total = req[slot, INPUT] + emitted
     ahead = req[slot, OUTPUT] - emitted - (req[slot, STEPS] - req[slot, DONE])
     if pool[p, P_ROLE] == PREFILLS:
         ahead = 0
-    blocks = _blocks(total + ahead, pool[p, P_BLOCK_SIZE])
-    if not _fits(rep, pool, r, blocks):
-        return -1
-    if pool[p, P_CHUNKED] == 0:
-        if more and total > budget:
+    blocks = _blocks(total + ahead, size)
+    known, shared = 0, 0
+    if unit > 0 and req[slot, UNITS] > 0:
+        if rep[r, R_REFUSED] == slot and rep[r, R_FREE] <= rep[r, R_REFUSED_AT]:
             return -1
-        budget = max(budget, total)
+        known, shared = _known(req, rep, ent, buckets, ids, slot, r, unit)
+        blocks -= shared * unit
+    if not _fits(rep, pool, r, blocks):
+        rep[r, R_REFUSED], rep[r, R_REFUSED_AT] = slot, rep[r, R_FREE]
+        return -1
+    cached = min(known * unit * size, total - 1)
+    if more and total - cached > budget:
+        return -1
     _admit(now, slot, r, total, ahead, blocks, g, req, rep)
+    rep[r, R_REFUSED] = -1
+    if known > 0:
+        _hold(req, rep, ent, buckets, ids, slot, r, known)
+        _evict(rep, ent, buckets, r, unit)
     req[slot, STATE] = PREFILL
-    cached = reuse(now, slot, r, req, rep, mem, par)
-    req[slot, PROGRESS] = max(0, min(cached, total - 1))
+    cached = max(cached, min(reuse(now, slot, r, req, rep, mem, par), total - 1))
+    req[slot, PROGRESS] = cached
+    if pool[p, P_CHUNKED] == 0:  # the first is taken however long it is
+        budget = max(budget, total - cached)
+    rep[r, R_CACHED] += cached
     return _chunk(req, rep, xs, r, slot, budget)
 
 
@@ -1030,7 +1213,6 @@ def _resume(
     pool: Any,
     ring: Any,
     grow: Any,
-    xs: Any,
 ) -> Any:
     """Admit the head of the queue, whose keys and values come with it, to this iteration's decode; False where it finds no
     blocks."""
@@ -1084,7 +1266,9 @@ def _arrive(
 
 
 @hot
-def _preempt(req: Any, rep: Any, pool: Any, ring: Any, grow: Any, xs: Any, r: int) -> Any:
+def _preempt(
+    req: Any, rep: Any, pool: Any, ring: Any, grow: Any, ent: Any, buckets: Any, ids: Any, r: int
+) -> Any:
     """Take the request that was admitted last off the replica; returns its slot."""
     p = rep[r, R_POOL]
     size = pool[p, P_BLOCK_SIZE]
@@ -1096,13 +1280,14 @@ def _preempt(req: Any, rep: Any, pool: Any, ring: Any, grow: Any, xs: Any, r: in
             req[victim, TOKEN] = rep[r, R_DECODED]
         else:
             rep[r, R_FRESH] -= rep[r, R_FRESH] > 0
-        _leave(req, rep, ring, grow, r, victim, k, size)
+        held = _leave(req, rep, ring, grow, r, victim, k, size)
         if pool[p, P_SWAPS] == 1:
             req[victim, READY] = SWAPPED
             rep[r, R_MOVED] += req[victim, INPUT] + _emitted(req, victim, req[victim, DONE]) - 1
     else:
-        rep[r, R_FREE] += _blocks(req[victim, TOTAL] + req[victim, AHEAD], size)
+        held = _blocks(req[victim, TOTAL] + req[victim, AHEAD], size)
         rep[r, R_PARTIAL] = -1
+    _give(req, rep, pool, ent, buckets, ids, victim, r, held)
     _unlink(req, rep, r, victim)
     req[victim, PREEMPTED] += 1
     rep[r, R_PREEMPTIONS] += 1
@@ -1121,6 +1306,9 @@ def advance(  # type: ignore[no-untyped-def]
     free,
     fed,
     out,
+    ent,
+    buckets,
+    ids,
     coef,
     ends,
     tables,
@@ -1138,7 +1326,8 @@ def advance(  # type: ignore[no-untyped-def]
 ):
     """Process all instants before g[G_LIMIT]; returns PAUSED, or NEEDS_WINDOWS when ``win`` is too short.
 
-    coef [rows, x] in ns, ends [rows] (1 ends a block), tables [pools, tables, tokens], link [pools, 3] (ns that
+    ent [replicas, entries], buckets [replicas, buckets] (first entry of each) and ids (of the prompts' units) are the prefix
+    cache's; coef [rows, x] in ns, ends [rows] (1 ends a block), tables [pools, tables, tokens], link [pools, 3] (ns that
     handing a request over takes, ns for each of its tokens, and ns for each token moved to the host or from it), xs [replicas, x], win [replicas, windows, columns], rowacc
     [rows, x] (sum of x over the iterations in which the row was the longest of its block), hist [pools, bins] (gaps between emissions).
     """
@@ -1184,7 +1373,22 @@ def advance(  # type: ignore[no-untyped-def]
                 if rep[r, R_END] == now:
                     _account(g, req, rep, xs, pool, win, rowacc, hist, r)
                     _end_iteration(
-                        g, req, rep, pool, link, edges, heap, ring, grow, hist, free, out, r
+                        g,
+                        req,
+                        rep,
+                        pool,
+                        link,
+                        edges,
+                        heap,
+                        ring,
+                        grow,
+                        hist,
+                        ent,
+                        buckets,
+                        ids,
+                        free,
+                        out,
+                        r,
                     )
         # -- 2. tick
         if g[G_TICK] == now:
@@ -1207,9 +1411,10 @@ def advance(  # type: ignore[no-untyped-def]
             happened += 1
             if req[slot, STATE] == MOVING:
                 r = req[slot, REPLICA]
-                rep[r, R_FREE] += _blocks(
+                held = _blocks(
                     req[slot, TOTAL] + req[slot, AHEAD], pool[rep[r, R_POOL], P_BLOCK_SIZE]
                 )
+                _give(req, rep, pool, ent, buckets, ids, slot, r, held)
                 rep[r, R_COASTS] = 0
                 req[slot, READY] = MOVED
             else:
@@ -1240,7 +1445,22 @@ def advance(  # type: ignore[no-untyped-def]
                     if req[slot, READY] > 0:
                         break
                     rest = _prefill(
-                        now, slot, r, budget, stalled, g, req, rep, pool, xs, mem, par, reuse
+                        now,
+                        slot,
+                        r,
+                        budget,
+                        stalled,
+                        g,
+                        req,
+                        rep,
+                        pool,
+                        xs,
+                        mem,
+                        par,
+                        ent,
+                        buckets,
+                        ids,
+                        reuse,
                     )
                     if rest < 0:
                         break
@@ -1251,11 +1471,12 @@ def advance(  # type: ignore[no-untyped-def]
             joined = 0
             if not stalled:
                 while rep[r, R_FREE] < grow[r, phase]:
-                    victim = _preempt(req, rep, pool, ring, grow, xs, r)
+                    victim = _preempt(req, rep, pool, ring, grow, ent, buckets, ids, r)
                     preempted = True
                     req[victim, KEY] = rank(now, victim, r, req, rep, mem, par)
                     _enqueue(req, rep, r, victim)
                 rep[r, R_FREE] -= grow[r, phase]
+                rep[r, R_LOW] = min(rep[r, R_LOW], rep[r, R_FREE])
                 rep[r, R_BATCH] += rep[r, R_DECODE]
                 budget = pool[p, P_MAX_BATCHED] - rep[r, R_DECODE]
                 if rep[r, R_PARTIAL] >= 0 and budget > 0:
@@ -1269,7 +1490,7 @@ def advance(  # type: ignore[no-untyped-def]
                 ):
                     slot = rep[r, R_QUEUE]
                     if req[slot, READY] > 0:
-                        if not _resume(now, slot, r, g, req, rep, pool, ring, grow, xs):
+                        if not _resume(now, slot, r, g, req, rep, pool, ring, grow):
                             break
                         budget -= 1
                         joined += 1
@@ -1277,7 +1498,22 @@ def advance(  # type: ignore[no-untyped-def]
                     if not chunked:
                         break
                     budget = _prefill(
-                        now, slot, r, budget, False, g, req, rep, pool, xs, mem, par, reuse
+                        now,
+                        slot,
+                        r,
+                        budget,
+                        False,
+                        g,
+                        req,
+                        rep,
+                        pool,
+                        xs,
+                        mem,
+                        par,
+                        ent,
+                        buckets,
+                        ids,
+                        reuse,
                     )
                     if budget < 0:
                         break

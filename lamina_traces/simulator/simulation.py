@@ -62,6 +62,8 @@ class Engine:
     swap_s_per_token: float | None = None
     """seconds by which an iteration is longer for each token whose keys and values it moves to or from the host; None:
     who is preempted is computed anew."""
+    prefix_unit: int = 0
+    """blocks of the units in which a prefix cache keeps prompts, as many as the tokens of an id in ``Requests.ids``; 0: no cache."""
     role: str = "both"
     hand_over_s: tuple[float, float] = (0.0, 0.0)
     """of a prefill pool: seconds until a request's keys and values are where it decodes, and seconds for each token."""
@@ -255,6 +257,7 @@ class Simulation:
                 int(e.chunked_prefill),
                 int(e.swap_s_per_token is not None),
                 ROLES[e.role],
+                e.prefix_unit,
             )
             self._coef[row : row + n_rows, :width] = e.rows.coef * 1e9
             row += n_rows
@@ -279,6 +282,13 @@ class Simulation:
         rep[:, k.R_BLOCKS] = rep[:, k.R_FREE] = self._pool[rep[:, k.R_POOL], k.P_BLOCKS]
         rep[:, [k.R_END, k.R_LOADED]] = k.NEVER
         rep[:, [k.R_QUEUE, k.R_LAST, k.R_PARTIAL, k.R_ENDED, k.R_ENDED_LAST, k.R_JOINED]] = -1
+        rep[:, [k.R_OLDEST, k.R_NEWEST, k.R_REFUSED]] = -1
+        rep[:, k.R_LOW] = rep[:, k.R_FREE]
+        entries = max((e.blocks // e.prefix_unit for e in engines if e.prefix_unit), default=0)
+        self._ent = np.zeros((replicas, entries, k.ENT_COLUMNS), np.int64)
+        self._ent[:, :, k.E_CHAIN] = np.arange(1, entries + 1)
+        self._buckets = np.full((replicas, 1 << max(entries - 1, 0).bit_length()), -1, np.int64)
+        self._ids = np.empty(0, np.int64)
         rep[:, k.R_TAKES] = np.where(
             self._pool[rep[:, k.R_POOL], k.P_ROLE] == k.DECODES, k.HANDED, k.NEW
         )
@@ -369,6 +379,12 @@ class Simulation:
         for name, column in KEYS.items():
             if name in chunk.extra:
                 rows[:, column] = chunk.extra[name]
+        rows[:, [k.IDS, k.UNITS, k.KEPT]] = 0
+        if chunk.ids is not None and self._ent.shape[1]:
+            self._keep_ids()
+            rows[:, k.IDS] = chunk.ids_from[:-1] - chunk.ids_from[0] + len(self._ids)
+            rows[:, k.UNITS] = np.diff(chunk.ids_from)
+            self._ids = np.concatenate([self._ids, chunk.ids.view(np.int64)])
         parents_from = np.ascontiguousarray(chunk.parents_from, np.int64)
         parent_slots = np.empty(0, np.int64)
         if len(chunk.parents):
@@ -393,6 +409,17 @@ class Simulation:
             parents_from,
             parent_slots,
         )
+
+    def _keep_ids(self) -> None:
+        """Forget the ids of prompts that are over, where these are most."""
+        held = np.flatnonzero((self._req[:, k.POS] >= 0) & (self._req[:, k.STATE] != k.OVER))
+        first, many = self._req[held, k.IDS], self._req[held, k.UNITS]
+        if 2 * many.sum() >= len(self._ids):
+            return
+        begins = np.cumsum(many) - many
+        at = np.arange(many.sum()) + np.repeat(first - begins, many)
+        self._ids = self._ids[at]
+        self._req[held, k.IDS] = begins
 
     def _find(self, chunk: Requests, slots: Ints) -> Ints:
         """Slots of the chunk's parents, in this chunk or before it."""
@@ -500,6 +527,9 @@ class Simulation:
                 self._free,
                 self._fed,
                 self._out,
+                self._ent,
+                self._buckets,
+                self._ids,
                 self._coef,
                 self._ends,
                 self._tables,
@@ -593,6 +623,18 @@ class Simulation:
         return self._rep[:, k.R_PEAK].copy()
 
     @property
+    def cached_tokens(self) -> Ints:
+        """[replicas] tokens of prompts that needed no computing."""
+        return self._rep[:, k.R_CACHED].copy()
+
+    @property
+    def provisioned_s(self) -> Floats:
+        """[replicas] for how long each was provisioned, up to the present instant."""
+        since = self._rep[:, k.R_SINCE]
+        now = np.where(since == k.NEVER, 0, self.now_ns - since)
+        return np.asarray((self._rep[:, k.R_PAID] + now) / 1e9)
+
+    @property
     def preemptions(self) -> Ints:
         """[replicas]"""
         return self._rep[:, k.R_PREEMPTIONS].copy()
@@ -632,6 +674,12 @@ def chunks(requests: Requests, size: int = CHUNK) -> Iterator[Requests]:
             priority=requests.priority[a:b],
             parents_from=requests.parents_from[a : b + 1] - first,
             parents=requests.parents[first:last],
+            ids_from=requests.ids_from[a : b + 1]
+            if requests.ids is not None
+            else requests.ids_from,
+            ids=requests.ids[requests.ids_from[a] : requests.ids_from[b]]
+            if requests.ids is not None
+            else None,
             extra={name: column[a:b] for name, column in extra.items()},
         )
 

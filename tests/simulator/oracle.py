@@ -33,6 +33,7 @@ class Machine:
     role: str = "both"
     hand_over: tuple[float, float] = (0.0, 0.0)
     move_ns: float = 0.0
+    unit: int = 0  # blocks of a unit of the prefix cache
 
 
 @dataclass
@@ -82,6 +83,8 @@ class Req:
     last_token: int = -1
     fresh: bool = False  # joined the decode while it stalled
     moving_until: int | None = None
+    ids: list[int] = field(default_factory=list)
+    kept: int = 0  # leading ids of which it holds the cache's entries
 
 
 @dataclass
@@ -94,6 +97,11 @@ class Replica:
     partial: Req | None = None
     end: int | None = None
     free: int = 0
+    cache: dict[int, int] = field(default_factory=dict)
+    """by id: how many requests hold it."""
+    unused: list[int] = field(default_factory=list)
+    """ids that nobody holds, the longest unused first."""
+    refused: tuple[Req, int] | None = None
     now_decoding: list[Req] = field(default_factory=list)
     stalled: bool = False
     prefilled_at: int = -1
@@ -120,6 +128,9 @@ class Report:
     handed: int = 0
     stalls: int = 0
     scaled: int = 0
+    cached: int = 0
+    evicted: int = 0
+    shared: int = 0
     gaps: list[int] = field(default_factory=list)
     """between emissions of a request; in pools where prefills go first, of those that ended their prefill since the last decode
     from the end of the last prefills."""
@@ -201,6 +212,40 @@ def simulate(requests: Requests, machines: list[Machine], policies: Policies) ->
                 never if r.deadline == never else r.deadline - int(policies.ns_per_token * r.input)
             )
         return (key, r.release, r.row_id)
+
+    for r in everyone:
+        if requests.ids is not None:
+            r.ids = [
+                int(i)
+                for i in requests.ids[
+                    requests.ids_from[r.position] : requests.ids_from[r.position + 1]
+                ]
+            ]
+
+    def evict(x: Replica) -> None:
+        """What nobody holds stays as long as it finds room."""
+        while x.unused and len(x.unused) * x.machine.unit > x.free:
+            del x.cache[x.unused.pop(0)]
+            report.evicted += 1
+
+    def give(x: Replica, r: Req) -> None:
+        """Blocks go back, but for those of units that others hold."""
+        x.free += r.blocks
+        r.blocks = 0
+        for i in reversed(r.ids[: r.kept]):
+            x.cache[i] -= 1
+            if x.cache[i]:
+                x.free -= x.machine.unit
+            else:
+                x.unused.append(i)
+        r.kept = 0
+
+    def known(x: Replica, r: Req) -> tuple[int, int]:
+        """(leading units that the cache has, those of them that others hold)."""
+        if not x.machine.unit:
+            return 0, 0
+        n = next((j for j, i in enumerate(r.ids) if i not in x.cache), len(r.ids))
+        return n, sum(x.cache[i] > 0 for i in r.ids[:n])
 
     def load(x: Replica) -> int:
         return len(x.waiting) + len(x.held)
@@ -305,6 +350,11 @@ def simulate(requests: Requests, machines: list[Machine], policies: Policies) ->
                 else:
                     report.gaps.append(now - r.last_token)
                 r.last_token = now
+                for i in r.ids[r.kept :] if x.machine.unit else []:
+                    if i in x.cache:
+                        break
+                    x.cache[i] = 1
+                    r.kept += 1
                 if r.done < r.steps and x.machine.role == "prefill":
                     x.held.remove(r)
                     base, each = x.machine.hand_over
@@ -322,11 +372,10 @@ def simulate(requests: Requests, machines: list[Machine], policies: Policies) ->
                 if r in x.decoding and r.done == r.steps:
                     x.held.remove(r)
                     x.decoding.remove(r)
-                    x.free += r.blocks
                     if x.machine.role != "prefill":
                         assert r.kv == r.input + r.output - 1, "the final footprint"
                         assert r.blocks == math.ceil(r.kv / x.machine.block_size)
-                    r.blocks = 0
+                    give(x, r)
                     r.end = now
                     r.status = 0
                     flight -= 1
@@ -346,8 +395,7 @@ def simulate(requests: Requests, machines: list[Machine], policies: Policies) ->
             if handed:
                 moving.remove(r)
                 r.moving_until = None
-                replicas[r.replica].free += r.blocks
-                r.blocks = 0
+                give(replicas[r.replica], r)
                 r.comes_with = "link"
                 report.handed += 1
             else:
@@ -404,18 +452,43 @@ def simulate(requests: Requests, machines: list[Machine], policies: Policies) ->
             def admit(r: Req, x: Replica = x) -> bool:
                 nonlocal admitted
                 hold, surplus, blocks = shape(r)
-                if x.free - blocks < (x.machine.watermark if x.held else 0):
+                units, shared = (0, 0) if r.comes_with else known(x, r)
+                unit = x.machine.unit
+                looked = bool(unit and r.ids and not r.comes_with)
+                if looked and x.refused and x.refused[0] is r and x.free <= x.refused[1]:
+                    return False
+                if x.free - blocks + shared * unit < (x.machine.watermark if x.held else 0):
+                    x.refused = (r, x.free) if not r.comes_with else x.refused
+                    return False
+                if (
+                    not x.machine.chunked
+                    and not r.comes_with
+                    and p > 0
+                    and hold - min(units * unit * x.machine.block_size, hold - 1) > budget
+                ):
                     return False
                 x.waiting.remove(r)
                 r.to_prefill, r.surplus, r.blocks = hold, surplus, blocks
-                x.free -= blocks
+                x.free -= blocks - shared * unit
+                if not r.comes_with:
+                    x.refused = None
+                for i in r.ids[:units]:
+                    if not x.cache[i]:
+                        x.unused.remove(i)
+                    x.cache[i] += 1
+                r.kept = units
+                report.shared += shared
+                evict(x)
                 r.order = admitted
                 admitted += 1
                 x.held.append(r)
                 if r.scheduled < 0:
                     r.scheduled = now
-                cached = r.input // policies.cached_share if policies.cached_share else 0
-                r.prefilled = max(0, min(cached, hold - 1))
+                if not r.comes_with:
+                    cached = r.input // policies.cached_share if policies.cached_share else 0
+                    cached = max(cached, units * unit * x.machine.block_size)
+                    r.prefilled = max(0, min(cached, hold - 1))
+                    report.cached += r.prefilled
                 return True
 
             x.stalled = False
@@ -423,9 +496,9 @@ def simulate(requests: Requests, machines: list[Machine], policies: Policies) ->
                 budget = m.max_batched
                 while x.waiting and len(x.held) < m.max_seqs:
                     r = min(x.waiting, key=queue_key)
-                    if r.comes_with or (p > 0 and shape(r)[0] > budget) or not admit(r):
+                    if r.comes_with or not admit(r):
                         break
-                    budget, dp, dq, dc = chunk(r, max(budget, r.to_prefill))
+                    budget, dp, dq, dc = chunk(r, max(budget, r.to_prefill - r.prefilled))
                     p, q, c = p + dp, q + dq, c + dc
                     x.stalled = True
             contexts = 0
@@ -441,8 +514,7 @@ def simulate(requests: Requests, machines: list[Machine], policies: Policies) ->
                     preempted = True
                     report.preemptions += 1
                     victim.preempted += 1
-                    x.free += victim.blocks
-                    victim.blocks = 0
+                    give(x, victim)
                     victim.fresh = False
                     if victim in x.decoding:
                         x.decoding.remove(victim)
@@ -455,6 +527,7 @@ def simulate(requests: Requests, machines: list[Machine], policies: Policies) ->
                 for r in needy:
                     r.blocks += 1
                     x.free -= 1
+                evict(x)
                 budget = m.max_batched - len(x.decoding)
                 if x.partial is not None and budget > 0:
                     budget, dp, dq, dc = chunk(x.partial, budget)
@@ -500,8 +573,12 @@ def simulate(requests: Requests, machines: list[Machine], policies: Policies) ->
             ns = max(1, int(total + 0.5))
             x.end = now + ns
             assert x.free >= 0
-            leaving = sum(r.blocks for r in moving if replicas[r.replica] is x)
-            assert x.free + leaving + sum(r.blocks for r in x.held) == m.blocks, "blocks are lost"
+            here = [*x.held, *(r for r in moving if replicas[r.replica] is x)]
+            own = sum(r.blocks - r.kept * m.unit for r in here)
+            held = {i for r in here for i in r.ids[: r.kept]}
+            assert held == {i for i, n in x.cache.items() if n}, "who holds what"
+            assert x.free + own + len(held) * m.unit == m.blocks, "blocks are lost"
+            assert len(x.unused) * m.unit <= x.free
             report.iterations += 1
             report.busy_ns += ns
             report.decode_seqs += d

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from collections import Counter
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,8 @@ from lamina_traces.simulator.simulation import RANKS, ROUTES, Engine, Finished, 
 
 from . import oracle
 
-CASES = 1_000
+CASES = int(os.environ.get("LAMINA_TRACES_CLOCK_CASES", "1000"))
+"""``make fuzz`` takes fifty times as many."""
 
 
 def rows_from(coef: np.ndarray, ends: np.ndarray, tables: np.ndarray) -> Rows:
@@ -62,6 +65,7 @@ class Case:
                 chunked=e.chunked_prefill,
                 swaps=e.swap_s_per_token is not None,
                 role=e.role,
+                unit=e.prefix_unit,
                 move_ns=(e.swap_s_per_token or 0.0) * 1e9,
                 hand_over=(e.hand_over_s[0] * 1e9, e.hand_over_s[1] * 1e9),
             )
@@ -119,6 +123,22 @@ def random_case(seed: int) -> Case:
         session=rng.integers(-1, 5, n), head=rng.integers(-1, 4, n),
         deadline_ns=np.where(rng.random(n) < 0.3, k.NEVER, arrival + rng.integers(0, 500, n)),
     )  # fmt: skip
+    keyed = rng.random() < 0.5  # prompts that share what they begin with
+    if keyed:
+        family = rng.integers(0, 3, n)
+        common = rng.integers(0, 6, n)
+        unit_tokens = int(rng.choice([1, 2, 4, 8]))
+        lists = [
+            [
+                hash((int(family[i]), j)) if j < common[i] else hash((int(family[i]), i, j))
+                for j in range(inputs[i] // unit_tokens)
+            ]
+            for i in range(n)
+        ]
+        requests = replace(
+            requests, ids_from=np.concatenate([[0], np.cumsum([len(x) for x in lists])]),
+            ids=np.array([x & (2**64 - 1) for y in lists for x in y], dtype=np.uint64),
+        )  # fmt: skip
     pools = int(rng.integers(1, 3))
     apart = rng.random() < 0.2  # prefill and decode pools
     roles = ["prefill", "decode"] if apart else ["both"] * pools
@@ -129,7 +149,7 @@ def random_case(seed: int) -> Case:
     for role in roles:
         seqs = int(rng.integers(1, 24))
         batched = seqs + int(rng.integers(0, 40))
-        block = int(rng.choice([1, 2, 4, 16]))
+        block = int(rng.choice([b for b in (1, 2, 4, 16) if not keyed or unit_tokens % b == 0]))
         blocks = int(rng.integers(2, 60))
         if rng.random() < 0.6:  # room for the longest request and little more: preemption
             longest = int(np.max(inputs + outputs))
@@ -156,6 +176,7 @@ def random_case(seed: int) -> Case:
                 if rng.random() < 0.4
                 else None,
                 role=role,
+                prefix_unit=unit_tokens // block if keyed and rng.random() < 0.8 else 0,
                 hand_over_s=(
                     float(rng.choice([0, 5e-9, 50e-9])),
                     float(rng.choice([0.0, 1e-9, 0.3e-9])),
@@ -233,6 +254,7 @@ def rows_of(done: Finished) -> list[tuple[int, ...]]:
 
 def test_the_clock_equals_the_oracle_in_every_event_and_nanosecond() -> None:
     preemptions = ties = dependent = rejected = several = speculative = recomputed = 0
+    seen: Counter[str] = Counter()
     for seed in range(CASES):
         case = random_case(seed)
         report = oracle.simulate(case.requests, case.machines, case.policies)
@@ -250,6 +272,7 @@ def test_the_clock_equals_the_oracle_in_every_event_and_nanosecond() -> None:
         assert sim.preemptions.sum() == report.preemptions, f"seed {seed}"
         assert sim.ties == report.ties, f"seed {seed}"
         assert windows.moved_tokens.sum() == report.moved, f"seed {seed}"
+        assert int(sim.cached_tokens.sum()) == report.cached, f"seed {seed}"
         counted = sim.gaps_between_tokens[1]
         expected = np.bincount(list(map(gap_bin, report.gaps)), minlength=counted.shape[1])
         assert (counted.sum(axis=0) == expected).all(), f"seed {seed}"
@@ -270,17 +293,17 @@ def test_the_clock_equals_the_oracle_in_every_event_and_nanosecond() -> None:
         recomputed += int((done.preemptions[ok] > 0).sum())
         ties += report.ties
         dependent += report.dependent
+        for name in ("moved", "handed", "stalls", "scaled", "cached", "shared", "evicted"):
+            seen[name] += getattr(report, name)
         rejected += int((~ok).sum())
         several += len(case.machines) > 1
-    print(
-        f"{CASES} cases: {preemptions=} {recomputed=} {ties=} {dependent=} {rejected=} {several=} {speculative=}"
-    )
-    assert preemptions > 3_000
-    assert ties > 5_000
-    assert dependent > 5_000
-    assert rejected > 500
-    assert several > 500
-    assert speculative > 150
+    seen.update(preemptions=preemptions, recomputed=recomputed, ties=ties, dependent=dependent, rejected=rejected, several=several, speculative=speculative)  # fmt: skip
+    print(f"{CASES} cases: {dict(seen)}")
+    least = {
+        "preemptions": 3_000, "ties": 5_000, "dependent": 5_000, "rejected": 500, "several": 500, "speculative": 150,
+        "moved": 5_000, "handed": 1_000, "stalls": 5_000, "scaled": 500, "cached": 20_000, "shared": 1_000, "evicted": 1_000,
+    }  # fmt: skip
+    assert all(seen[k] > n * CASES / 1000 for k, n in least.items()), seen
 
 
 def test_any_cutting_into_chunks_gives_the_same_rows() -> None:
