@@ -13,7 +13,7 @@ import pytest
 from lamina_traces import formats
 from lamina_traces.errors import DataError, UsageError
 from lamina_traces.store import Store
-from tests.formats.reads import read, write
+from tests.formats.reads import Whole, read, write
 
 
 def codes(summary: formats.Summary) -> list[str]:
@@ -578,3 +578,39 @@ def test_a_recorded_duration_below_zero_does_not_cost_the_row(tmp_path: Path) ->
     assert got.summary.rejected == 0
     said = [n.text for n in got.summary.notices if n.code == "negative-durations"]
     assert said == ["1 duration below zero became null; the stamps stay as recorded"]
+
+
+MAPPED = "ts,in,out,id,after\n"
+
+
+def mapped(path: Path, rows: str, ids: str = ",request_id=id") -> Whole:
+    mapping = f"arrival=ts:s,input=in,output=out,depends_on=after{ids}"
+    return read(write(path, MAPPED + rows), mapping=mapping)
+
+
+def test_depends_on_can_be_mapped(tmp_path: Path) -> None:
+    rows = '0,1,2,a,[]\n1,1,2,c,"b,a"\n2,1,2,b,"[""a""]"\n3,1,2,d,x\n4,1,2,e,\n'
+    got = mapped(tmp_path / "a.csv", rows)
+    assert got.column("depends_on") == [[], [2, 0], [0], None, None]
+    assert [n.code for n in got.summary.notices] == ["unknown-parents"]
+    counted = mapped(tmp_path / "b.csv", '0,1,2,7,[]\n1,1,2,8,0\n2,1,2,9,"[1, 0]"\n', ids="")
+    assert counted.column("depends_on") == [[], [0], [1, 0]]
+    twice = read(
+        tmp_path / "b.csv", tmp_path / "b.csv", mapping="input=in,output=out,depends_on=after"
+    )
+    assert twice.column("depends_on") == [[], [0], [1, 0], [], [3], [4, 3]]
+    lines = '{"in":1,"out":2,"id":5,"d":{"after":[]}}\n{"in":1,"out":2,"id":6,"d":{"after":[5]}}\n'
+    nested = read(
+        write(tmp_path / "c.jsonl", lines),
+        mapping="input=in,output=out,request_id=id,depends_on=d.after",
+    )
+    assert nested.column("depends_on") == [[], [0]]
+
+
+def test_links_that_would_be_wrong_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no request_id"):
+        mapped(tmp_path / "a.csv", "0,1,2,a,[]\n1,1,2,b,x\n")
+    with pytest.raises(DataError, match="holds names"):
+        mapped(tmp_path / "b.csv", "0,1,2,a,[]\n1,1,2,b,a\n", ids="")
+    with pytest.raises(DataError, match="rejected lines"):
+        mapped(tmp_path / "c.csv", "0,1,2,a,[]\nx,1,2,b,0\n2,1,2,b,0\n", ids="")
