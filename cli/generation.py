@@ -168,10 +168,10 @@ def generate(
     )
     warn(plan.notices)
     if part is not None and part.count > plan.block_count:
-        blocks = f"{plan.block_count} block{'' if plan.block_count == 1 else 's'}"
+        blocks = f"{plan.block_count:,} block{'' if plan.block_count == 1 else 's'}"
         say(
             f"warning: shards are whole blocks of {format_seconds(plan.maker.block_ns / 1e9)}, and this trace has {blocks}: "
-            f"{part.count - plan.block_count} of {part.count} shards are empty [few-blocks]"
+            f"{part.count - plan.block_count:,} of {part.count:,} shards are empty [few-blocks]"
         )
     expected = round(plan.expected_rows / (part.count if part else 1))
     with counting("generated", expected, "rows") as tick:
