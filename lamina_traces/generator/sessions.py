@@ -312,14 +312,16 @@ class Contexts:
     The first prompt is drawn so that what grows from it adds up to the law of all prompts: the weights of its length
     classes are found by Richardson's and Lucy's deconvolution (1972, 1974) on rehearsed sessions. The answer to a
     later prompt comes from the copula, given the rank of the prompt. A prompt beyond the longest of the source is cut
-    at its old end where the source has a cap, else its context begins anew.
+    at its old end where the source has a cap, or where its prompts never shrink; else its context begins anew.
     """
 
     def __init__(self, law: Sessions, lengths: Lengths, turns: Array, of: int) -> None:
         self.turns, self.salts = turns, salts(of, loops.SALTS)
         self.kind, shares, self.added = _growth(law.context, lengths)
         margin = lengths.input
-        self.cut = int(margin.atoms.cap is not None)
+        c = law.context
+        never_shrank = c is not None and c.pairs > 0 and c.growing.value == 1
+        self.cut = int(margin.atoms.cap is not None or never_shrank)
         self.shares = np.array([*shares, margin.grid.values[-1]])
         self.inputs = margin.grid.curve.table(KNOTS)
         self.outputs = lengths.output.grid.curve.table(KNOTS)
