@@ -273,6 +273,22 @@ def test_contexts_of_every_kind(
         assert (c["shared_tokens"][later][now < before] == 0).all()
 
 
+def test_first_prompts_are_as_long_as_they_were(
+    source: tuple[pl.DataFrame, Sessions, Lengths],
+) -> None:
+    """Uniform from 5 to 199 in the source, beside which all prompts keep their law."""
+    made, law, lengths = source
+    assert law.context is not None
+    c = run(SessionStage(law, lengths, 3, rate_per_s=14.0), lengths, poisson(14.0, 40_000))
+    first = c["input_tokens"][(c["turn"] == 1)]
+    assert first.mean() == pytest.approx(102, rel=0.05)
+    assert np.quantile(first, 0.99) < 230
+    assert stats.ks_2samp(c["input_tokens"], made["input_tokens"]).statistic < 0.02
+    free = replace(law, context=replace(law.context, first_tokens=None))
+    assert Sessions.to_dict(sessions_aspect.from_dict(law.to_dict())) == law.to_dict()
+    assert "first_tokens" not in free.to_dict()["context"]
+
+
 def test_beyond_the_longest_prompt(source: tuple[pl.DataFrame, Sessions, Lengths]) -> None:
     """A source with a cap, or without a prompt that is shorter than the one before, has prompts cut at the longest; of others
     the context begins anew."""
