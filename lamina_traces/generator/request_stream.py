@@ -303,7 +303,8 @@ def _apart(means: Grid, pool: Margin, sizes: Array, rows: int) -> float:
     """Share of the variance of the pool's lengths that is between streams: that of their means, less what few rows each bring
     by chance."""
     of_means, whole = (g.curve.squared_cv * g.curve.mean**2 for g in (means, pool.grid))
-    chance = float((1 / sizes).mean()) * len(sizes) / max(rows, 1)
+    each = np.maximum(sizes * (rows / len(sizes)), 1.0)  # streams that are seen have a row
+    chance = float((1 / each).mean())
     return float(np.clip((of_means / whole - chance) / max(1 - chance, 0.1), 0.0, 0.98)) if whole > 0 else 0.0  # fmt: skip
 
 
