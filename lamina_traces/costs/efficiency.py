@@ -6,21 +6,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from ..errors import UnknownName
-from ..units import Quantity
+from ..units import Basis, Quantity
 
-_FIT = "fitted on public H100 operating points (splitwise-sim, InferenceX via aiconfigurator, ML.ENERGY, APEX)"
+_FIT = "fitted on public operating points (InferenceX via aiconfigurator, ML.ENERGY, splitwise-sim): make accuracy"
 
 
 @dataclass(frozen=True)
 class Efficiency:
     """Shares of peak and additive overheads of one software stack.
 
-    ``compute``, ``compute_8``, ``compute_4``: sustained share of the peak FLOP rate of matrices in two bytes, one
-    byte, half a byte; ``attention``: of attention kernels; ``memory``, ``network``: of bandwidths;
-    ``all_reduce_s``: what the engine adds to each collective (waits, launches); ``hops``: link latencies that one
-    takes per doubling of its devices; ``layer_s``: kernels' ramps and
-    launches of a layer; ``moe_layer_s``: what a layer with experts adds (routing, permutation, more kernels);
-    ``step_s``, ``sequence_s``: host time per iteration, and per decoding sequence.
+    Of the peak FLOP rate: ``compute``, ``compute_8``, ``compute_4`` (matrices in two bytes, one byte, half a byte),
+    ``attention`` (its kernels). Of the bandwidth: ``memory`` (weights), ``expert_memory`` (weights of experts),
+    ``kv_memory`` (the cache), ``network`` (links). Factors: ``expert_compute`` (grouped matrices against plain ones),
+    ``widened`` (reading weights of a type that the device does not compute in).
+
+    Seconds: ``all_reduce_s``, what the engine adds to each collective (waits, launches), and ``hops``, link latencies
+    that one takes per doubling of its devices; ``layer_s``, kernels' ramps and launches of a layer;
+    ``moe_layer_s``, what a layer with experts adds (routing, permutation, more kernels); ``step_s``,
+    ``sequence_s``: host time per iteration, and per decoding sequence.
     """
 
     compute: Quantity
@@ -28,7 +31,11 @@ class Efficiency:
     compute_4: Quantity
     attention: Quantity
     memory: Quantity
+    expert_memory: Quantity
+    kv_memory: Quantity
     network: Quantity
+    expert_compute: Quantity
+    widened: Quantity
     all_reduce_s: Quantity
     hops: Quantity
     layer_s: Quantity
@@ -39,10 +46,19 @@ class Efficiency:
     def quantities(self) -> dict[str, Quantity]:
         return dict(self.__dict__)
 
-    def compute_share(self, dtype: str) -> float:
-        """The share of peak of matrices in ``dtype``, or of "attention"."""
-        own = {"attention": self.attention, "fp8": self.compute_8, "int8": self.compute_8}
-        return {**own, "fp4": self.compute_4}.get(dtype, self.compute).value
+    def with_values(self, values: Mapping[str, float], source: str, basis: Basis) -> Efficiency:
+        """The same with other values. UnknownName for a name that is none of its fields."""
+        known = self.quantities()
+        for name in values:
+            if name not in known:
+                raise UnknownName("efficiency", name, known)
+        new = {n: Quantity(float(v), known[n].unit, source, basis) for n, v in values.items()}
+        return replace(self, **new)
+
+
+def is_share(name: str) -> bool:
+    """Whether the field is a share (above 0, at most 1), not seconds or a count."""
+    return not _2025.quantities()[name].unit
 
 
 def _share(value: float) -> Quantity:
@@ -54,28 +70,41 @@ def _seconds(value: float) -> Quantity:
 
 
 _2025 = Efficiency(
-    compute=_share(0.66),
-    compute_8=_share(0.5),
-    compute_4=_share(0.4),
-    attention=_share(0.5),
-    memory=_share(0.85),
-    network=Quantity(0.8, "", "share that aiconfigurator applies to link bandwidth", "assumed"),
-    all_reduce_s=_seconds(5e-6),
-    hops=Quantity(1.0, "link latencies", "a tree", "assumed"),
+    compute=_share(0.84),
+    compute_8=_share(0.55),
+    compute_4=_share(0.6),
+    attention=_share(0.53),
+    memory=_share(0.9),
+    expert_memory=_share(0.82),
+    kv_memory=_share(0.92),
+    network=Quantity(0.75, "", "NCCL tables of aiconfigurator, H100, large messages", "fitted"),
+    expert_compute=_share(0.26),
+    widened=_share(0.85),
+    all_reduce_s=_seconds(2.3e-6),
+    hops=Quantity(2.8, "link latencies", _FIT, "fitted"),
     layer_s=_seconds(35e-6),
-    moe_layer_s=_seconds(20e-6),
-    step_s=_seconds(1.3e-3),
-    sequence_s=_seconds(5e-6),
+    moe_layer_s=_seconds(17e-6),
+    step_s=_seconds(0.2e-3),
+    sequence_s=_seconds(7e-6),
 )
 
+_SYNC = "fitted on ML.ENERGY leaderboard points (vLLM, H100, streamed to clients)"
+_OLD = "fitted on splitwise-sim's tables (vLLM of 2023, A100 and H100)"
 ERAS: Mapping[str, Efficiency] = {
     "2025": _2025,
+    "2025-sync": replace(
+        _2025,
+        step_s=Quantity(1.0e-3, "s", _SYNC, "fitted"),
+        sequence_s=Quantity(33e-6, "s", _SYNC, "fitted"),
+    ),
     "2023": replace(
         _2025,
-        step_s=Quantity(24e-3, "s", "fitted on splitwise-sim's tables (vLLM of 2023)", "fitted"),
+        step_s=Quantity(18.3e-3, "s", _OLD, "fitted"),
+        sequence_s=Quantity(39e-6, "s", _OLD, "fitted"),
     ),
 }
-"""software eras: what engines of that year spend per step."""
+"""software eras. 2025: schedulers that work while the devices do. 2025-sync: host work of each sequence adds to the
+step. 2023: tens of milliseconds of host work per step."""
 
 
 def era(name: str) -> Efficiency:

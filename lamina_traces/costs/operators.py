@@ -98,15 +98,36 @@ def compute_dtype(device: Device, weights: str) -> str:
     return own if device.computes(own) else "bf16"
 
 
-def rates(device: Device, devices: int, efficiency: Efficiency, dtype: str) -> Rates:
-    """What ``devices`` of a kind sustain together when they compute in ``dtype``; ``dtype`` "attention" is that of
-    attention kernels (two bytes, a share of peak of their own)."""
-    own = "bf16" if dtype == "attention" else dtype
+def shares(device: Device, weights: str, experts: bool = False) -> tuple[list[str], list[str]]:
+    """Names of the efficiencies whose products apply to FLOPs, and to bytes, of matrices of type ``weights``, or of
+    "attention" (kernels that read the cache and compute in two bytes)."""
+    if weights == "attention":
+        return ["attention"], ["kv_memory"]
+    own = compute_dtype(device, weights)
+    compute = [{"fp8": "compute_8", "int8": "compute_8", "fp4": "compute_4"}.get(own, "compute")]
+    memory = ["expert_memory" if experts else "memory"]
+    if experts:
+        compute.append("expert_compute")
+    if BYTES[weights] < 2.0 and own == "bf16":
+        memory.append("widened")
+    return compute, memory
+
+
+def rates(
+    device: Device, devices: int, efficiency: Efficiency, weights: str, *, experts: bool = False
+) -> Rates:
+    """What ``devices`` of a kind sustain together on matrices of type ``weights``, or on "attention"."""
+    compute, memory = (
+        math.prod(getattr(efficiency, name).value for name in names)
+        for names in shares(device, weights, experts)
+    )
+    own = "bf16" if weights == "attention" else compute_dtype(device, weights)
     flops, size = device.flops_per_s(own) * devices, device.bytes_per_s * devices
+    net = device.link_bytes_per_s * device.link.collective_share.value
     return Rates(
-        flops_per_s=flops * efficiency.compute_share(dtype),
-        bytes_per_s=size * efficiency.memory.value,
-        net_bytes_per_s=device.link_bytes_per_s * devices * efficiency.network.value,
+        flops_per_s=flops * compute * device.gemm_share.value,
+        bytes_per_s=size * memory,
+        net_bytes_per_s=net * devices * efficiency.network.value,
         peak_flops_per_s=flops,
         peak_bytes_per_s=size,
     )
@@ -123,7 +144,7 @@ def transformer(
     ep: int = 1,
     dtype: str = "bf16",
     kv_dtype: str | None = None,
-    combine: Literal["sum", "max"] = "max",
+    combine: Literal["sum", "max"] = "sum",
     context: float | None = None,
     network: Link | None = None,
 ) -> StepModel:
@@ -152,9 +173,10 @@ def transformer(
     groups: dict[str, Rates] = {}
 
     def on(part: str) -> str:
-        """The rates of a part's matrices, by the type they compute in."""
-        name = compute_dtype(device, parts[part])
-        groups[name] = rates(device, n, efficiency, name)
+        """The rates of a part's matrices."""
+        experts = part == "experts"
+        name = "experts" if experts else parts[part]
+        groups[name] = rates(device, n, efficiency, parts[part], experts=experts)
         return name
 
     def gemm(
@@ -188,8 +210,7 @@ def transformer(
         if model.shared_ffn:
             ops += ffn("_shared", model.shared_ffn, model.moe_layers)
         tables["experts"] = Coverage(model.experts, model.experts_per_token, pp, ep)
-        ops.append(replace(gemm("router", h, model.experts, model.moe_layers, "head", dp), on="bf16"))
-        groups["bf16"] = rates(device, n, efficiency, "bf16")
+        ops.append(gemm("router", h, model.experts, model.moe_layers, "head", dp))
         for name, a, b in (
             ("up_gate", h, (model.matrices - 1) * model.ffn),
             ("down", model.ffn, h),
@@ -219,8 +240,7 @@ def transformer(
             seconds=Form(one=efficiency.step_s.value, D=efficiency.sequence_s.value / dp),
         ),
     ]
-    main = compute_dtype(device, parts["experts" if model.experts > 1 else "ffn"])
-    groups["main"] = groups[main]
+    groups["main"] = groups["experts" if model.experts > 1 else parts["ffn"]]
     wide = tp * dp > device.peers.value
     if wide:
         rate = (network or link("ib-ndr")).gb_s.value * 1e9 * n * efficiency.network.value

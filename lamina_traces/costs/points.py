@@ -7,28 +7,32 @@ step: while a sequence decodes, others arrive and prefill beside it.
 ==========  ==================================================================================================
 static      one batch: a prefill of all prompts, then decode steps
 closed      N users, each sends the next prompt when the last answer ends: TPOT = t(N decode) + (N − 1)/o · prefill
+burst       N requests at once: TTFT = (N + 1)/2 · prefill, TPOT = t(N decode) + (N − 1)/2o · prefill
 open        requests at a rate λ: TPOT = t(D)/(1 − λ · prefill), D = λ · o · TPOT (Little)
-saturated   a mean batch of N, median gap between tokens: t(N decode), no prefill in the median step
+saturated   a mean batch of N, median gap between tokens: t(N decode) and the prefills of a median step
 ==========  ==================================================================================================
 """
 
 from __future__ import annotations
 
 import csv
+import math
+import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from ..errors import DataError, LaminaError
-from ..hardware import Device, Model, device, model
-from .efficiency import Efficiency, ideal
+from ..hardware import BYTES, Device, Model, device, model
+from ..units import Quantity
+from .efficiency import ERAS, Efficiency, ideal
 from .memory import kv_memory
 from .operators import transformer
 from .step import State, StepModel
 
-Mode = Literal["static", "closed", "open", "saturated", "throughput"]
+Mode = Literal["static", "closed", "burst", "open", "saturated", "throughput"]
 MODES: Mapping[str, Mode] = {
     "static_batch": "static",
     "closed_loop_agg": "closed",
@@ -51,6 +55,11 @@ METRICS = {
 DTYPES = {"": None, "bf16": "bf16", "bfloat16": "bf16", "fp16": "fp16", "float16": "fp16"}
 CHUNK = 2048
 """prompt tokens that one iteration takes."""
+FRONT_END_S = Quantity(
+    0.02, "s", "fitted on InferenceX TTFTs: parsing, tokenizing and streaming, as seen by a client", "fitted"
+)
+STARTERS = 0.1
+"""share of the requests of a closed loop that are a user's first: InferenceX sends ten a user (assumed, from memory)."""
 INPUT_TOKENS = {"lm-arena-chat": 200, "gpqa": 250, "": 250}
 """assumed where a source publishes no input lengths (ML.ENERGY): by task."""
 OPEN_ORCA = (155, 294)
@@ -58,13 +67,17 @@ OPEN_ORCA = (155, 294)
 
 RULES = {
     "suspect": "the collection marks the row as suspect",
+    "logged": "requests/ has the log of every request: it is replayed in the simulator instead",
     "metric": "a metric or mode that the model does not predict",
     "unknown": "a model or GPU that the catalogue lacks",
     "incomplete": "load, lengths or value are missing or not positive",
-    "parallel": "a parallel degree that is impossible: not a power of two, does not divide heads, more ways than GPUs",
+    "parallel": "a parallel degree that is impossible: not a power of two, does not divide heads, more GPUs than a server joins",
     "duplicate": "the same configuration, load and metric again with the same value",
     "memory": "the weights, or a single sequence, do not fit",
     "overfull": "more sequences than the KV memory holds: the engine queued or preempted",
+    "queued": "more than half of a request's time passed before its first token: the stated load did not run",
+    "speculative": "the model is published with a head for further tokens, and this version of the engine is 1.4 times as "
+    "fast as another on the same configurations: speculative decoding, which the source does not record",
     "faster-than-light": "TPOT below weights and caches over peak bandwidth: speculative decoding or mislabelled",
 }
 """why rows are left out, in the order in which the rules are applied."""
@@ -84,6 +97,7 @@ class Point:
     """copies of the tp·dp devices; the load is spread over them."""
     engine: str
     dtype: str
+    kv_dtype: str | None
     mode: Mode
     load: float
     input: float
@@ -92,7 +106,11 @@ class Point:
 
     @property
     def era(self) -> str:
-        return "2023" if "2023" in self.engine else "2025"
+        """The software era by what is known of the source: splitwise-sim is of 2023; ML.ENERGY and APEX measured
+        vLLM at clients, with synchronous schedulers."""
+        if "2023" in self.engine:
+            return "2023"
+        return "2025-sync" if self.source.startswith(("ml.energy", "apex")) else "2025"
 
     @property
     def gpus(self) -> int:
@@ -106,7 +124,7 @@ class Point:
     def context(self) -> float:
         return self.input + self.output / 2
 
-    def step(self, efficiency: Efficiency, combine: Literal["sum", "max"] = "max") -> StepModel:
+    def step(self, efficiency: Efficiency) -> StepModel:
         return transformer(
             self.model,
             self.device,
@@ -115,7 +133,7 @@ class Point:
             dp=self.dp,
             ep=self.ep,
             dtype=self.dtype,
-            combine=combine,
+            kv_dtype=self.kv_dtype,
             context=self.context,
         )
 
@@ -166,17 +184,56 @@ def read_points(path: Path) -> Points:
         else:
             values.append(value * scale)
         about.setdefault(key, got)
+    speculative = _speculative({k: (about[k], v) for k, v in found.items()})
     kept = []
     for key, metrics in found.items():
         p = about[key]
-        why = _impossible(p, metrics)
-        if why:
-            rejected[why] += sum(map(len, metrics.values()))
-            continue
         # repeated runs of one configuration are one point: their mean
         measured = {m: sum(v) / len(v) for m, v in metrics.items()}
-        kept.append(Point(**{**p.__dict__, "measured": measured}))
+        p = replace(p, measured=measured)
+        fast = (*_family(p), p.engine) in speculative
+        why = "speculative" if fast else _impossible(p)
+        if why:
+            rejected[why] += sum(map(len, metrics.values()))
+        else:
+            kept.append(_burst(p))
     return Points(kept, len(rows), dict(rejected))
+
+
+def _family(p: Point) -> tuple[str, ...]:
+    return (p.source, p.model.name, p.device.name, p.dtype, _maker(p.engine))
+
+
+def _maker(engine: str) -> str:
+    return re.split(r"[-\s]", engine.lower(), maxsplit=1)[0]
+
+
+def _speculative(found: Mapping[tuple[object, ...], tuple[Point, Mapping[str, list[float]]]]) -> set[tuple[str, ...]]:
+    """(family, engine version) of runs that are 1.4 times as fast as another version's on the same configurations
+    (geometric mean), for models that are published with a head for further tokens."""
+    alike: dict[tuple[object, ...], dict[str, float]] = {}
+    for p, metrics in found.values():
+        if "mtp" in p.model.flags and "tpot_s" in metrics:
+            key = (*_family(p), p.tp, p.dp, p.gpus, p.load, p.input, p.output)
+            mean = sum(metrics["tpot_s"]) / len(metrics["tpot_s"])
+            alike.setdefault(key, {})[p.engine] = mean
+    ratios: dict[tuple[object, ...], list[float]] = {}
+    for key, by in alike.items():
+        for fast in by:
+            for slow in by:
+                if fast != slow:
+                    pair = (*key[:5], fast, slow)
+                    ratios.setdefault(pair, []).append(math.log(by[slow] / by[fast]))
+    return {pair[:6] for pair, r in ratios.items() if sum(r) / len(r) > math.log(1.4)}  # type: ignore[misc]
+
+
+def _burst(p: Point) -> Point:
+    """A closed loop whose TTFT says that all users start at once (0.7 of what a burst would give)."""
+    if p.mode == "closed" and "ttft_s" in p.measured and p.users >= 16:
+        whole = predict_step(replace(p, mode="burst"), p.step(ERAS["2025"]))
+        if p.measured["ttft_s"] > 0.7 * whole["ttft_s"]:
+            return replace(p, mode="burst")
+    return p
 
 
 def _number(row: Mapping[str, str], name: str, default: float = 0.0) -> float:
@@ -191,6 +248,8 @@ def _point(row: Mapping[str, str]) -> Point | str:
     """The row's configuration, or the rule that rejects it."""
     if "SUSPECT" in (row.get("extra") or ""):
         return "suspect"
+    if "per-request file" in (row.get("extra") or ""):
+        return "logged"
     if row["metric"] not in METRICS or row["mode"] not in MODES:
         return "metric"
     mode = MODES[row["mode"]]
@@ -223,11 +282,14 @@ def _point(row: Mapping[str, str]) -> Point | str:
     if m.experts == 1:
         dp = ep = 1
     if ep > 1 and tp * dp < ep <= gpus:
-        # experts over all GPUs: attention is copied on those that it does not share (ML.ENERGY)
-        dp = ep // tp
+        # vLLM's experts are spread over tp·dp devices: a width beyond dp is the attention's tensor parallelism
+        tp = ep // dp
     bad = any(x & (x - 1) for x in (tp, dp, ep)) or tp * dp > gpus or gpus % (tp * dp)
-    if bad or m.heads % tp or tp > d.peers.value:
+    if bad or m.heads % tp or (gpus > d.peers.value and mode != "throughput"):
         return "parallel"
+    engine = (row.get("engine") or "").lower()
+    # TensorRT-LLM's quantized checkpoints state an 8-bit KV cache; vLLM keeps two bytes unless told otherwise
+    eight = BYTES[dtype] < 2 and ("tensorrt" in engine or "trtllm" in engine)
     return Point(
         source=row.get("source") or "",
         model=m,
@@ -238,6 +300,7 @@ def _point(row: Mapping[str, str]) -> Point | str:
         replicas=gpus // (tp * dp),
         engine=row.get("engine") or "",
         dtype=dtype,
+        kv_dtype="fp8" if eight else None,
         mode=mode,
         load=load,
         input=inp,
@@ -245,7 +308,11 @@ def _point(row: Mapping[str, str]) -> Point | str:
     )
 
 
-def _impossible(p: Point, metrics: Mapping[str, Iterable[float]]) -> str | None:
+def _impossible(p: Point) -> str | None:
+    """The rule by which the point is left out, if any."""
+    tpot, ttft = p.measured.get("tpot_s"), p.measured.get("ttft_s")
+    if tpot and ttft and p.mode == "closed" and ttft > p.output * tpot:
+        return "queued"
     try:
         kv = kv_memory(
             p.model,
@@ -254,6 +321,7 @@ def _impossible(p: Point, metrics: Mapping[str, Iterable[float]]) -> str | None:
             dp=p.dp,
             ep=p.ep,
             dtype=p.dtype,
+            kv_dtype=p.kv_dtype,
             utilisation=0.95,
             reserve_gb=1.0,
             context=p.context,
@@ -263,59 +331,78 @@ def _impossible(p: Point, metrics: Mapping[str, Iterable[float]]) -> str | None:
         return "memory"
     if p.mode in ("closed", "static") and p.users * p.context > 1.1 * kv.tokens:
         return "overfull"
-    for value in metrics.get("tpot_s", ()):
-        if value < floor.seconds(State.decode(p.users, p.context)):
-            return "faster-than-light"
+    if tpot and tpot < floor.seconds(State.decode(p.users, p.context)):
+        return "faster-than-light"
     return None
 
 
-def prefill_s(step: StepModel, tokens: float, chunk: int = CHUNK) -> float:
-    """Seconds of one prompt alone, in chunks, each an iteration of its own."""
-    total, done = 0.0, 0.0
-    while done < tokens:
-        part = min(chunk, tokens - done)
-        total += step.seconds(State.prefill(part, done))
-        done += part
-    return total
+Weighted = list[tuple[float, State]]
+"""seconds of a step in each state, times its weight, added up."""
 
 
-def beside_s(step: StepModel, decoding: State, tokens: float, chunk: int = CHUNK) -> float:
-    """Seconds that one prompt's chunks add to the decode steps that carry them."""
-    alone = step.seconds(decoding)
-    total, done = 0.0, 0.0
+def chunks(tokens: float, beside: State | None = None, chunk: int = CHUNK) -> list[State]:
+    """The iterations that take one prompt, each beside what decodes meanwhile."""
+    out, done = [], 0.0
     while done < tokens:
         part = min(chunk, tokens - done)
-        total += step.seconds(decoding + State.prefill(part, done)) - alone
+        out.append((beside or State()) + State.prefill(part, done))
         done += part
-    return total
+    return out
+
+
+def tpot_states(p: Point, decoding: float | None = None) -> Weighted:
+    """TPOT as a weighted sum of iterations (the table above). ``decoding``: sequences of an open loop."""
+    n, i, o = p.users, p.input, p.output
+    decode = State.decode(n if decoding is None else decoding, p.context)
+    if p.mode == "burst":
+        return [(1.0, decode), *(((n - 1) / (2 * o), c) for c in chunks(i))]
+    if p.mode == "closed":
+        share = (n - 1) / o
+    elif p.mode == "saturated":
+        # n/o prompts arrive in a mean step, so many in the median one
+        share = math.floor(n / o + 1 / 3)
+    elif p.mode == "throughput":
+        share = n / o
+    else:
+        return [(1.0, decode)]
+    beside = chunks(i, decode)
+    return [(1.0 - share * len(beside), decode), *((share, c) for c in beside)]
 
 
 def predict(p: Point, efficiency: Efficiency) -> dict[str, float]:
-    """tpot_s, ttft_s, output_tok_s, and the mean iteration's mfu and mbu, of one copy's share of the load."""
+    """tpot_s, ttft_s and, for closed loops, output_tok_s."""
     return predict_step(p, p.step(efficiency))
 
 
 def predict_step(p: Point, step: StepModel) -> dict[str, float]:
+    def seconds(states: Weighted) -> float:
+        return sum(weight * step.seconds(x) for weight, x in states)
+
     n, i, o = p.users, p.input, p.output
+    prefill = sum(map(step.seconds, chunks(i)))
     if p.mode == "static":
         batch = State(p=n * i, Q=n * i * (i + 1) / 2, C=n * i)
-        return {"ttft_s": step.seconds(batch), "tpot_s": step.seconds(State.decode(n, p.context))}
+        return {"ttft_s": step.seconds(batch), "tpot_s": seconds(tpot_states(p))}
     if p.mode == "open":
-        prefill, tpot = prefill_s(step, i), 0.0
+        tpot = 0.0
         for _ in range(20):
-            d = max(1.0, n * o * tpot)
-            tpot = step.seconds(State.decode(d, p.context)) / max(0.05, 1 - n * prefill)
+            d = min(256.0, max(1.0, n * o * tpot))
+            tpot = seconds(tpot_states(p, d)) / max(0.05, 1 - n * prefill)
         return {"ttft_s": prefill + tpot / 2, "tpot_s": tpot}
-    decode = State.decode(n, p.context)
-    t = step.seconds(decode)
+    tpot = seconds(tpot_states(p))
+    if p.mode == "burst":
+        return {"tpot_s": tpot, "ttft_s": (n + 1) / 2 * prefill}
     if p.mode == "saturated":
-        # the median gap is a plain decode step; tokens per second count prefills too
-        beside = beside_s(step, decode, i)
-        return {"tpot_s": t, "output_tok_s": p.replicas * n / (t + n / o * beside)}
-    beside = beside_s(step, decode, i)
-    tpot = t + (n - 1) / o * beside
+        mean = seconds(tpot_states(replace(p, mode="throughput")))
+        return {"tpot_s": tpot, "output_tok_s": p.replicas * n / mean}
+    # A prompt waits for the step under way and for prompts before it (M/D/1), and runs beside the others' decoding.
+    # All users start at once, so the first of a user's prompts waits for half of them.
+    beside = sum(map(step.seconds, chunks(i, State.decode(n - 1, p.context))))
+    busy = min(0.9, prefill * n / (o * tpot))
+    wait = step.seconds(State.decode(n, p.context)) / 2 + busy / (2 * (1 - busy)) * prefill
     return {
         "tpot_s": tpot,
-        "ttft_s": prefill_s(step, i) + t / 2,
+        "ttft_s": STARTERS * (n + 1) / 2 * prefill + (1 - STARTERS) * (wait + beside)
+        + FRONT_END_S.value,
         "output_tok_s": p.replicas * n / tpot,
     }

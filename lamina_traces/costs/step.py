@@ -214,6 +214,11 @@ class Rows:
     bytes: Floats
     net_bytes: Floats
 
+    def seconds_on(self, resource: Resource) -> Floats:
+        """[6 + tables] the form of the seconds that all operators spend on a resource, overlapped or not."""
+        of = [i for i, r in enumerate(self.part_resource) if r == resource]
+        return np.asarray(self.part_coef[of].sum(axis=0))
+
     def x(self, state: State) -> Floats:
         """The state with its table values."""
         n = min(int(state.tokens), self.tables.shape[1] - 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..errors import DataError, ModelError
 from ..units import Quantity
@@ -21,8 +21,9 @@ _UNITS = {
     "tdp_w": "W",
     "idle_w": "W",
     "peers": "devices",
+    "gemm_share": "",
 }
-_OPTIONAL = {"fp8_tflops", "fp4_tflops", "int8_tops", "idle_w", "peers"}
+_OPTIONAL = {"fp8_tflops", "fp4_tflops", "int8_tops", "idle_w", "peers", "gemm_share"}
 _PEERS = 8
 """devices in a server, where a row does not say."""
 _IDLE_SHARE = 0.12
@@ -47,6 +48,23 @@ class Device:
     peers: Quantity
     """devices that the link joins; beyond them traffic takes the network."""
     link: Link
+    gemm_share: Quantity
+    """of its FLOP rates that its libraries reach where NVIDIA's reach all that the efficiencies say."""
+    clock: float = 1.0
+    """share of the highest clock that it is locked to: scales FLOP rates, not the memory."""
+    cap_w: float | None = None
+    """its power limit, below the TDP."""
+
+    def limited(self, clock: float = 1.0, cap_w: float | None = None) -> Device:
+        """The device under a locked clock or a power limit. ModelError for one that it cannot run under."""
+        if not 0.1 <= clock <= 1:
+            raise ModelError(f"a clock of {clock:g} of the highest", "give a share from 0.1 to 1")
+        if cap_w is not None and not self.idle_w.value < cap_w < 1e5:
+            raise ModelError(
+                f"a power limit of {cap_w:g} W is not above the {self.idle_w.value:g} W of an idle {self.name}",
+                f"its TDP is {self.tdp_w.value:g} W",
+            )
+        return replace(self, clock=clock, cap_w=cap_w)
 
     def computes(self, dtype: str) -> bool:
         """Whether its matrix units take ``dtype``; other types are widened to two bytes first."""
@@ -58,7 +76,7 @@ class Device:
         return {"fp8": self.fp8_tflops, "fp4": self.fp4_tflops, "int8": self.int8_tops}.get(dtype)
 
     def flops_per_s(self, dtype: str) -> float:
-        """Peak dense FLOP/s for ``dtype`` (fp16, bf16, fp8, fp4, int8). ModelError where the device lacks it."""
+        """Peak dense FLOP/s at its clock for ``dtype`` (fp16, bf16, fp8, fp4, int8). ModelError where the device lacks it."""
         rate = self._rate(dtype)
         if rate is None:
             has = [t for t in ("bf16", "fp8", "fp4", "int8") if self._rate(t) is not None]
@@ -66,7 +84,7 @@ class Device:
                 f"{self.name} has no {dtype} rate in the catalogue",
                 "it computes in " + ", ".join(has),
             )
-        return rate.value * 1e12
+        return rate.value * self.clock * 1e12
 
     @property
     def memory_bytes(self) -> float:
@@ -108,6 +126,7 @@ def all_devices() -> dict[str, Device]:
             **dict.fromkeys(_OPTIONAL),
             "idle_w": idle,
             "peers": Quantity(_PEERS, "devices", "the usual server", "assumed"),
+            "gemm_share": Quantity(1.0, "", "the reference", "derived"),
             **q,
         }
         out[name] = Device(
