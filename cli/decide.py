@@ -242,7 +242,7 @@ def print_run(run: Any, fmt: str, *, explain: bool) -> None:
         emit(run.explain_rows() if fmt in ("table", "md") else run.explain, fmt)
 
 
-Topic = Literal["formats", "targets", "gpus", "models", "techniques", "presets", "knobs", "queries"]
+Topic = Literal["formats", "targets", "gpus", "links", "models", "techniques", "presets", "knobs", "queries"]
 
 
 def catalog(

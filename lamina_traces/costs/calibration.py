@@ -121,7 +121,7 @@ def fit(
     prior: Mapping[str, float],
     free: Iterable[Sequence[str]],
     *,
-    spread: float = 0.3,
+    spread: float = 0.2,
     weights: Floats | None = None,
 ) -> dict[str, float]:
     """Efficiencies that bring the predictions near the measured times.

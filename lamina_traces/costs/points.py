@@ -60,7 +60,7 @@ FRONT_END_S = Quantity(
 )
 STARTERS = 0.1
 """share of the requests of a closed loop that are a user's first: InferenceX sends ten a user (assumed, from memory)."""
-INPUT_TOKENS = {"lm-arena-chat": 200, "gpqa": 250, "": 250}
+INPUT_TOKENS = {"lm-arena-chat": 200, "gpqa": 250, "sourcegraph-fim": 1500, "": 250}
 """assumed where a source publishes no input lengths (ML.ENERGY): by task."""
 OPEN_ORCA = (155, 294)
 """mean input and output tokens of MLPerf's Llama-2-70B data set (assumed, from memory)."""
@@ -201,10 +201,10 @@ def read_points(path: Path) -> Points:
 
 
 def _family(p: Point) -> tuple[str, ...]:
-    return (p.source, p.model.name, p.device.name, p.dtype, _maker(p.engine))
+    return (p.source, p.model.name, p.device.name, p.dtype, engine_family(p.engine))
 
 
-def _maker(engine: str) -> str:
+def engine_family(engine: str) -> str:
     return re.split(r"[-\s]", engine.lower(), maxsplit=1)[0]
 
 
