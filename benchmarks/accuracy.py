@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import argparse
 import csv
+import functools
 import json
 import math
+import operator
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -152,7 +155,8 @@ def rejects(points: Points) -> str:
     lost = sum(points.rejected.values())
     return (
         f"{points.rows:,} rows; {len(points.kept):,} points with {kept:,} measurements are kept, "
-        f"{lost:,} rows rejected, the rest are repeats that are averaged.\n\n" + table(("rule", "rows"), rows)
+        f"{lost:,} rows rejected, the rest are repeats that are averaged.\n\n"
+        + table(("rule", "rows"), rows)
     )
 
 
@@ -176,11 +180,9 @@ def tpot_tables(held: Held) -> str:
             *(mape(few[k][rows]) for k in FEW),
         )
 
-    head = ("points", "n", "shipped", "bias", "GPU left out", "model left out")
-    head += tuple(f"{k} points" for k in FEW)
-    text = table(
-        head, (row("all", every), row("dense", ~moe), row("mixture of experts", moe))
-    )
+    head = ["points", "n", "shipped", "bias", "GPU left out", "model left out"]
+    head += [f"{k} points" for k in FEW]
+    text = table(head, (row("all", every), row("dense", ~moe), row("mixture of experts", moe)))
     for what, of in (
         ("source", lambda p: p.source),
         ("GPU", lambda p: p.device.name),
@@ -206,9 +208,7 @@ def other_metrics(points: Points) -> str:
             if got is not None:
                 key = f"{p.source} · {p.mode} · {p.device.name}"
                 found.setdefault(key, []).append(got / p.measured[metric] - 1)
-        rows = [
-            (k, len(v), mape(np.array(v)), bias(np.array(v))) for k, v in sorted(found.items())
-        ]
+        rows = [(k, len(v), mape(np.array(v)), bias(np.array(v))) for k, v in sorted(found.items())]
         all_ = np.concatenate([np.array(v) for v in found.values()])
         rows.append(("all", len(all_), mape(all_), bias(all_)))
         text += f"\n{title}:\n\n" + table(("source, load, GPU", "n", "MAPE", "bias"), rows)
@@ -297,11 +297,20 @@ def unseen_table(points: Sequence[Point]) -> str:
         errors = [got[k] / p.measured[k] - 1 for k in ("tpot_s", "output_tok_s")]
         found.setdefault(f"{p.model.name} {p.dtype}", []).append((*errors, float(w)))
     rows = []
-    for name, errors in [*sorted(found.items()), ("all", sum(found.values(), []))]:
-        e = np.array(errors)
+    for name, errors in [
+        *sorted(found.items()),
+        ("all", functools.reduce(operator.iadd, found.values(), [])),
+    ]:
+        e = np.array(listed)
         cells = [f"{mape(e[:, i])} ({bias(e[:, i])})" for i in range(3)]
         rows.append((name, len(e), *cells))
     return table(("model", "n", "TPOT", "tokens per second", "power"), rows)
+
+
+def latencies(start: Any, first: Any, last: Any, output: Any) -> dict[str, Floats]:
+    """[requests] by name, in the unit of the instants; TPOT of answers of two tokens or more."""
+    tpot = ((last - first) / np.maximum(output - 1, 1))[output > 1]
+    return {"TTFT": first - start, "TPOT": tpot, "e2e": last - start}
 
 
 def logs(folder: Path) -> str:
@@ -325,18 +334,13 @@ def logs(folder: Path) -> str:
         batch = replace(pool.replica.batch, max_num_seqs=engine["max_num_seqs"])
         pool = replace(pool, replica=replace(pool.replica, batch=batch))
         run = simulate(requests, replace(spec, pools=(pool,)))
-        many = output > 1
         ns = run.rows
-        ours = (ns.release_ns, ns.first_token_ns, ns.last_token_ns)
-        theirs = (queued * 1e9, first * 1e9, last * 1e9)
-        for what, pick in (
-            ("TTFT", lambda a, b, c: b - a),
-            ("TPOT", lambda a, b, c: ((c - b) / np.maximum(output - 1, 1))[output > 1]),
-            ("e2e", lambda a, b, c: c - a),
-        ):
+        ours = latencies(ns.release_ns, ns.first_token_ns, ns.last_token_ns, output)
+        theirs = latencies(queued * 1e9, first * 1e9, last * 1e9, output)
+        for what, values in ours.items():
             cells = []
             for stat in (np.mean, np.median):
-                got, true = (float(stat(pick(*times))) / 1e9 for times in (ours, theirs))
+                got, true = float(stat(values)) / 1e9, float(stat(theirs[what])) / 1e9
                 cells.append(f"{got:.3g} s, {true:.3g} s, {got / true - 1:+.1%}")
             rows.append((f"{name}, TP {tp}", what, *cells))
     return table(("model", "latency", "mean: ours, measured, error", "median"), rows)

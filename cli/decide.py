@@ -30,7 +30,9 @@ Route = Literal["round-robin", "least-outstanding"]
 
 Model = Annotated[
     str,
-    typer.Option("--model", help="Model shape (see: catalog models), or the path of a config.json."),
+    typer.Option(
+        "--model", help="Model shape (see: catalog models), or the path of a config.json."
+    ),
 ]
 Gpu = Annotated[str, typer.Option("--gpu", help="Accelerator (see: catalog gpus).")]
 Tp = Annotated[int, typer.Option("--tp", min=1, help="Tensor-parallel devices in a replica.")]
@@ -42,9 +44,7 @@ Ep = Annotated[int, typer.Option("--ep", min=1, help="Devices that whole experts
 KvDtype = Annotated[
     str | None, typer.Option("--kv-dtype", help="Type of the KV cache: bf16, fp8 [default: bf16].")
 ]
-Era = Annotated[
-    str, typer.Option("--era", help="Software overheads: 2025, 2025-sync or 2023.")
-]
+Era = Annotated[str, typer.Option("--era", help="Software overheads: 2025, 2025-sync or 2023.")]
 Replicas = Annotated[
     int, typer.Option("--replicas", min=1, max=10_000, help="Copies of the engine.")
 ]
@@ -242,7 +242,9 @@ def print_run(run: Any, fmt: str, *, explain: bool) -> None:
         emit(run.explain_rows() if fmt in ("table", "md") else run.explain, fmt)
 
 
-Topic = Literal["formats", "targets", "gpus", "links", "models", "techniques", "presets", "knobs", "queries"]
+Topic = Literal[
+    "formats", "targets", "gpus", "links", "models", "techniques", "presets", "knobs", "queries"
+]
 
 
 def catalog(

@@ -77,7 +77,9 @@ class Design:
             rows.append(row)
             for name in known:
                 timed = p.step(units[name])
-                j = overheads.index(f"{name}@{p.era}" if name in ERA_KNOBS and p.era in eras else name)
+                j = overheads.index(
+                    f"{name}@{p.era}" if name in ERA_KNOBS and p.era in eras else name
+                )
                 counts[i, j] = sum(
                     weight * (timed.seconds(x) - step.seconds(x)) for weight, x in states
                 )

@@ -180,7 +180,13 @@ def transformer(
         return name
 
     def gemm(
-        name: str, inputs: int, outputs: int, layers: int, part: str, copies: int = 1, rate: float = 1.0
+        name: str,
+        inputs: int,
+        outputs: int,
+        layers: int,
+        part: str,
+        copies: int = 1,
+        rate: float = 1.0,
     ) -> Op:
         size = float(inputs * outputs * layers)
         return Op(
@@ -200,7 +206,9 @@ def transformer(
         ]
 
     h = model.hidden
-    ops = [gemm(name, a, b, layers, "attention", dp) for name, a, b, layers in model.attention_gemms]
+    ops = [
+        gemm(name, a, b, layers, "attention", dp) for name, a, b, layers in model.attention_gemms
+    ]
     tables: dict[str, Coverage] = {}
     if model.experts == 1:
         ops += ffn("", model.ffn, model.layers)
@@ -324,7 +332,9 @@ def _communication(
                 "all_to_all",
                 "network",
                 net_bytes=Form.tokens(each * model.moe_layers),
-                seconds=Form(one=2.0 * model.moe_layers * all_reduce_latency(device, efficiency, n)),
+                seconds=Form(
+                    one=2.0 * model.moe_layers * all_reduce_latency(device, efficiency, n)
+                ),
             )
         )
     if share.pp > 1:

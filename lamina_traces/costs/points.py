@@ -56,7 +56,10 @@ DTYPES = {"": None, "bf16": "bf16", "bfloat16": "bf16", "fp16": "fp16", "float16
 CHUNK = 2048
 """prompt tokens that one iteration takes."""
 FRONT_END_S = Quantity(
-    0.02, "s", "fitted on InferenceX TTFTs: parsing, tokenizing and streaming, as seen by a client", "fitted"
+    0.02,
+    "s",
+    "fitted on InferenceX TTFTs: parsing, tokenizing and streaming, as seen by a client",
+    "fitted",
 )
 STARTERS = 0.1
 """share of the requests of a closed loop that are a user's first: InferenceX sends ten a user (assumed, from memory)."""
@@ -208,7 +211,9 @@ def engine_family(engine: str) -> str:
     return re.split(r"[-\s]", engine.lower(), maxsplit=1)[0]
 
 
-def _speculative(found: Mapping[tuple[object, ...], tuple[Point, Mapping[str, list[float]]]]) -> set[tuple[str, ...]]:
+def _speculative(
+    found: Mapping[tuple[object, ...], tuple[Point, Mapping[str, list[float]]]],
+) -> set[tuple[str, ...]]:
     """(family, engine version) of runs that are 1.4 times as fast as another version's on the same configurations
     (geometric mean), for models that are published with a head for further tokens."""
     alike: dict[tuple[object, ...], dict[str, float]] = {}
@@ -402,7 +407,8 @@ def predict_step(p: Point, step: StepModel) -> dict[str, float]:
     wait = step.seconds(State.decode(n, p.context)) / 2 + busy / (2 * (1 - busy)) * prefill
     return {
         "tpot_s": tpot,
-        "ttft_s": STARTERS * (n + 1) / 2 * prefill + (1 - STARTERS) * (wait + beside)
+        "ttft_s": STARTERS * (n + 1) / 2 * prefill
+        + (1 - STARTERS) * (wait + beside)
         + FRONT_END_S.value,
         "output_tok_s": p.replicas * n / tpot,
     }

@@ -16,7 +16,10 @@ Floats = npt.NDArray[np.float64]
 _FIT = "fitted on ML.ENERGY leaderboard points, H100 SXM: make accuracy"
 
 CLOCK_EXPONENT = Quantity(
-    2.0, "", "fitted on V100 trainings under six power caps (Zeus, NSDI 2023); RTX 6000 confirms", "fitted"
+    2.0,
+    "",
+    "fitted on V100 trainings under six power caps (Zeus, NSDI 2023); RTX 6000 confirms",
+    "fitted",
 )
 """power above idle goes with this power of the clock."""
 _SLOWEST = 0.1

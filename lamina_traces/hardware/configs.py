@@ -13,18 +13,43 @@ from .models import Model, model_of_shape
 
 # What a family adds to the plain decoder (grouped queries, gated feed-forward, rotary positions).
 _PLAIN = frozenset(
-    """LlamaForCausalLM MistralForCausalLM Qwen2ForCausalLM Qwen3ForCausalLM Phi3ForCausalLM GemmaForCausalLM
-    Gemma2ForCausalLM Gemma3ForCausalLM Gemma3TextModel SmolLM3ForCausalLM InternLM2ForCausalLM Olmo2ForCausalLM
-    GraniteForCausalLM ArceeForCausalLM""".split()
+    [
+        "LlamaForCausalLM",
+        "MistralForCausalLM",
+        "Qwen2ForCausalLM",
+        "Qwen3ForCausalLM",
+        "Phi3ForCausalLM",
+        "GemmaForCausalLM",
+        "Gemma2ForCausalLM",
+        "Gemma3ForCausalLM",
+        "Gemma3TextModel",
+        "SmolLM3ForCausalLM",
+        "InternLM2ForCausalLM",
+        "Olmo2ForCausalLM",
+        "GraniteForCausalLM",
+        "ArceeForCausalLM",
+    ]
 )
-_UNGATED = frozenset("OPTForCausalLM BloomForCausalLM PhiForCausalLM".split())
+_UNGATED = frozenset(["OPTForCausalLM", "BloomForCausalLM", "PhiForCausalLM"])
 _MOE = frozenset(
-    """MixtralForCausalLM PhimoeForCausalLM PhiMoEForCausalLM Qwen2MoeForCausalLM Qwen3MoeForCausalLM
-    GptOssForCausalLM Glm4MoeForCausalLM Qwen3NextForCausalLM""".split()
+    [
+        "MixtralForCausalLM",
+        "PhimoeForCausalLM",
+        "PhiMoEForCausalLM",
+        "Qwen2MoeForCausalLM",
+        "Qwen3MoeForCausalLM",
+        "GptOssForCausalLM",
+        "Glm4MoeForCausalLM",
+        "Qwen3NextForCausalLM",
+    ]
 )
-_MLA = frozenset("DeepseekV2ForCausalLM DeepseekV3ForCausalLM KimiK2ForCausalLM".split())
+_MLA = frozenset(["DeepseekV2ForCausalLM", "DeepseekV3ForCausalLM", "KimiK2ForCausalLM"])
 _WRAPPED = frozenset(
-    "Gemma3ForConditionalGeneration Mistral3ForConditionalGeneration Llama4ForConditionalGeneration".split()
+    [
+        "Gemma3ForConditionalGeneration",
+        "Mistral3ForConditionalGeneration",
+        "Llama4ForConditionalGeneration",
+    ]
 )
 ARCHITECTURES = tuple(sorted(_PLAIN | _UNGATED | _MOE | _MLA | _WRAPPED))
 """those that are read; of a multimodal one, the text model."""
@@ -77,7 +102,9 @@ def _object(path: Path) -> dict[str, Any]:
     try:
         data = json.loads(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as e:
-        raise DataError(f"cannot be read as JSON: {e}", "give a model's config.json", path=path) from e
+        raise DataError(
+            f"cannot be read as JSON: {e}", "give a model's config.json", path=path
+        ) from e
     if not isinstance(data, dict):
         raise DataError("is not a JSON object", "give a model's config.json", path=path)
     return data
@@ -115,7 +142,7 @@ def _shape(architecture: str, c: Mapping[str, Any], path: Path) -> dict[str, int
         if get("word_embed_proj_dim", default=hidden) != hidden:
             raise ModelError(f"{path}: projected embeddings are not known", "use another OPT size")
     out |= _attention(architecture, c, get, out, path)
-    out |= _experts(architecture, c, get, out)
+    out |= _experts(architecture, get, layers)
     return out
 
 
@@ -171,12 +198,10 @@ def _attention(
     return found
 
 
-def _experts(
-    architecture: str, c: Mapping[str, Any], get: Any, out: Mapping[str, int]
-) -> dict[str, int]:
+def _experts(architecture: str, get: Any, layers: int) -> dict[str, int]:
     if architecture == "Llama4ForConditionalGeneration":
         every = get("interleave_moe_layer_step", default=1)
-        dense = out["layers"] - out["layers"] // every
+        dense = layers - layers // every
         return {
             "experts": get("num_local_experts"),
             "experts_per_token": get("num_experts_per_tok"),

@@ -261,7 +261,7 @@ def all_models() -> dict[str, Model]:
         unknown += [f for f in row.get("flags", ()) if f not in _FLAGS]
         zeros = {k: v for k, v in shape.items() if v == 0}
         stated = {k: v for k, v in shape.items() if v != 0}
-        about = {k: row[k] for k in ("source", "basis", "sources") if k in row}
+        about: dict[str, Any] = {k: row[k] for k in ("source", "basis", "sources") if k in row}
         q = quantities({**stated, **about}, _SHAPE, f"{where} [{name}]")
         missing = set(_NEEDED) - set(q)
         if missing or unknown:
@@ -276,8 +276,7 @@ def all_models() -> dict[str, Model]:
             native=row.get("native", "bf16"),
             quantized=row.get("quantized", "all"),
             sources=tuple(q.items()),
-            **{k: int(v.value) for k, v in q.items()},
-            **zeros,
+            **{**{k: int(v.value) for k, v in q.items()}, **zeros},
         )
     return out
 

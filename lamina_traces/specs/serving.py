@@ -11,10 +11,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ..costs import Efficiency, KvMemory, Parallel, StepModel, era, is_share, kv_memory, throttled, transformer
+from ..costs import (
+    Efficiency,
+    KvMemory,
+    Parallel,
+    StepModel,
+    era,
+    is_share,
+    kv_memory,
+    throttled,
+    transformer,
+)
 from ..errors import ModelError, UnknownName, UsageError
 from ..hardware import BYTES, Device, Model, device, model
-from ..units import Quantity
 
 
 @dataclass(frozen=True)

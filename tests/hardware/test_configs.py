@@ -11,12 +11,12 @@ import pytest
 from lamina_traces.errors import DataError, LaminaError, ModelError, UsageError
 from lamina_traces.hardware import ARCHITECTURES, Model, model
 
-LLAMA = {
+LLAMA: dict[str, Any] = {
     "architectures": ["LlamaForCausalLM"], "num_hidden_layers": 32, "hidden_size": 4096,
     "num_attention_heads": 32, "num_key_value_heads": 8, "intermediate_size": 14336,
     "vocab_size": 128256, "max_position_embeddings": 131072, "torch_dtype": "bfloat16",
 }  # fmt: skip
-DEEPSEEK = {
+DEEPSEEK: dict[str, Any] = {
     "architectures": ["DeepseekV3ForCausalLM"], "num_hidden_layers": 61, "hidden_size": 7168,
     "num_attention_heads": 128, "num_key_value_heads": 128, "intermediate_size": 18432, "vocab_size": 129280,
     "max_position_embeddings": 163840, "kv_lora_rank": 512, "q_lora_rank": 1536, "qk_rope_head_dim": 64,
@@ -24,7 +24,7 @@ DEEPSEEK = {
     "n_shared_experts": 1, "moe_intermediate_size": 2048, "first_k_dense_replace": 3,
     "quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128]},
 }  # fmt: skip
-GPT_OSS = {
+GPT_OSS: dict[str, Any] = {
     "architectures": ["GptOssForCausalLM"], "num_hidden_layers": 4, "hidden_size": 2880,
     "num_attention_heads": 64, "num_key_value_heads": 8, "head_dim": 64, "intermediate_size": 2880,
     "vocab_size": 201088, "max_position_embeddings": 131072, "num_local_experts": 128,
@@ -42,10 +42,31 @@ def read(tmp_path: Path, config: Any, **more: Any) -> Model:
 
 def same(ours: Model, name: str) -> None:
     known = model(name)
-    for field in (
-        "layers hidden heads kv_heads head_dim ffn vocab experts experts_per_token shared_ffn dense_layers dense_ffn "
-        "kv_lora_rank q_lora_rank qk_rope_dim qk_nope_dim v_head_dim window full_layers native tied matrices params"
-    ).split():
+    for field in [
+        "layers",
+        "hidden",
+        "heads",
+        "kv_heads",
+        "head_dim",
+        "ffn",
+        "vocab",
+        "experts",
+        "experts_per_token",
+        "shared_ffn",
+        "dense_layers",
+        "dense_ffn",
+        "kv_lora_rank",
+        "q_lora_rank",
+        "qk_rope_dim",
+        "qk_nope_dim",
+        "v_head_dim",
+        "window",
+        "full_layers",
+        "native",
+        "tied",
+        "matrices",
+        "params",
+    ]:
         assert getattr(ours, field) == getattr(known, field), field
 
 
@@ -78,7 +99,9 @@ def test_windows_and_hybrids(tmp_path: Path) -> None:
     assert read(tmp_path, LLAMA, sliding_window=4096, use_sliding_window=False).window == 0
     gemma = {**LLAMA, "architectures": ["Gemma3ForConditionalGeneration"]}
     nested = {"architectures": gemma.pop("architectures"), "text_config": gemma}
-    m = read(tmp_path, nested, text_config={**gemma, "sliding_window": 512, "sliding_window_pattern": 4})
+    m = read(
+        tmp_path, nested, text_config={**gemma, "sliding_window": 512, "sliding_window_pattern": 4}
+    )
     assert (m.window, m.full_layers, m.window_layers, m.tied) == (512, 8, 24, True)
     hybrid = {
         **LLAMA, "architectures": ["Qwen3NextForCausalLM"], "layer_types": ["linear_attention"] * 24 + ["full_attention"] * 8,
