@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import argparse
 import csv
-import functools
 import json
 import math
-import operator
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -297,10 +295,8 @@ def unseen_table(points: Sequence[Point]) -> str:
         errors = [got[k] / p.measured[k] - 1 for k in ("tpot_s", "output_tok_s")]
         found.setdefault(f"{p.model.name} {p.dtype}", []).append((*errors, float(w)))
     rows = []
-    for name, errors in [
-        *sorted(found.items()),
-        ("all", functools.reduce(operator.iadd, found.values(), [])),
-    ]:
+    every = [x for listed in found.values() for x in listed]
+    for name, listed in [*sorted(found.items()), ("all", every)]:
         e = np.array(listed)
         cells = [f"{mape(e[:, i])} ({bias(e[:, i])})" for i in range(3)]
         rows.append((name, len(e), *cells))
