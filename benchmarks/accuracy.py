@@ -246,8 +246,9 @@ def power_left_out(points: Sequence[Point]) -> Floats:
     return out
 
 
-def unseen(path: Path, seen: set[str]) -> list[Point]:
-    """Points of ML.ENERGY's configurations (ml-energy/data, Apache-2.0) on models that no fit has seen; tasks with
+def unseen(path: Path, seen: set[int]) -> list[Point]:
+    """Points of ML.ENERGY's configurations (ml-energy/data, Apache-2.0) on models whose shape (told by the number of
+    parameters) no fit has seen; tasks with
     pictures, and models that the catalogue lacks, are left out."""
     out = []
     dtypes = {"bfloat16": "bf16", "fp8": "fp8", "mxfp4": "mxfp4"}
@@ -257,7 +258,7 @@ def unseen(path: Path, seen: set[str]) -> list[Point]:
                 m = model(r["model_id"])
             except LaminaError:
                 continue
-            if m.name in seen or r["task"] not in INPUT_TOKENS:
+            if m.params in seen or r["task"] not in INPUT_TOKENS:
                 continue
             gpus, ep = int(r["num_gpus"]), int(r["expert_parallel"])
             tp = max(int(r["tensor_parallel"]), ep)
@@ -368,8 +369,7 @@ def sections(folder: Path, real: Path | None) -> Mapping[str, str]:
     }
     table_v3 = real / "power/ml-energy-v3/llm_configurations_H100.csv" if real else None
     if table_v3 is not None and table_v3.is_file():
-        seen = {p.model.name for p in held.points if p.source.startswith("ml.energy")}
-        seen |= {p.model.name for p in held.points}
+        seen = {p.model.params for p in held.points}
         out["Models that no fit has seen"] = unseen_table(unseen(table_v3, seen))
     return out
 
