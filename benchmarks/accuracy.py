@@ -195,6 +195,37 @@ def tpot_tables(held: Held) -> str:
     return text
 
 
+def between_engines(points: Sequence[Point]) -> str:
+    """How far two engines are apart on one configuration: what no model of the hardware alone can say."""
+    alike: dict[tuple[object, ...], list[tuple[str, float]]] = {}
+    for p in points:
+        key = (
+            p.model.name,
+            p.device.name,
+            p.dtype,
+            p.tp,
+            p.dp,
+            p.replicas,
+            p.load,
+            p.input,
+            p.output,
+        )
+        alike.setdefault(key, []).append((p.engine, p.measured["tpot_s"]))
+    apart: dict[str, list[float]] = {"versions of one engine": [], "two engines": []}
+    for runs in alike.values():
+        for i, (a, x) in enumerate(runs):
+            for b, y in runs[:i]:
+                if a != b:
+                    one = engine_family(a) == engine_family(b)
+                    apart["versions of one engine" if one else "two engines"].append(
+                        abs(math.log(x / y))
+                    )
+    rows = [(k, len(v), f"{np.mean(v):.1%}", f"{np.median(v):.1%}") for k, v in apart.items() if v]
+    return "Of the same configuration, TPOT of\n\n" + table(
+        ("", "pairs", "mean apart", "median"), rows
+    )
+
+
 def other_metrics(points: Points) -> str:
     text = ""
     for metric, title in (("ttft_s", "TTFT and prefill"), ("output_tok_s", "tokens per second")):
@@ -361,6 +392,7 @@ def sections(folder: Path, real: Path | None) -> Mapping[str, str]:
     out = {
         "Rows": rejects(points),
         "Constants": constants(held),
+        "Engines against each other": between_engines(held.points),
         "TPOT": tpot_tables(held),
         "TTFT, throughput": other_metrics(points),
         "Power": f"{len(powered)} points, H100: MAPE {mape(e)}, bias {bias(e)}; each model left out of the fit: "

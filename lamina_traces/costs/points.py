@@ -61,8 +61,10 @@ FRONT_END_S = Quantity(
     "fitted on InferenceX TTFTs: parsing, tokenizing and streaming, as seen by a client",
     "fitted",
 )
-STARTERS = 0.1
-"""share of the requests of a closed loop that are a user's first: InferenceX sends ten a user (assumed, from memory)."""
+STARTERS = Quantity(
+    0.1, "", "InferenceX sends ten requests a user, all users start at once; from memory", "assumed"
+)
+"""share of the requests of a closed loop that are a user's first."""
 INPUT_TOKENS = {"lm-arena-chat": 200, "gpqa": 250, "sourcegraph-fim": 1500, "": 250}
 """assumed where a source publishes no input lengths (ML.ENERGY): by task."""
 OPEN_ORCA = (155, 294)
@@ -403,12 +405,11 @@ def predict_step(p: Point, step: StepModel) -> dict[str, float]:
     # A prompt waits for the step under way and for prompts before it (M/D/1), and runs beside the others' decoding.
     # All users start at once, so the first of a user's prompts waits for half of them.
     beside = sum(map(step.seconds, chunks(i, State.decode(n - 1, p.context))))
+    first = STARTERS.value
     busy = min(0.9, prefill * n / (o * tpot))
     wait = step.seconds(State.decode(n, p.context)) / 2 + busy / (2 * (1 - busy)) * prefill
     return {
         "tpot_s": tpot,
-        "ttft_s": STARTERS * (n + 1) / 2 * prefill
-        + (1 - STARTERS) * (wait + beside)
-        + FRONT_END_S.value,
+        "ttft_s": first * (n + 1) / 2 * prefill + (1 - first) * (wait + beside) + FRONT_END_S.value,
         "output_tok_s": p.replicas * n / tpot,
     }
