@@ -24,7 +24,6 @@ from lamina_traces.costs import ERAS, FITTED_POWER
 from lamina_traces.costs.calibration import (
     ERA_KNOBS,
     KNOBS,
-    NOISE,
     Design,
     fit,
     values_of,
@@ -379,8 +378,7 @@ def constants(held: Held) -> str:
     rows = [(n, f"{v:.3g}", f"{again[n]:.3g}") for n, v in prior().items()]
     return (
         f"{len(free_names())} constants are free in the fit, of {len(held.points):,} points; {len(KNOBS)} factors "
-        f"with a few points. Engines differ by about {NOISE:.0%} on one configuration.\n\n"
-        + table(("constant", "shipped", "fitted again"), rows)
+        f"with a few points.\n\n" + table(("constant", "shipped", "fitted again"), rows)
     )
 
 

@@ -3,8 +3,8 @@
 With times that add up (``sum``) a prediction is a sum of terms, each a time at peak over a product of shares, and of
 overheads times a count. So all predictions are arithmetic on one table, made once, and a fit takes seconds.
 
-The fit is a maximum a posteriori: log errors with a robust loss, of standard deviation ``NOISE`` (what engines
-differ by on one configuration), and a normal prior on the logarithm of every factor.
+The fit is a maximum a posteriori: log errors with a robust loss, of standard deviation ``NOISE``, and a normal prior on
+the logarithm of every factor.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .step import StepModel
 
 Floats = npt.NDArray[np.float64]
 NOISE = 0.07
-"""relative difference between engines on one configuration."""
+"""relative spread of one engine's measurements around any model of it (assumed)."""
 
 KNOBS: Mapping[str, tuple[str, ...]] = {
     "compute": ("compute", "compute_8", "compute_4", "attention"),

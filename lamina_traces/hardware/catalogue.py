@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import tomllib
 from collections.abc import Mapping
@@ -77,6 +78,7 @@ def find(kind: str, name: str, rows: Mapping[str, tuple[str, ...]], listing: str
     raise UnknownName(kind, name, rows, listing)
 
 
+@functools.lru_cache(4096)
 def fold(name: str) -> str:
     """A name without its spelling: case, hyphens, underscores and spaces."""
     return re.sub(r"[-_\s]+", "", name.casefold())
