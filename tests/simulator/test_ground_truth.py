@@ -1,4 +1,5 @@
-"""The whole simulator against a real engine's log of each request; no constant was fitted on these logs."""
+"""The whole simulator against a real engine's log of each request; only the share of a PCIe link that
+collectives reach was chosen with one of these logs in view."""
 
 from __future__ import annotations
 
