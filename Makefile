@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-importers lint types contracts check wheel profiles samples docs statistics fidelity lock bench fuzz clean
+.PHONY: help setup demo test test-importers lint types contracts check wheel profiles samples docs statistics fidelity accuracy lock bench fuzz clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | sort | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -145,6 +145,9 @@ statistics: $(VENV)/.ready ## run the recovery by simulation and write its table
 
 fidelity: $(VENV)/.ready ## judge the generator on held-out halves of real traces: docs/fidelity.md (minutes; needs LAMINA_TRACES_REAL_DATA)
 	: "$(REAL)" && $(BIN)/python -m lamina_traces.fidelity.heldout --page docs/fidelity.md
+
+accuracy: $(VENV)/.ready ## hold the cost model against public measurements: docs/cost-model.md (needs LAMINA_TRACES_GROUND_TRUTH)
+	: "$${LAMINA_TRACES_GROUND_TRUTH:?is not set}" && $(BIN)/python -m benchmarks.accuracy --page docs/cost-model.md
 
 lock: ## pin the present dependency versions in constraints.txt
 	$(VENV)/bin/python -m pip freeze --exclude-editable | sed -E '/ @ |^-e /d' > constraints.txt

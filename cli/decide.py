@@ -28,9 +28,23 @@ from .output import clean, emit, emit_object, say, warn, write
 Replay = Literal["session", "open"]
 Route = Literal["round-robin", "least-outstanding"]
 
-Model = Annotated[str, typer.Option("--model", help="Model shape (see: catalog models).")]
+Model = Annotated[
+    str,
+    typer.Option(
+        "--model", help="Model shape (see: catalog models), or the path of a config.json."
+    ),
+]
 Gpu = Annotated[str, typer.Option("--gpu", help="Accelerator (see: catalog gpus).")]
 Tp = Annotated[int, typer.Option("--tp", min=1, help="Tensor-parallel devices in a replica.")]
+Pp = Annotated[int, typer.Option("--pp", min=1, help="Pipeline stages in a replica.")]
+Dp = Annotated[
+    int, typer.Option("--dp", min=1, help="Data-parallel attention ranks in a replica (experts).")
+]
+Ep = Annotated[int, typer.Option("--ep", min=1, help="Devices that whole experts are spread over.")]
+KvDtype = Annotated[
+    str | None, typer.Option("--kv-dtype", help="Type of the KV cache: bf16, fp8 [default: bf16].")
+]
+Era = Annotated[str, typer.Option("--era", help="Software overheads: 2025, 2025-sync or 2023.")]
 Replicas = Annotated[
     int, typer.Option("--replicas", min=1, max=10_000, help="Copies of the engine.")
 ]
@@ -56,10 +70,19 @@ def simulate(
     model: Model = "llama-3.1-8b",
     gpu: Gpu = "h100-sxm",
     tp: Tp = 1,
+    pp: Pp = 1,
+    dp: Dp = 1,
+    ep: Ep = 1,
     replicas: Replicas = 1,
     dtype: Annotated[
-        str, typer.Option("--dtype", help="Type of weights and arithmetic: bf16, fp16, fp8.")
-    ] = "bf16",
+        str,
+        typer.Option(
+            "--dtype",
+            help="Type of the weights: bf16, fp8, fp4, int4…; auto: as the model is published.",
+        ),
+    ] = "auto",
+    kv_dtype: KvDtype = None,
+    era: Era = "2025",
     route: Annotated[
         Route, typer.Option("--route", help="How requests are spread over replicas.")
     ] = "round-robin",
@@ -105,7 +128,20 @@ def simulate(
     from lamina_traces.errors import CheckFailed
     from lamina_traces.store import Store
 
-    deployment = serving_spec(spec, model, gpu, tp, replicas, dtype, route)
+    deployment = serving_spec(
+        spec,
+        model=model,
+        gpu=gpu,
+        tp=tp,
+        pp=pp,
+        dp=dp,
+        ep=ep,
+        replicas=replicas,
+        dtype=dtype,
+        kv_dtype=kv_dtype,
+        era=era,
+        route=route,
+    )
     limits = runs.parse_slo(slo) if slo else None
     using = [techniques.parse(t) for t in with_ or []]
     poisson = poisson_rate(arrivals, rate)
@@ -136,24 +172,35 @@ def simulate(
         )
 
 
-_FLAGS = ("llama-3.1-8b", "h100-sxm", 1, 1, "bf16", "round-robin")
-"""defaults of model, gpu, tp, replicas, dtype, route."""
+_FLAGS = {
+    "model": "llama-3.1-8b",
+    "gpu": "h100-sxm",
+    "tp": 1,
+    "pp": 1,
+    "dp": 1,
+    "ep": 1,
+    "replicas": 1,
+    "dtype": "auto",
+    "kv_dtype": None,
+    "era": "2025",
+    "route": "round-robin",
+}
+"""defaults of the flags that state a deployment."""
 
 
-def serving_spec(spec: Path | None, *flags: Any) -> Any:
+def serving_spec(spec: Path | None, **flags: Any) -> Any:
     """The serving spec of a file or of the flags, not of both."""
     from lamina_traces import runs
     from lamina_traces.errors import UsageError
 
-    if spec is not None and flags != _FLAGS:
-        names = ("--model", "--gpu", "--tp", "--replicas", "--dtype", "--route")
-        given = [n for n, f, d in zip(names, flags, _FLAGS, strict=True) if f != d]
+    flags = {**_FLAGS, **flags}
+    given = [f"--{n.replace('_', '-')}" for n, default in _FLAGS.items() if flags[n] != default]
+    if spec is not None and given:
         raise UsageError(
             f"--spec states the deployment, and so do {', '.join(given)}",
             "change the file, or leave it out",
         )
-    model, gpu, tp, replicas, dtype, route = flags
-    return runs.deployment(spec, model, gpu, tp=tp, replicas=replicas, dtype=dtype, route=route)
+    return runs.deployment(spec, **flags)
 
 
 @contextmanager
@@ -195,7 +242,9 @@ def print_run(run: Any, fmt: str, *, explain: bool) -> None:
         emit(run.explain_rows() if fmt in ("table", "md") else run.explain, fmt)
 
 
-Topic = Literal["formats", "targets", "gpus", "models", "techniques", "presets", "knobs", "queries"]
+Topic = Literal[
+    "formats", "targets", "gpus", "links", "models", "techniques", "presets", "knobs", "queries"
+]
 
 
 def catalog(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -168,10 +168,10 @@ def generate(
     )
     warn(plan.notices)
     if part is not None and part.count > plan.block_count:
-        blocks = f"{plan.block_count} block{'' if plan.block_count == 1 else 's'}"
+        blocks = f"{plan.block_count:,} block{'' if plan.block_count == 1 else 's'}"
         say(
             f"warning: shards are whole blocks of {format_seconds(plan.maker.block_ns / 1e9)}, and this trace has {blocks}: "
-            f"{part.count - plan.block_count} of {part.count} shards are empty [few-blocks]"
+            f"{part.count - plan.block_count:,} of {part.count:,} shards are empty [few-blocks]"
         )
     expected = round(plan.expected_rows / (part.count if part else 1))
     with counting("generated", expected, "rows") as tick:
@@ -198,13 +198,13 @@ def generate(
 def _tell(
     plan: Plan, made: Observed, *, name: str | None, output: Path | None, shard: str | None, fmt: str
 ) -> None:  # fmt: skip
-    """What was made, and how bursty it is beside the profile."""
+    """What was made, and how bursty it is beside what was to be expected and the profile."""
     from lamina_traces import generator
     from lamina_traces.units import format_number, format_seconds
 
     # with -n the trace ends with its last request, with --duration when the time is over
     duration_s = (max(made.last_ns, 0) if plan.duration_ns is None else plan.duration_ns) / 1e9
-    own = _burstiness_of(plan)
+    own, due = generator.profile_burstiness(plan), generator.expected_burstiness(plan)
     found: dict[str, float | None] = {}
     if plan.table != "power_samples":  # a meter is read, it does not arrive
         found = {"gap_cv": made.cv, "idc_1s": made.idc(1), "idc_60s": made.idc(60)}
@@ -224,6 +224,7 @@ def _tell(
             "profile": plan.profile.name,
             "profile_sha256": generator.profile_sha256(plan.profile),
             "burstiness": found,
+            "expected_burstiness": due,
             "profile_burstiness": own,
         }
         emit_object(facts, fmt)
@@ -248,20 +249,7 @@ def _tell(
     told = []
     for key, label in labels.items():
         if found.get(key) is not None:
-            before = own.get(key)
-            told.append(f"{label} {format_number(found[key])}" + (f" (profile {format_number(before)})" if before is not None else ""))  # fmt: skip
+            beside = [f"{what} {format_number(x)}" for what, x in (("expected", due.get(key)), ("profile", own.get(key))) if x is not None]  # fmt: skip
+            told.append(f"{label} {format_number(found[key])}" + (f" ({', '.join(beside)})" if beside else ""))  # fmt: skip
     if told:
         write("; ".join(told) + "\n")
-
-
-def _burstiness_of(plan: Plan) -> dict[str, Any]:
-    """As fitted; of profiles with one stream, since those of several do not add up."""
-    from lamina_traces.aspects.arrivals import Arrivals
-
-    if plan.table != "llm_requests":
-        return {}
-    streams = plan.profile.part(plan.table).streams
-    law = streams[0].aspects.get("arrivals") if len(streams) == 1 else None
-    if not isinstance(law, Arrivals) or not law.events:
-        return {}
-    return {"gap_cv": law.cv, "idc_1s": law.idc(1.0), "idc_60s": law.idc(60.0)}

@@ -62,7 +62,7 @@ def report(
     if trace is not None and runs.is_run(trace):
         run = runs.Run.load(trace)
     elif trace is not None and "llm_requests" in trace.tables:
-        deployment = serving_spec(spec, model, gpu, tp, replicas, "bf16", "round-robin")
+        deployment = serving_spec(spec, model=model, gpu=gpu, tp=tp, replicas=replicas)
         try:
             with compiling():
                 run = runs.simulate(trace, deployment, slo=runs.parse_slo(slo) if slo else None)

@@ -159,9 +159,13 @@ def _gpus() -> list[Row]:
     return [
         {
             "name": d.name,
-            "bf16_tflop_s": d.flops_per_s("bf16") / 1e12,
+            "bf16_tflop_s": d.fp16_tflops.value,
+            "fp8_tflop_s": d.fp8_tflops.value if d.fp8_tflops else None,
+            "fp4_tflop_s": d.fp4_tflops.value if d.fp4_tflops else None,
+            "int8_top_s": d.int8_tops.value if d.int8_tops else None,
             "memory_gb": d.memory_bytes / 1e9,
             "memory_gb_s": d.bytes_per_s / 1e9,
+            "link": d.link.name,
             "link_gb_s": d.link_bytes_per_s / 1e9,
             "tdp_w": d.tdp_w.value,
             "idle_w": d.idle_w.value,
@@ -169,6 +173,23 @@ def _gpus() -> list[Row]:
             "source": d.tdp_w.source,
         }
         for d in all_devices().values()
+    ]
+
+
+def _links() -> list[Row]:
+    from .hardware import all_links
+
+    return [
+        {
+            "name": x.name,
+            "kind": x.kind,
+            "gb_s": x.gb_s.value,
+            "latency_us": x.latency_s.value * 1e6,
+            "collective_share": x.collective_share.value,
+            "basis": x.gb_s.basis,
+            "source": x.gb_s.source,
+        }
+        for x in all_links().values()
     ]
 
 
@@ -185,6 +206,7 @@ def _models() -> list[Row]:
             "heads": m.heads,
             "kv_heads": m.kv_heads,
             "experts": m.experts,
+            "weights": m.native,
             "max_context": m.max_context,
         }
         for m in all_models().values()
@@ -212,6 +234,7 @@ TOPICS: Mapping[str, Callable[[], list[Row]]] = {
     "formats": _formats,
     "targets": _targets,
     "gpus": _gpus,
+    "links": _links,
     "models": _models,
     "techniques": _techniques,
     "presets": _presets,

@@ -62,7 +62,13 @@ def characterize(trace: Trace, *, by: str | None = None, name: str | None = None
             + (why or f"no aspect describes the table {table}"),
             f"look at it: lamina-traces show {shlex.quote(trace.name)}; question it: lamina-traces sql",
         )
-    parts = {table: Part(table, tuple(streams), tail, concentrations(trace))}
+    spread = concentrations(trace)
+    lost = [c for c in spread if c.streams > 1 and c.column != by]
+    if lost:
+        named = ", ".join(f"{c.column} ({c.streams:,} values)" for c in lost)
+        text = f"not kept apart, and not generated: {named}; fit --by {lost[0].column if len(lost) == 1 else 'COLUMN'} keeps one"
+        notices.append(Notice("mixed-streams", text, lost[0].column))
+    parts = {table: Part(table, tuple(streams), tail, spread)}
     for stream in streams:
         found = stream.aspects.get(metrics.NAME)
         if isinstance(found, metrics.Metrics):  # requests that are known by their metrics alone

@@ -115,7 +115,7 @@ class Profile:
                 out.append(
                     Finding(
                         "streams",
-                        f"{t.streams:,} smaller streams share {t.share:.1%} of the rows; the largest of them has "
+                        f"About {t.streams:,} smaller streams, seen or not, share {t.share:.1%} of the rows; the largest of them has "
                         f"{format_number(float(t.rows.values[-1]))} times their mean.",
                         "grids of their sizes and means",
                     )

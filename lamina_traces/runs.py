@@ -78,20 +78,9 @@ _COLUMNS = (
 )
 
 
-def deployment(
-    path: Path | None,
-    model: str,
-    gpu: str,
-    *,
-    tp: int = 1,
-    replicas: int = 1,
-    dtype: str = "bf16",
-    route: str = "round-robin",
-) -> Serving:
-    """The serving spec of a TOML file, or of the command line's flags. Checked."""
-    if path is not None:
-        return specs.load(path)
-    return specs.simple(model, gpu, tp=tp, replicas=replicas, dtype=dtype, route=route)
+def deployment(path: Path | None, model: str, gpu: str, **flags: Any) -> Serving:
+    """The serving spec of a TOML file, or of the command line's flags (those of ``specs.simple``). Checked."""
+    return specs.simple(model, gpu, **flags) if path is None else specs.load(path)
 
 
 def requests_of(

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
+from scipy import special
 
 from .counts import Counts
 from .distributions import FAMILIES, K_ANONYMITY, Grid
@@ -149,8 +151,9 @@ def concentrations(trace: Trace) -> tuple[Concentration, ...]:
 
 @dataclass(frozen=True)
 class Tail:
-    """The law of the small streams: how many, what ``share`` of the rows they have, and grids of their parameters:
-    ``rows`` (multiples of their mean), ``input_tokens`` and ``output_tokens`` (means). ``rank_correlation``: of size and mean input, and of mean input and mean output.
+    """The law of the small streams: how many there are, seen in the trace or not, what ``share`` of the rows they have, and
+    grids of their parameters: ``rows`` (to be expected in such a trace, multiples of their mean), ``input_tokens`` and
+    ``output_tokens`` (means). ``rank_correlation``: of size and mean input, and of mean input and mean output.
     """
 
     streams: int
@@ -190,8 +193,8 @@ def tail_law(sizes: pl.DataFrame, total: int) -> Tail | None:
     fewer than twenty."""
     if sizes.height < 2 * K_ANONYMITY:
         return None
-    rows = sizes["rows"].cast(pl.Float64)
-    own = rows.to_numpy()
+    own = sizes["rows"].cast(pl.Float64).to_numpy()
+    expected = expected_sizes(own)
     means = {}
     for name in ("input_tokens", "output_tokens"):
         known = sizes[name].drop_nulls()
@@ -209,9 +212,43 @@ def tail_law(sizes: pl.DataFrame, total: int) -> Tail | None:
             if r is not None and np.isfinite(r):
                 found[f"{a}~{b}"] = short(r, 4)
     return Tail(
-        sizes.height,
+        len(expected),
         short(own.sum() / total, 6),
-        Grid.of(Counts.of(own / own.mean()), knots=65),
+        Grid.of(Counts.of((expected / expected.mean()).round(6)), knots=65),
         means,
         found,
     )
+
+
+_CERTAIN = 64
+"""rows of a stream that is in every trace like this one; its size tells what to expect."""
+_LEAST = 1.0
+"""rows to be expected of the rarest stream: rarer ones can hardly be told from fewer of these, and means of so few rows
+would be taken for chance."""
+
+
+def expected_sizes(rows: npt.NDArray[np.float64], rounds: int = 200) -> npt.NDArray[np.float64]:
+    """[streams] rows to be expected of each stream, of those with ``rows`` ≥ 1 and of those that a trace like this one
+    might have shown instead, so that as many are seen again. Taken as expectations themselves, the sizes seen would
+    lose every third stream of one row.
+
+    Numbers of streams by their rows are a Poisson mixture without its zeros; the mixing law is found by expectation and
+    maximization on a grid (Simar 1976, Maximum likelihood estimation of a compound Poisson process; for what is unseen
+    Norris & Pollock 1998, Non-parametric MLE for Poisson species abundance models)."""
+    few = rows[rows <= _CERTAIN].astype(np.int64)
+    if not len(few):
+        return rows
+    seen = np.arange(1, _CERTAIN + 1)
+    streams = np.bincount(few, minlength=_CERTAIN + 1)[1:]
+    mean = np.geomspace(_LEAST, 2 * _CERTAIN, 64)
+    log = seen[:, None] * np.log(mean) - mean - special.gammaln(seen + 1.0)[:, None]
+    chance = np.exp(log)
+    law = np.full(len(mean), len(few) / len(mean))
+    for _ in range(rounds):
+        ratio = streams / np.maximum(chance @ law, 1e-300)
+        law *= (ratio @ chance) / chance.sum(axis=0)
+    law *= special.pdtr(_CERTAIN, mean)  # larger ones are counted by their own size
+    number = max(round(float(law.sum())), len(few))
+    upto = np.cumsum(law) / law.sum()
+    at = np.searchsorted(upto, (np.arange(number) + 0.5) / number)
+    return np.concatenate([mean[np.minimum(at, len(mean) - 1)], rows[rows > _CERTAIN]])

@@ -110,7 +110,7 @@ def test_it_exports_and_simulates(name: str, tmp_path: Path) -> None:
     assert run.metrics["requests_completed"] == fits, (
         "what is longer than the model takes is refused"
     )
-    assert fits >= 50
+    assert fits >= 40
 
 
 # --- the numbers that matter -----------------------------------------------------------------------
@@ -269,14 +269,13 @@ def test_coding_agents(agents: pl.DataFrame) -> None:
 
 
 def test_groups_of_coding_agents(agents: pl.DataFrame) -> None:
-    """First blocks of sessions are those of 50 groups by Zipf's law with 1.2; a group that was long not seen may pass for
-    a common one, so these have more."""
+    """First blocks of sessions are those of 50 groups by Zipf's law with 1.2."""
     heads = agents.filter(pl.col("turn") == 1)["prefix_hashes"].list.first()
     n = np.sort(heads.value_counts()["count"].to_numpy())[::-1]
     share = np.arange(1, 51) ** -1.2 / (np.arange(1, 51) ** -1.2).sum()
     assert len(n) <= 50
-    assert share[0] - 0.05 < n[0] / n.sum() < share[0] + 0.1
-    np.testing.assert_allclose(n[1:6] / n.sum(), share[1:6], atol=0.04)
+    assert len(n) >= 45
+    np.testing.assert_allclose(n[:6] / n.sum(), share[:6], atol=0.04)
 
 
 def test_lora_adapters() -> None:

@@ -16,7 +16,7 @@ from lamina_traces.errors import ModelError, UsageError
 from lamina_traces.generator import generate
 from lamina_traces.profile import Profile
 from lamina_traces.store import Trace
-from lamina_traces.streams import concentration
+from lamina_traces.streams import concentration, expected_sizes
 from lamina_traces.units import parse_rate
 
 from .aspects.tables import stored
@@ -91,7 +91,7 @@ def test_heavy_streams_and_a_tail(tenants: tuple[Trace, np.ndarray]) -> None:
     sizes = np.bincount(who, minlength=300)
     heavy = np.sort(sizes)[::-1][:12].sum()
     assert part.tail.share == pytest.approx(1 - heavy / len(who), abs=1e-5)
-    assert part.tail.streams == (sizes > 0).sum() - 12
+    assert part.tail.streams == pytest.approx((sizes > 0).sum() - 12, abs=3)
     assert part.tail.rank_correlations["rows~input_tokens"] > 0.3
     again = Profile.loads(profile.dumps())
     assert again.dumps() == profile.dumps()
@@ -106,6 +106,43 @@ def test_heavy_streams_and_a_tail(tenants: tuple[Trace, np.ndarray]) -> None:
     assert small.sum() / 4000 == pytest.approx(part.tail.share, abs=0.04)
     real = np.sort(sizes)[::-1][12:]
     assert small[:20].sum() / small.sum() == pytest.approx(real[:20].sum() / real.sum(), abs=0.05)
+
+
+@pytest.mark.parametrize(("tenants_", "a", "n"), [(2000, 1.1, 20_000), (300, 0.0, 900)])
+def test_as_many_small_streams_are_seen_again(tenants_: int, a: float, n: int) -> None:
+    """Streams that are in a trace, and streams with one row, over twenty traces of the same tenants, and over those made of
+    the sizes that the first shows."""
+    rng = np.random.default_rng(3)
+    weight = np.arange(1, tenants_ + 1) ** -a
+    source = [rng.multinomial(n, weight / weight.sum()) for _ in range(20)]
+    law = expected_sizes(np.sort(source[0][source[0] > 0]).astype(np.float64))
+    made = [rng.multinomial(n, law / law.sum()) for _ in range(20)]
+    for most in (n, 1):
+        was, now = ([int(((x > 0) & (x <= most)).sum()) for x in some] for some in (source, made))
+        assert np.mean(now) == pytest.approx(was[0], abs=max(3 * float(np.std(was)), 0.02 * was[0]))
+    assert len(law) == pytest.approx(tenants_, rel=0.15)
+    assert law.sum() == pytest.approx(n, rel=0.01)
+
+
+def test_skewed_small_streams_lie_as_far_apart_as_they_did(tmp_path: Path) -> None:
+    """Two thousand tenants of Zipf sizes whose lognormal prompts differ by a factor of five: the spread of their mean logarithm."""
+    rng = np.random.default_rng(1)
+    n, tenants = 20_000, 1000
+    weight = 1 / np.arange(1, tenants + 1)
+    who = rng.choice(tenants, n, p=weight / weight.sum())
+    prompt = np.exp(rng.normal(rng.normal(6, 0.8, tenants)[who], 0.5)).astype(int) + 1
+    source = pl.DataFrame({
+        "arrival_ns": np.sort(rng.integers(0, 3600 * 10**9, n)), "status": "ok", "tenant_id": [f"t{i}" for i in who],
+        "input_tokens": pl.Series(prompt, dtype=pl.Int32), "output_tokens": pl.Series(np.full(n, 50), dtype=pl.Int32),
+    })  # fmt: skip
+
+    def spread(frame: pl.DataFrame) -> float:
+        each = frame.group_by("tenant_id").agg(pl.len().alias("n"), pl.col("input_tokens").cast(pl.Float64).log().mean().alias("m"))  # fmt: skip
+        return float(np.std(each.filter(pl.col("n").is_between(5, 100))["m"].to_numpy()))
+
+    profile = characterize(stored(tmp_path, "llm_requests", source), by="tenant_id")
+    made = [pl.concat(generate(profile, rows=n, seed=s)) for s in (1, 2, 3)]  # fmt: skip
+    assert np.median([spread(f) for f in made]) == pytest.approx(spread(source), rel=0.12)
 
 
 def test_small_streams_lie_as_far_apart_as_they_did(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 ORDERS = ("edges", "times", "none")
 MOST_NAMES = 24
 MOST_SHAPES = 12
+MOST_INFERRED = 64
+"""calls of a workflow whose edges are inferred; more of them could have thousands of edges each."""
 KINDS = ("think", "tool", "unnamed", "derived")
 """of delays: as the source names them, not named by it, or from the end of the last parent to the arrival."""
 
@@ -68,6 +70,19 @@ def graphs(c: Calls) -> Graphs:
     begin = np.where(c.arrival_ns == NONE, 0, c.arrival_ns)
     level = dags.levels_by_time(c.workflow, begin, np.where(c.end_ns == NONE, begin, c.end_ns))
     return Graphs("times", level, mixed(level.astype(np.uint64)), found.path, timed)
+
+
+def inferred(c: Calls, g: Graphs) -> tuple[Calls, Graphs]:
+    """Calls with the edges that times allow (``dags.edges_by_time``), and keys of their places in these graphs, for
+    the workflows that ``g`` ordered by times; those of more than ``MOST_INFERRED`` calls stay without edges."""
+    small = np.flatnonzero((g.ordered & (c.sizes <= MOST_INFERRED))[c.workflow])
+    if not len(small):
+        return c, g
+    parent, child = dags.edges_by_time(c.workflow[small], c.arrival_ns[small], c.end_ns[small])
+    parent, child = small[parent], small[child]
+    key = g.key.copy()
+    key[small] = dags.levels(len(c.workflow), parent, child).shape[small]
+    return replace(c, parent=parent, child=child), replace(g, key=key)
 
 
 def timed(c: Calls) -> Flags:

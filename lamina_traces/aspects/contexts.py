@@ -12,6 +12,7 @@ from ..counts import Counts
 from ..distributions import K_ANONYMITY, Grid
 from ..errors import ModelError
 from .conversations import NONE, Turns, known
+from .dags import Flags
 from .ratios import Ratio, Units
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class Context:
     ``cumulative``: no shorter than prompt and answer before. ``kind``: cumulative | without-answers (the prompt before
     comes back, the answer does not, as where thinking is stripped) | delta (a prompt holds its own turn only).
     ``new_tokens``: what a later turn adds, by its kind: prompt less prompt and answer before, less prompt before, or the
-    prompt; negative ones are left out.
+    prompt; negative ones are left out. ``first_tokens``: prompts of first turns, of sessions that begin in the trace.
     """
 
     pairs: int
@@ -40,6 +41,7 @@ class Context:
     cumulative: Ratio
     kind: str
     new_tokens: Grid | None
+    first_tokens: Grid | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -48,6 +50,7 @@ class Context:
             "cumulative": self.cumulative.to_dict(),
             "kind": self.kind,
             "new_tokens": self.new_tokens.to_dict() if self.new_tokens else None,
+            **({"first_tokens": self.first_tokens.to_dict()} if self.first_tokens else {}),
         }
 
     @classmethod
@@ -63,6 +66,7 @@ class Context:
             Ratio.from_dict(d["cumulative"]),
             str(d["kind"]),
             Grid.from_dict(d["new_tokens"]) if d["new_tokens"] else None,
+            Grid.from_dict(d["first_tokens"]) if d.get("first_tokens") else None,
         )
 
 
@@ -90,8 +94,9 @@ class ByTurn:
         return out
 
 
-def context(t: Turns, timeline: Timeline | None) -> Context | None:
-    """How prompts grow from turn to turn; None below 20 pairs of turns with recorded lengths."""
+def context(t: Turns, timeline: Timeline | None, begun: Flags) -> Context | None:
+    """How prompts grow from turn to turn; None below 20 pairs of turns with recorded lengths. ``begun``: [sessions] those
+    whose first turn is in the trace."""
     i = t.later(timeline)
     now, before, answer = t.input_tokens[i], t.input_tokens[i - 1], t.output_tokens[i - 1]
     both = known(now, before, answer)
@@ -111,7 +116,10 @@ def context(t: Turns, timeline: Timeline | None) -> Context | None:
         added = now
     added = added[added >= 0]
     grid = Grid.of(Counts.of(added), KNOTS) if len(added) >= 2 * K_ANONYMITY else None
-    return Context(len(i), growing, cumulative, kind, grid)
+    firsts = t.input_tokens[(t.number == 1) & np.repeat(begun, t.sizes)]
+    firsts = firsts[firsts != NONE]
+    first = Grid.of(Counts.of(firsts), KNOTS) if len(firsts) >= 2 * K_ANONYMITY else None
+    return Context(len(i), growing, cumulative, kind, grid, first)
 
 
 def by_turn(t: Turns) -> tuple[ByTurn, ...]:

@@ -78,6 +78,25 @@ def levels_by_time(workflow: Ints, start: Ints, end: Ints) -> Ints:
     return out
 
 
+def edges_by_time(workflow: Ints, start: Ints, end: Ints) -> tuple[Ints, Ints]:
+    """(parent, child): a call is taken to wait for those of its workflow that ended last before it began: no call
+    that had also ended by then began after them. Their longest paths are the levels of ``levels_by_time``; these are the
+    covering pairs of the interval order (Fishburn 1985, Interval Orders and Interval Graphs, ch. 2)."""
+    end = np.maximum(end, start + 1)
+    at, rank = np.unique(np.concatenate([start, end]), return_inverse=True)
+    begins, ends = (
+        workflow * len(at) + r.astype(np.int64) for r in (rank[: len(start)], rank[len(start) :])
+    )
+    order = np.argsort(ends, kind="stable")
+    upto = np.searchsorted(ends[order], begins, side="right")
+    first = np.searchsorted(ends[order], workflow * len(at), side="left")
+    latest = np.maximum.accumulate(begins[order])  # of the calls that have ended so far
+    low = np.searchsorted(ends[order], latest[np.maximum(upto - 1, 0)], side="right")
+    low = np.minimum(np.maximum(low, first), upto)
+    many = upto - low
+    return order[np.repeat(low, many) + places(many)], np.repeat(np.arange(len(start)), many)
+
+
 def busy(workflow: Ints, start: Ints, end: Ints) -> tuple[Ints, Ints]:
     """[workflows] the most calls that run at once, and for how long at least one does. Calls are [start, end)."""
     n = len(workflow)

@@ -341,7 +341,7 @@ def measure(
         duration=lasting,
         open_mean=held,
         open_peak=peak,
-        context=context(t, timeline),
+        context=context(t, timeline, ~before),
         by_turn=by_turn(t),
         starts=of_instants(begin[~before], timeline, origin_ns, tick_ns) if timed.all() and t.share == 1 else None,
     )  # fmt: skip

@@ -1,7 +1,7 @@
 """Templates of workflows: the steps of a task, what each waits for, and the laws of its calls. A generator unfolds them.
 
-They are fitted where the source records what calls wait for and ten workflows or more have the same graph of the same
-stages, or written by hand::
+They are fitted where the source records what calls wait for, or times say what they cannot have waited for, and ten
+workflows or more have the same graph of the same stages; or written by hand::
 
     {"name": "plan and retrieve", "share": 1.0, "steps": [
         {"name": "plan", "input": {"median": 900, "p90": 1500}, "output": 120},
@@ -29,7 +29,7 @@ from ..units import NS_PER_S, short
 from .call_graphs import Graphs
 from .calls import Calls
 from .conversations import NONE, known
-from .dags import Array, Ints
+from .dags import Array, Flags, Ints
 from .ratios import rounded_share
 from .rows import spearman
 from .stack_distances import Keys, mixed
@@ -37,8 +37,10 @@ from .stack_distances import Keys, mixed
 KNOTS = 129
 FITTED_KNOTS = 17
 FEWEST_PAIRS = 100
-MOST_TEMPLATES = 8
+MOST_TEMPLATES = 12
 MOST_STEPS = 64
+OTHERS = "others"
+"""the template of workflows whose graphs are of none."""
 DELAY_KINDS = ("think", "tool")
 REPEATS = ("parallel", "sequence")
 _P90 = 1.2815515655446004
@@ -159,7 +161,8 @@ _BY_DEFAULT = Step("")
 
 @dataclass(frozen=True)
 class Template:
-    """``share`` of the workflows have these ``steps``, each after those that it waits for."""
+    """``share`` of the workflows have these ``steps``, each after those that it waits for, or as many calls in a graph that
+    is rare."""
 
     name: str
     share: float
@@ -210,9 +213,10 @@ class Template:
 
 
 def fit(c: Calls, g: Graphs, named: frozenset[str]) -> tuple[Template, ...]:
-    """The commonest graphs with their stages; none where edges are not recorded. Stages that are not ``named`` are
-    ``other``: fewer than ten calls have them."""
-    if g.order != "edges":
+    """The commonest graphs with their stages, by edges that are recorded or inferred; none where neither is. Stages that
+    are not ``named`` are ``other``: fewer than ten calls have them. Workflows of a rare graph count to the commonest one
+    of as many calls, or are chains, under ``OTHERS``."""
+    if g.order == "none":
         return ()
     told = c.stage.fill_null("").to_list()
     stage = np.array([x if x in named or not x else "other" for x in told], dtype=object)
@@ -229,15 +233,57 @@ def fit(c: Calls, g: Graphs, named: frozenset[str]) -> tuple[Template, ...]:
     order = np.lexsort((anyhow, place, kind, g.level, c.workflow))
     at = np.empty(len(order), dtype=np.int64)
     at[order] = np.arange(len(order)) - np.repeat(c.first, c.sizes)
+    common = [k for k in np.argsort(-n, kind="stable")[:MOST_TEMPLATES].tolist() if n[k] >= K_ANONYMITY]  # fmt: skip
+    taken = [chosen[inverse == k] for k in common]
     out: list[Template] = []
-    for k in np.argsort(-n, kind="stable")[:MOST_TEMPLATES].tolist():
-        if n[k] < K_ANONYMITY:
-            break
-        mine = chosen[inverse == k]
+    like = _likest(c.sizes, taken)
+    for i, mine in enumerate(taken):
         rows = order[c.first[mine][:, None] + np.arange(c.sizes[mine[0]])]
         steps = _steps(c, rows, at, place[rows[0]], stage, ended)
-        out.append(Template(f"graph {len(out) + 1}", rounded_share(n[k] / len(g.ordered)), steps))
+        out.append(Template(f"graph {i + 1}", rounded_share(float((like == i).mean())), steps))
+    rest = like < 0
+    if out and rest.sum() >= 2 * K_ANONYMITY:
+        out.append(Template(OTHERS, rounded_share(float(rest.mean())), (_chain(c, rest, ended),)))
     return tuple(out)
+
+
+def _likest(sizes: Ints, taken: list[Ints]) -> Ints:
+    """[workflows] the template of each: its own, else the commonest of as many calls, else −1. ``taken``: the workflows
+    of each template, commonest first."""
+    like = np.full(len(sizes), -1, dtype=np.int64)
+    for i in reversed(range(len(taken))):
+        like[sizes == sizes[taken[i][0]]] = i
+    for i, mine in enumerate(taken):
+        like[mine] = i
+    return like
+
+
+def _chain(c: Calls, chosen: Flags, ended: Ints) -> Step:
+    """One step that repeats as often as the ``chosen`` workflows have calls."""
+    mine = np.flatnonzero(chosen[c.workflow])
+    delay = _delays(c, ended)
+    later = mine[~np.isin(mine, c.first)]
+    return Step(
+        name="call",
+        input=_spread(c.input_tokens, mine, mine),
+        output=_spread(c.output_tokens, mine, mine),
+        correlation=_correlation(c, mine),
+        delay_s=_spread(delay, later, later, NS_PER_S),
+        lasts_s=_spread(_lasts(c), mine, mine, NS_PER_S),
+        repeat=Spread.of(Grid.of(Counts.of(c.sizes[chosen]), FITTED_KNOTS).rounded(4).to_dict(), "calls"),
+        repeat_in="sequence",
+    )  # fmt: skip
+
+
+def _delays(c: Calls, ended: Ints) -> Ints:
+    """[calls] ns, as stated, else from the end of what a call waits for to its arrival."""
+    waited = np.where(known(c.arrival_ns, ended), c.arrival_ns - ended, NONE)
+    return np.where(c.delay_ns != NONE, c.delay_ns, waited)
+
+
+def _lasts(c: Calls) -> Ints:
+    """[calls] ns from arrival to end."""
+    return np.where(known(c.arrival_ns, c.end_ns), c.end_ns - c.arrival_ns, NONE)
 
 
 def _steps(c: Calls, rows: Ints, at: Ints, place: Keys, stage: Any, ended: Ints) -> tuple[Step, ...]:  # fmt: skip
@@ -247,9 +293,7 @@ def _steps(c: Calls, rows: Ints, at: Ints, place: Keys, stage: Any, ended: Ints)
         after[int(at[c.child[e]])].add(int(at[c.parent[e]]))
     groups = _alike(after, place)
     name = {i: f"{n}" for n, group in enumerate(groups, 1) for i in group}
-    waited = np.where(known(c.arrival_ns, ended), c.arrival_ns - ended, NONE)
-    delay = np.where(c.delay_ns != NONE, c.delay_ns, waited)
-    lasts = np.where(known(c.arrival_ns, c.end_ns), c.end_ns - c.arrival_ns, NONE)
+    delay, lasts = _delays(c, ended), _lasts(c)
     kinds = c.delay_kind.fill_null("").to_numpy()
     out = []
     for group in groups:

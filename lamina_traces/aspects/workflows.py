@@ -1,8 +1,9 @@
 """Workflows: how many calls an agent's task makes, how they hang together, and what it waits for beside the model.
 
 Where the source records what a call waits for (``depends_on``), figures follow these edges. Where it does not, times stand
-in: a call is taken to wait for all calls of its workflow that had ended before it began. That makes the most edges
-that times allow, so depth is an upper bound and width a lower one; ``order`` says which of the two was used.
+in: a call is taken to wait for all calls of its workflow that had ended before it began, of which those that ended last
+say it all (``dags.edges_by_time``). That makes the longest paths that times allow, so depth is an upper bound and width
+a lower one; ``order`` says which of the two was used.
 
 - ``depth``: calls on the longest path; ``width``: most calls of one level (as many edges or calls before them);
 - ``parallel``: most calls that run at once, from times alone;
@@ -24,7 +25,19 @@ from ..distributions import K_ANONYMITY, Fitted, Grid
 from ..errors import ModelError, Notice
 from ..units import format_number, format_seconds, short
 from . import Finding, Line, dags, templates
-from .call_graphs import KINDS, ORDERS, Graphs, Shape, delays, graphs, law, shapes, stages, timed
+from .call_graphs import (
+    KINDS,
+    ORDERS,
+    Graphs,
+    Shape,
+    delays,
+    graphs,
+    inferred,
+    law,
+    shapes,
+    stages,
+    timed,
+)
 from .calls import Calls, read
 from .conversations import NONE
 from .dags import Flags, Ints
@@ -153,7 +166,8 @@ class Workflows:
             )
         for kind, d in self.delays.items():
             best = d.best
-            name = {"derived": "between a call and those it waits for", "unnamed": "as stated"}.get(kind, f"for {kind}")  # fmt: skip
+            basis = ", by times alone" if self.order == "times" else ""
+            name = {"derived": f"between a call and those it waits for{basis}", "unnamed": "as stated"}.get(kind, f"for {kind}")  # fmt: skip
             out.append(
                 Finding(
                     NAME,
@@ -286,11 +300,19 @@ def fit(trace: Trace, notices: list[Notice]) -> Workflows | None:
     timeline = Timeline.of(trace) if trace.manifest.clock != "session" else None
     found = measure(calls, timeline, trace.manifest.tick_ns, origin_of_day_ns(trace))
     if found.order == "times":
-        text = "what a call waits for is not recorded: it is taken to wait for all calls of its workflow that had ended before"
+        text = "what a call waits for is not recorded: it is inferred from times, as the calls of its workflow that ended last before it began"
         notices.append(Notice("edges-inferred", text, NAME))
     if not found.templates:
-        text = "no ten workflows show the same recorded graph: generated tasks are chains of as many calls, without stages and without calls side by side"
+        why = (
+            "neither what calls wait for nor when they end is recorded"
+            if found.order == "none"
+            else "no ten workflows show the same graph"
+        )
+        text = f"{why}: generated tasks are chains of as many calls, without stages and without calls side by side"
         notices.append(Notice("no-templates", text, NAME))
+    elif found.templates[-1].name == templates.OTHERS:
+        text = f"{100 * found.templates[-1].share:.3g}% of the workflows have another number of calls than the {len(found.templates) - 1} templates: their like are generated as chains of as many calls"
+        notices.append(Notice("few-templates", text, NAME))
     return found
 
 
@@ -309,6 +331,8 @@ def measure(
 ) -> Workflows:
     """All figures of ten workflows or more."""
     g = graphs(c)
+    if g.order == "times":
+        c, g = inferred(c, g)
     sizes = c.sizes
     begin = np.where(c.arrival_ns == NONE, np.iinfo(np.int64).max, c.arrival_ns)
     starts = np.minimum.reduceat(begin, c.first)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from .efficiency import ERAS, Efficiency, era, ideal
+from .efficiency import ERAS, Efficiency, era, ideal, is_share
 from .memory import KvMemory, kv_memory
 from .money import Bill, bill
-from .operators import check_tp, rates, transformer
-from .power import FITTED_POWER, PowerModel
+from .operators import Parallel, all_reduce_latency, check_tp, compute_dtype, rates, transformer
+from .power import FITTED_POWER, PowerModel, throttled, time_shares
 from .step import RESOURCES, Coverage, Form, Op, OpCost, Rates, Resource, Rows, State, StepModel
 
 __all__ = [
@@ -20,17 +20,23 @@ __all__ = [
     "KvMemory",
     "Op",
     "OpCost",
+    "Parallel",
     "PowerModel",
     "Rates",
     "Resource",
     "Rows",
     "State",
     "StepModel",
+    "all_reduce_latency",
     "bill",
     "check_tp",
+    "compute_dtype",
     "era",
     "ideal",
+    "is_share",
     "kv_memory",
     "rates",
+    "throttled",
+    "time_shares",
     "transformer",
 ]

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 
 from ..errors import ModelError
-from ..hardware import Device, Model
-from .operators import check_tp
+from ..hardware import BYTES, Device, Model
+from .operators import Parallel
 
 
 @dataclass(frozen=True)
@@ -31,29 +31,49 @@ def kv_memory(
     device: Device,
     *,
     tp: int = 1,
+    pp: int = 1,
+    dp: int = 1,
+    ep: int = 1,
     dtype: str = "bf16",
     kv_dtype: str | None = None,
     utilisation: float = 0.9,
     reserve_gb: float = 2.0,
     block_tokens: int = 16,
+    sequences: int = 0,
+    context: float | None = None,
 ) -> KvMemory:
     """blocks = ⌊(memory·utilisation − weights − reserve) / (block_tokens · bytes per token)⌋, over the group.
 
-    ``reserve_gb`` per device is for activations and graphs. ModelError when nothing is left, saying
-    which tensor parallel degree would do.
+    ``reserve_gb`` per device is for activations and graphs, and the states of linear layers for ``sequences``
+    come off too. With ``dp`` every rank holds its own copy of all weights but the experts. Layers with a window
+    keep min(window, ``context``) of ``context`` tokens (default 4,096), so a token takes that share of them.
+    ModelError when nothing is left, saying which tensor parallel degree would do.
     """
+    kv_type = kv_dtype or model.kv_native or "bf16"
+    usual = 4096.0 if context is None else max(1.0, context)
+    parts = {k: BYTES[t] for k, t in model.part_dtypes(dtype).items()}
+    experts = model.experts * model.expert_params * parts["experts"] if model.experts > 1 else 0.0
+    whole = model.weight_bytes(dtype)
+
+    def weights_of(copies: int) -> float:
+        return experts + copies * (whole - experts)
+
+    def per_token(t: int) -> float:
+        windowed = model.window_layers / max(1, model.attention_layers)
+        kept = 1.0 - windowed + windowed * min(1.0, model.window / usual)
+        return model.kv_bytes_per_token(kv_type, t) * kept
 
     def left(t: int) -> float:
-        usable = t * device.memory_bytes * utilisation
-        return usable - model.weight_bytes(dtype) - t * reserve_gb * 1e9
+        n = t * pp * dp
+        states = sequences * model.state_bytes
+        return n * (device.memory_bytes * utilisation - reserve_gb * 1e9) - weights_of(dp) - states
 
-    check_tp(model, tp)
-    weights = model.weight_bytes(dtype)
-    per_token = model.kv_bytes_per_token(kv_dtype or "bf16", tp)
-    blocks = math.floor(left(tp) / (block_tokens * per_token))
+    Parallel(tp, pp, dp, ep).check(model)
+    devices, weights = tp * pp * dp, weights_of(dp)
+    blocks = math.floor(left(tp) / (block_tokens * per_token(tp)))
     if blocks < 1:
-        total = tp * device.memory_bytes
-        gb = f"{weights / 1e9:.1f} GB of {dtype} weights on {tp} × {device.memory_gb.value:g} GB ({device.name})"
+        total = devices * device.memory_bytes
+        gb = f"{weights / 1e9:.1f} GB of {dtype} weights on {devices} × {device.memory_gb.value:g} GB ({device.name})"
         if weights > total:
             what = f"{model.name} needs {gb}: {(weights - total) / 1e9:.1f} GB short"
         else:
@@ -63,12 +83,9 @@ def kv_memory(
                 f"at utilisation {utilisation:g} with {reserve_gb:g} GB reserved"
             )
         tries = [t for t in (1, 2, 4, 8, 16) if t > tp and model.heads % t == 0]
-        works = [
-            t
-            for t in tries
-            if left(t) >= block_tokens * model.kv_bytes_per_token(kv_dtype or "bf16", t)
-        ]
-        no_room = [t for t in tries if t not in works and weights <= t * device.memory_bytes]
+        works = [t for t in tries if left(t) >= block_tokens * per_token(t)]
+        held = {t: t * pp * dp * device.memory_bytes for t in tries}
+        no_room = [t for t in tries if t not in works and weights <= held[t]]
         hint = (
             f"tp={works[0]} would fit" if works else "no tensor parallel degree up to 16 would fit"
         )
@@ -77,9 +94,9 @@ def kv_memory(
         raise ModelError(what, hint + "; or take a larger device or a smaller dtype")
     return KvMemory(
         weight_bytes=weights,
-        usable_bytes=tp * device.memory_bytes * utilisation,
-        reserve_bytes=tp * reserve_gb * 1e9,
+        usable_bytes=devices * device.memory_bytes * utilisation,
+        reserve_bytes=devices * reserve_gb * 1e9,
         block_tokens=block_tokens,
-        bytes_per_token=per_token,
+        bytes_per_token=per_token(tp),
         blocks=blocks,
     )

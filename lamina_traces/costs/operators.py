@@ -3,16 +3,72 @@
 GEMM of shape (tokens × n) · (n × k), L layers, b bytes per element: 2·tokens·n·k·L FLOPs and
 (n·k + tokens·n + tokens·k)·b·L bytes (NanoFlow, arXiv 2408.12757, section 3). Decode attention reads
 every sequence's keys and values once. All work is summed over the group of devices.
+
+Latent attention (MLA) is modelled as engines run it: decode in the absorbed form (each head multiplies
+with the latent itself, which is read once for all heads), prefill in the plain form (keys and values are
+expanded from the latent by ``kv_up``).
 """
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from ..errors import ModelError, UsageError
-from ..hardware import BYTES, Device, Model
+from ..errors import ModelError, UnknownName, UsageError
+from ..hardware import BYTES, Device, Link, Model, link
 from .efficiency import Efficiency
 from .step import Coverage, Form, Op, Rates, StepModel
+
+ACTIVATION = 2.0
+"""bytes of one element of an activation."""
+
+
+@dataclass(frozen=True)
+class Parallel:
+    """How a group of tp·pp·dp devices shares one model.
+
+    ``tp`` devices share every matrix; ``pp`` stages share the layers; ``dp`` ranks hold copies of attention
+    and plain layers, each for its own sequences. Experts are sharded over all tp·dp devices of a stage:
+    each matrix over them where ``ep`` = 1, else whole experts over ``ep`` of them.
+    """
+
+    tp: int = 1
+    pp: int = 1
+    dp: int = 1
+    ep: int = 1
+
+    @property
+    def devices(self) -> int:
+        return self.tp * self.pp * self.dp
+
+    def check(self, model: Model) -> None:
+        """ModelError unless the model can be shared so; UsageError for a degree below one."""
+        for name in ("tp", "pp", "dp", "ep"):
+            if getattr(self, name) < 1:
+                raise UsageError(
+                    f"{name} = {getattr(self, name)} is not a number of devices",
+                    f"use --{name} 1 or more",
+                )
+        check_tp(model, self.tp)
+        if self.pp > model.layers:
+            raise ModelError(
+                f"pp = {self.pp} stages for {model.layers} layers of {model.name}",
+                f"use --pp 1 to {model.layers}",
+            )
+        if self.dp > 1 and model.experts == 1:
+            raise ModelError(
+                f"dp = {self.dp}: {model.name} has no experts to share",
+                "copies of a dense model are replicas: use --replicas",
+            )
+        if self.ep > 1:
+            if model.experts == 1:
+                raise ModelError(f"ep = {self.ep}: {model.name} has no experts", "use --ep 1")
+            if (self.tp * self.dp) % self.ep or model.experts % self.ep:
+                raise ModelError(
+                    f"ep = {self.ep} does not divide {self.tp * self.dp} devices and {model.experts} experts",
+                    f"use --ep {self.tp * self.dp} or a divisor of it",
+                )
 
 
 def check_tp(model: Model, tp: int) -> None:
@@ -22,23 +78,56 @@ def check_tp(model: Model, tp: int) -> None:
     """
     if tp < 1:
         raise UsageError(f"tp = {tp} is not a number of devices", "use --tp 1 or more")
-    kv_ok = model.kv_heads % tp == 0 or tp % model.kv_heads == 0
-    if model.heads % tp or not kv_ok:
-        fits = [t for t in range(1, model.heads + 1) if not model.heads % t]
-        fits = [t for t in fits if model.kv_heads % t == 0 or t % model.kv_heads == 0]
+
+    def shared(t: int) -> bool:
+        kv = model.kv_heads % t == 0 or t % model.kv_heads == 0 or model.mla
+        return model.heads % t == 0 and kv
+
+    if not shared(tp):
+        fits = [t for t in range(1, model.heads + 1) if shared(t)]
         raise ModelError(
             f"tp = {tp} does not divide the {model.heads} heads ({model.kv_heads} for keys and values) of {model.name}",
             "use --tp " + ", ".join(map(str, fits[:8])),
         )
 
 
-def rates(device: Device, devices: int, efficiency: Efficiency, dtype: str) -> Rates:
-    """What ``devices`` of a kind sustain together."""
-    flops, size = device.flops_per_s(dtype) * devices, device.bytes_per_s * devices
+def compute_dtype(device: Device, weights: str) -> str:
+    """The type that matrices of ``weights`` are multiplied in: their own where the device has it, else bf16
+    (the weights are widened on the way: they cost their bytes and two-byte arithmetic)."""
+    own = {"mxfp4": "fp4", "int4": "bf16", "fp32": "bf16"}.get(weights, weights)
+    return own if device.computes(own) else "bf16"
+
+
+def shares(device: Device, weights: str, experts: bool = False) -> tuple[list[str], list[str]]:
+    """Names of the efficiencies whose products apply to FLOPs, and to bytes, of matrices of type ``weights``, or of
+    "attention" (kernels that read the cache and compute in two bytes)."""
+    if weights == "attention":
+        return ["attention"], ["kv_memory"]
+    own = compute_dtype(device, weights)
+    compute = [{"fp8": "compute_8", "int8": "compute_8", "fp4": "compute_4"}.get(own, "compute")]
+    memory = ["expert_memory" if experts else "memory"]
+    if experts:
+        compute.append("expert_compute")
+    if BYTES[weights] < 2.0 and own == "bf16":
+        memory.append("widened")
+    return compute, memory
+
+
+def rates(
+    device: Device, devices: int, efficiency: Efficiency, weights: str, *, experts: bool = False
+) -> Rates:
+    """What ``devices`` of a kind sustain together on matrices of type ``weights``, or on "attention"."""
+    compute, memory = (
+        math.prod(getattr(efficiency, name).value for name in names)
+        for names in shares(device, weights, experts)
+    )
+    own = "bf16" if weights == "attention" else compute_dtype(device, weights)
+    flops, size = device.flops_per_s(own) * devices, device.bytes_per_s * devices
+    net = device.link_bytes_per_s * device.link.collective_share.value
     return Rates(
-        flops_per_s=flops * efficiency.compute.value,
-        bytes_per_s=size * efficiency.memory.value,
-        net_bytes_per_s=device.link_bytes_per_s * devices * efficiency.network.value,
+        flops_per_s=flops * compute * device.gemm_share.value,
+        bytes_per_s=size * memory,
+        net_bytes_per_s=net * devices * efficiency.network.value,
         peak_flops_per_s=flops,
         peak_bytes_per_s=size,
     )
@@ -50,86 +139,219 @@ def transformer(
     efficiency: Efficiency,
     *,
     tp: int = 1,
+    pp: int = 1,
+    dp: int = 1,
+    ep: int = 1,
     dtype: str = "bf16",
     kv_dtype: str | None = None,
     combine: Literal["sum", "max"] = "sum",
+    context: float | None = None,
+    network: Link | None = None,
 ) -> StepModel:
-    """The step of ``model`` on ``tp`` devices (tensor parallel).
+    """The step of ``model`` on tp·pp·dp devices (``Parallel`` says how they share it).
 
-    ``dtype`` is that of weights and arithmetic; activations have two bytes; ``kv_dtype`` is the KV
-    cache's (by default two-byte: engines keep it so unless told otherwise). Left out as negligible: norms,
+    ``dtype`` is the weights'; each part's own follows from ``Model.part_dtypes``, and arithmetic is in that
+    type where the device has it (``compute_dtype``). Activations have two bytes; ``kv_dtype`` is the KV
+    cache's (by default two bytes, unless the model's publisher states another).
+
+    A pipeline is taken to be full: pp micro-batches are under way, and a step brings all their sequences one token
+    on. Each micro-batch reads the weights, so they are read pp times in a step.
+
+    Layers with a window of w tokens read min(context, w) per sequence, which is not affine. They are charged w
+    where the usual ``context`` (tokens; default 4,096) reaches it, else the whole context.
+
+    ``network``: what joins devices beyond ``device.peers`` (default InfiniBand NDR). Left out as negligible: norms,
     embedding lookup, sampling, and the output matrix's work for prefills that end.
     """
-    check_tp(model, tp)
+    share = Parallel(tp, pp, dp, ep)
+    share.check(model)
     if dtype not in BYTES:
-        raise UsageError(f"dtype {dtype!r} is not known", "use bf16, fp16 or fp8")
-    L, h, b, act = model.layers, model.hidden, BYTES[dtype], 2.0
-    q, kv = model.q_width, model.kv_width
-    kv_token = model.kv_bytes_per_token(kv_dtype or "bf16", tp)
+        raise UnknownName("dtype", dtype, BYTES)
+    parts = model.part_dtypes(dtype)
+    kv_dtype = kv_dtype or model.kv_native or "bf16"
+    n = share.devices
+    groups: dict[str, Rates] = {}
 
-    def gemm(name: str, n: int, k: int) -> Op:
+    def on(part: str) -> str:
+        """The rates of a part's matrices."""
+        experts = part == "experts"
+        name = "experts" if experts else parts[part]
+        groups[name] = rates(device, n, efficiency, parts[part], experts=experts)
+        return name
+
+    def gemm(
+        name: str,
+        inputs: int,
+        outputs: int,
+        layers: int,
+        part: str,
+        copies: int = 1,
+        rate: float = 1.0,
+    ) -> Op:
+        size = float(inputs * outputs * layers)
         return Op(
             name,
             "compute",
-            flops=Form.tokens(2.0 * n * k * L),
-            bytes=Form(one=n * k * b * L) + Form.tokens((n + k) * act * L),
+            flops=Form.tokens(2.0 * size * rate),
+            bytes=Form(one=size * BYTES[parts[part]] * pp * copies)
+            + Form.tokens((inputs + outputs) * ACTIVATION * layers * rate),
+            on=on(part),
         )
 
-    ops = [gemm("qkv", h, q + 2 * kv), gemm("o", q, h)]
-    tables = {}
+    def ffn(suffix: str, width: int, layers: int) -> list[Op]:
+        up = model.matrices - 1
+        return [
+            gemm("up_gate" + suffix, model.hidden, up * width, layers, "ffn", dp),
+            gemm("down" + suffix, width, model.hidden, layers, "ffn", dp),
+        ]
+
+    h = model.hidden
+    ops = [
+        gemm(name, a, b, layers, "attention", dp) for name, a, b, layers in model.attention_gemms
+    ]
+    tables: dict[str, Coverage] = {}
     if model.experts == 1:
-        ops += [gemm("up_gate", h, 2 * model.ffn), gemm("down", model.ffn, h)]
+        ops += ffn("", model.ffn, model.layers)
     else:
-        tables["experts"] = Coverage(model.experts, model.experts_per_token)
-        ops.append(gemm("router", h, model.experts))
-        for name, n, k in (("up_gate", h, 2 * model.ffn), ("down", model.ffn, h)):
-            each = model.experts_per_token
-            ops.append(
-                Op(
-                    name,
-                    "compute",
-                    flops=Form.tokens(2.0 * n * k * L * each),
-                    bytes=Form(tables={"experts": model.experts * n * k * b * L})
-                    + Form.tokens((n + k) * act * L * each),
-                )
-            )
+        if model.dense_layers:
+            ops += ffn("_dense", model.dense_ffn, model.dense_layers)
+        if model.shared_ffn:
+            ops += ffn("_shared", model.shared_ffn, model.moe_layers)
+        tables["experts"] = Coverage(model.experts, model.experts_per_token, pp, ep)
+        ops.append(gemm("router", h, model.experts, model.moe_layers, "head", dp))
+        for name, a, b in (
+            ("up_gate", h, (model.matrices - 1) * model.ffn),
+            ("down", model.ffn, h),
+        ):
+            each = gemm(name, a, b, model.moe_layers, "experts", 1, model.experts_per_token)
+            held = model.experts * a * b * model.moe_layers * BYTES[parts["experts"]] * pp
+            ops.append(replace(each, bytes=replace(each.bytes, one=0.0, tables={"experts": held})))
+    ops += _attention(model, tp, kv_dtype, 4096.0 if context is None else context)
+    groups["attention"] = rates(device, n, efficiency, "attention")
+    head = gemm("lm_head", h, model.vocab, 1, "head", dp)
+    # only tokens that are sampled pass the output matrix; it is on one stage of a pipeline
+    head = replace(head, resource="memory", flops=replace(head.flops, p=0.0))
+    ops.append(replace(head, bytes=replace(head.bytes, p=0.0)))
+    ops += _communication(model, device, efficiency, share, parts["experts"])
     ops += [
+        Op(
+            "layer_overhead",
+            "overhead",
+            seconds=Form(
+                one=model.layers * efficiency.layer_s.value
+                + model.moe_layers * efficiency.moe_layer_s.value
+            ),
+        ),
+        Op(
+            "step_overhead",
+            "overhead",
+            seconds=Form(one=efficiency.step_s.value, D=efficiency.sequence_s.value / dp),
+        ),
+    ]
+    groups["main"] = groups["experts" if model.experts > 1 else parts["ffn"]]
+    wide = tp * dp > device.peers.value
+    if wide:
+        rate = (network or link("ib-ndr")).gb_s.value * 1e9 * n * efficiency.network.value
+        groups = {k: replace(r, net_bytes_per_s=rate) for k, r in groups.items()}
+    return StepModel(tuple(ops), groups, combine, tables)
+
+
+def _attention(model: Model, tp: int, kv_dtype: str, context: float) -> list[Op]:
+    """Reading and writing the cache, and the products with it; linear layers' states."""
+    layers = model.attention_layers
+    windowed = model.window_layers if context >= model.window else 0
+    full = layers - windowed
+    kv = model.kv_bytes_per_token(kv_dtype, tp) / max(1, layers)
+    q, o = model.q_width, model.o_width
+    if model.mla:
+        wide = model.heads * (2.0 * model.kv_width + 2.0 * model.kv_lora_rank)
+        plain = 2.0 * q + 2.0 * o
+    else:
+        wide = plain = 4.0 * q
+    inout = (q + o) * ACTIVATION * layers
+    w = float(model.window * windowed)
+    ops = [
         Op(
             "decode_attention",
             "memory",
-            flops=Form(S=4.0 * q * L),
+            flops=Form(S=wide * full, D=wide * w),
             # keys and values of the context, the new ones written, queries read, outputs written
-            bytes=Form(S=kv_token, D=kv_token + 2 * q * act * L),
+            bytes=Form(S=kv * full, D=kv * (layers + w) + inout),
+            on="attention",
         ),
         Op(
             "prefill_attention",
             "compute",
-            flops=Form(Q=4.0 * q * L),
-            bytes=Form(C=kv_token, p=2 * q * act * L),
-        ),
-        Op(
-            "lm_head",
-            "memory",
-            flops=Form(D=2.0 * model.head_params),
-            bytes=Form(one=model.head_params * b, D=(h + model.vocab) * act),
+            flops=Form(Q=plain * full, p=plain * w),
+            bytes=Form(C=kv * full, p=kv * layers + inout + kv * windowed),
+            on="attention",
         ),
     ]
+    if model.linear_layers:
+        width = model.linear_value_width * model.linear_head_dim * model.linear_layers
+        ops.append(
+            Op(
+                "linear_attention",
+                "memory",
+                flops=Form.tokens(6.0 * width),
+                bytes=Form(D=2.0 * model.state_bytes),  # read and written once a token
+                on="attention",
+            )
+        )
+    return ops
+
+
+def _communication(
+    model: Model, device: Device, efficiency: Efficiency, share: Parallel, experts: str
+) -> list[Op]:
+    """Collectives, alpha–beta: a latency per call, and bytes over the links of all devices.
+
+    An all-reduce moves 2(t − 1)/t of the message per device (ring), on t devices.
+    """
+    ops = []
+    h, L, tp = model.hidden, model.layers, share.tp
+    alpha = all_reduce_latency(device, efficiency, tp)
     if tp > 1:
-        # Two all-reduces per layer; a ring moves 2(t − 1)/t of the message per device, t devices.
+        # behind attention and behind the feed-forward layer; with dp the experts exchange tokens instead
+        calls = 2.0 * L - (model.moe_layers if share.dp > 1 else 0)
         ops.append(
             Op(
                 "all_reduce",
                 "network",
-                net_bytes=Form.tokens(4.0 * (tp - 1) * h * act * L),
-                seconds=Form(one=2.0 * L * efficiency.all_reduce_s.value),
+                net_bytes=Form.tokens(2.0 * (tp - 1) * h * ACTIVATION * calls),
+                seconds=Form(one=calls * alpha),
             )
         )
-    ops += [
-        Op("layer_overhead", "overhead", seconds=Form(one=L * efficiency.layer_s.value)),
-        Op(
-            "step_overhead",
-            "overhead",
-            seconds=Form(one=efficiency.step_s.value, D=efficiency.sequence_s.value),
-        ),
-    ]
-    return StepModel(tuple(ops), {"main": rates(device, tp, efficiency, dtype)}, combine, tables)
+    if share.dp > 1:
+        n = tp * share.dp
+        visited = n * (1.0 - (1.0 - 1.0 / n) ** model.experts_per_token)
+        # tokens go out in the experts' type (at least a byte) and come back in two bytes
+        each = h * (max(1.0, min(2.0, BYTES[experts])) + ACTIVATION) * visited * (n - 1) / n
+        ops.append(
+            Op(
+                "all_to_all",
+                "network",
+                net_bytes=Form.tokens(each * model.moe_layers),
+                seconds=Form(
+                    one=2.0 * model.moe_layers * all_reduce_latency(device, efficiency, n)
+                ),
+            )
+        )
+    if share.pp > 1:
+        stages = share.pp - 1
+        ops.append(
+            Op(
+                "pipeline",
+                "network",
+                net_bytes=Form.tokens(stages * h * ACTIVATION),
+                seconds=Form(one=share.pp * all_reduce_latency(device, efficiency, 2)),
+            )
+        )
+    return ops
+
+
+def all_reduce_latency(device: Device, efficiency: Efficiency, n: int) -> float:
+    """Seconds that a small all-reduce of ``n`` devices takes, the wait for the slowest included: what the
+    engine adds, a link's latency, and its share per doubling."""
+    hops = efficiency.hops.value * math.log2(max(2, n))
+    return efficiency.all_reduce_s.value + device.link.latency_s.value * hops

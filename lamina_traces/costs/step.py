@@ -119,18 +119,25 @@ class Form:
 
 @dataclass(frozen=True)
 class Coverage:
-    """The expected share of ``experts`` that n tokens visit, ``per_token`` each: 1 − (1 − k/E)^n.
+    """The expected share of ``experts`` that n tokens visit, ``per_token`` each: c = 1 − (1 − k/E)^(n / stages).
 
-    Uniform and independent routing; real routers are skewed, so this is an upper bound on the share.
+    ``stages``: micro-batches that the tokens are split into. ``ranks`` > 1: whole experts lie on that many devices,
+    and the slowest counts: the expected maximum of their loads, c + √(2 ln ranks · c (1 − c) / (E/ranks)), at
+    most 1. Uniform and independent routing; real routers are skewed, so c is an upper bound on the share.
     """
 
     experts: int
     per_token: int
+    stages: int = 1
+    ranks: int = 1
 
     def at(self, tokens: float | Floats) -> Floats:
-        return np.asarray(
-            1.0 - (1.0 - self.per_token / self.experts) ** np.asarray(tokens, dtype=np.float64)
-        )
+        n = np.asarray(tokens, dtype=np.float64) / self.stages
+        c = 1.0 - (1.0 - self.per_token / self.experts) ** n
+        if self.ranks > 1:
+            spread = 2.0 * math.log(self.ranks) * self.ranks / self.experts
+            c = np.minimum(1.0, c + np.sqrt(spread * c * (1.0 - c)))
+        return np.asarray(c)
 
 
 @dataclass(frozen=True)
@@ -206,6 +213,11 @@ class Rows:
     flops: Floats
     bytes: Floats
     net_bytes: Floats
+
+    def seconds_on(self, resource: Resource) -> Floats:
+        """[6 + tables] the form of the seconds that all operators spend on a resource, overlapped or not."""
+        of = [i for i, r in enumerate(self.part_resource) if r == resource]
+        return np.asarray(self.part_coef[of].sum(axis=0))
 
     def x(self, state: State) -> Floats:
         """The state with its table values."""

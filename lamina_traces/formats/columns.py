@@ -4,7 +4,8 @@
 ones; short names stand for the common ones, and every canonical column name is accepted. A time column
 may carry its unit (``arrival=ts:ms``), and a value in single quotes is a constant for all rows
 (``device='gpu0'``). Keys inside other keys of a JSON object have dotted names (``input=usage.prompt_tokens``).
-Columns that are not mapped are kept in ``extra``, less text and secrets.
+Columns that are not mapped are kept in ``extra``, less text and secrets. Files that have our own names of
+columns need no map (formats/lamina.py).
 
 A numeric arrival whose values lie between 2001 and 2100 as Unix time is taken for Unix time, and that
 is said; other numbers are relative. Status words are folded to the canonical ones.
@@ -32,6 +33,7 @@ from .format import (
     polars_type,
     with_extra,
 )
+from .links import held_rows, linked
 from .redaction import is_private
 
 SHORT: dict[str, str] = {
@@ -125,7 +127,7 @@ def _field(column: Column, name: str, unit: str | None, head: Head, request: Req
         return Field(name, "flag", "", column.name)
     if column.type == "UBIGINT[]":
         return Field(name, "ids", "", column.name)
-    if column.type == "VARCHAR":
+    if column.type == "VARCHAR" or column.name == "depends_on":
         return Field(name, "text", "", column.name)
     raise UsageError(f"{column.name} cannot be mapped", "it is filled by the readers themselves")
 
@@ -223,7 +225,8 @@ def _bound(
             out = _with_status(out)
         elif "status" in out.columns:
             out = out.with_columns(canonical_status(out["status"]).alias("status"))
-        return with_extra(out, frame, extra, context)
+        out = with_extra(out, frame, extra, context)
+        return linked(out, context) if "depends_on" in out.columns else out
 
     order = {c: i for i, c in enumerate(table.names)}
     return Binding(
@@ -233,6 +236,7 @@ def _bound(
         canonical=canonical,
         extra=extra,
         dropped=dropped if not json else (),
+        rest=held_rows if "depends_on" in {f.to for f in fields} else None,
         unfold=_flattened if mapped - set(head.names) else None,
         notices=notices,
         mapping=tuple(sorted(((f.name, f.to, f.unit) for f in fields), key=lambda m: order[m[1]])),
@@ -274,9 +278,7 @@ def _clock(
                 "arrival_ns",
             )
         )
-    values = [float(v) for r in head.rows if (v := r.get(arrival.name)) and numeric_text(v)]
-    scale = TIME_UNITS[arrival.unit] / 1e9
-    if values and all(_UNIX_S[0] <= v * scale <= _UNIX_S[1] for v in values):
+    if unix_time(head, arrival.name, arrival.unit):
         notices.append(
             Notice(
                 "unix-time",
@@ -286,6 +288,13 @@ def _clock(
         )
         return "utc", True, tuple(notices)
     return "relative", False, tuple(notices)
+
+
+def unix_time(head: Head, name: str, unit: str) -> bool:
+    """Whether all numbers of a column in the head lie in the range of Unix time, 2001 to 2100."""
+    values = [float(v) for r in head.rows if (v := r.get(name)) and numeric_text(v)]
+    scale = TIME_UNITS[unit] / 1e9
+    return bool(values) and all(_UNIX_S[0] <= v * scale <= _UNIX_S[1] for v in values)
 
 
 def numeric_text(text: str) -> bool:
@@ -308,6 +317,7 @@ FORMATS = (
             "columns that are not mapped are kept in extra, less text and secrets",
             "numbers in the range of Unix time are taken for Unix time",
             "rows without a length are rejected, unless a status column is mapped",
+            "depends_on is a list (in CSV as JSON text, or names with commas between): of names in request_id where that is mapped, unique in their workflow; else of rows of the file, from 0. [] waits for none, an empty cell is unknown",
         ),
         bind=_bind,
         matches=lambda _head: False,

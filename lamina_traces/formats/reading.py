@@ -149,6 +149,7 @@ class Reading:
                     self._account(rejects)
                     raise self._nothing(total.rejected)
                 if frame.height or len(rejects):
+                    self._context.state["rejected"] = total.rejected
                     out = source.binding.canonical(frame, self._context)
                     yield from self._blocks(source.binding, out, rejects)
                 if self._progress is not None:

@@ -19,6 +19,7 @@ from ..errors import ModelError, UnknownName, UsageError
 from ..profile import Profile
 from ..units import NS_PER_S, Rate
 from . import knobs
+from .burstiness import expected_burstiness, profile_burstiness
 from .cold_starts import ColdStartMaker
 from .hashing import frame_hash, row_hash
 from .invocations import InvocationMaker
@@ -31,7 +32,7 @@ from .request_stream import law_of
 from .requests import RequestMaker
 
 __all__ = [
-    "GENERATOR_VERSION", "Options", "Place", "Plan", "Shard", "count", "frame_hash", "frames", "generate", "plan", "profile_sha256",
+    "GENERATOR_VERSION", "Options", "Place", "Plan", "Shard", "count", "expected_burstiness", "frame_hash", "frames", "generate", "plan", "profile_burstiness", "profile_sha256",
     "row_hash", "start", "walk",
 ]  # fmt: skip
 

@@ -242,6 +242,11 @@ def _thinking(a: Sessions, factor: float) -> Sessions:
     return replace(a, **changes)
 
 
+def _freed(a: Sessions, _factor: float) -> Sessions:
+    """First prompts are then what lengths and turns ask for, not what they were."""
+    return a if a.context is None else replace(a, context=replace(a.context, first_tokens=None))
+
+
 def _turns(a: Sessions, factor: float) -> Sessions:
     """The mean times ``factor``: turns beyond the first are stretched, T → 1 + g·(T − 1), a fraction of a turn by chance; so
     sessions of one turn stay what they are."""
@@ -292,13 +297,13 @@ TALLIED = 1_000_000
 """parts in which a stretched law of turns is told."""
 KNOBS: Mapping[str, Knob] = {
     "lengths.input": Knob(
-        "lengths", "xN", "all input lengths; ranks and dependence stay. Where prompts hold the answers before them, the answers in them stay", _side("input"), {"workflows": _of_steps("input")}
+        "lengths", "xN", "all input lengths; ranks and dependence stay. Where prompts hold the answers before them, the answers in them stay", _side("input"), {"workflows": _of_steps("input"), "sessions": _freed}
     ),
     "lengths.output": Knob(
-        "lengths", "xN", "all output lengths; ranks and dependence stay. Prompts that hold the answers before them grow with them", _side("output"), {"workflows": _of_steps("output")}
+        "lengths", "xN", "all output lengths; ranks and dependence stay. Prompts that hold the answers before them grow with them", _side("output"), {"workflows": _of_steps("output"), "sessions": _freed}
     ),
     "lengths.reasoning": Knob("lengths", "xN", "reasoning tokens, at most the output; outputs stay", _reasoning),
-    "sessions.turns": Knob("sessions", "xN", "mean turns of a session, by those beyond the first; requests are as many, and prompts grow where contexts accumulate beyond what first prompts leave", _turns),
+    "sessions.turns": Knob("sessions", "xN", "mean turns of a session, by those beyond the first; requests are as many, and prompts grow where contexts accumulate beyond what first prompts leave", lambda a, factor: _turns(_freed(a, factor), factor)),
     "sessions.think_time": Knob("sessions", "xN", "all times between turns, the answer's included where only they are known", _thinking),
     "workflows.delays": Knob("workflows", "xN", "all delays between calls; the calls stay", _delays),
     "prefixes.hits": Knob("prefixes", "xN", "hit ratios of caches of every size, as far as what prompts begin with can bring them; lengths stay", _hits),

@@ -300,11 +300,14 @@ class SmallStreams:
 
 
 def _apart(means: Grid, pool: Margin, sizes: Array, rows: int) -> float:
-    """Share of the variance of the pool's lengths that is between streams: that of their means, less what few rows each bring
-    by chance."""
-    of_means, whole = (g.curve.squared_cv * g.curve.mean**2 for g in (means, pool.grid))
-    chance = float((1 / sizes).mean()) * len(sizes) / max(rows, 1)
-    return float(np.clip((of_means / whole - chance) / max(1 - chance, 0.1), 0.0, 0.98)) if whole > 0 else 0.0  # fmt: skip
+    """Share of the variance of the pool's lengths, as normal scores of their ranks, that is between streams: that of their means,
+    less what few rows each bring by chance."""
+    at = (np.arange(1024) + 0.5) / 1024
+    ranks = pool.grid.rank(means.curve.quantile(at))
+    of_means = float(special.ndtri(np.clip(ranks, 1e-6, 1 - 1e-6)).var())
+    each = np.maximum(sizes * (rows / len(sizes)), 1.0)  # streams that are seen have a row
+    chance = float((1 / each).mean())
+    return float(np.clip((of_means - chance) / max(1 - chance, 0.1), 0.0, 0.98))
 
 
 def law_of(profile: Profile, s: Stream, kind: type[Law], what: str, needs: str) -> Law:

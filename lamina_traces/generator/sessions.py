@@ -59,6 +59,8 @@ REHEARSED = (256, 65536)
 CLASSES = 64
 """of prompt lengths, by which first prompts are weighed."""
 ROUNDS = 200
+ROUNDS_SEEN = 5
+"""steps from the first prompts of the source: enough for the little by which rehearsed sessions grow otherwise."""
 FEWEST_KEPT = 1 / 64
 """least share of lengths drawn that first turns keep."""
 _SERVICE_S = 5.0
@@ -310,25 +312,28 @@ class Contexts:
     """Lengths of turns, such that those of all requests together have the stream's law.
 
     The first prompt is drawn so that what grows from it adds up to the law of all prompts: the weights of its length
-    classes are found by Richardson's and Lucy's deconvolution (1972, 1974) on rehearsed sessions. The answer to a
+    classes are found by Richardson's and Lucy's deconvolution (1972, 1974) on rehearsed sessions, from the first prompts
+    of the source where they are known. The answer to a
     later prompt comes from the copula, given the rank of the prompt. A prompt beyond the longest of the source is cut
-    at its old end where the source has a cap, else its context begins anew.
+    at its old end where the source has a cap, or where its prompts never shrink; else its context begins anew.
     """
 
     def __init__(self, law: Sessions, lengths: Lengths, turns: Array, of: int) -> None:
         self.turns, self.salts = turns, salts(of, loops.SALTS)
         self.kind, shares, self.added = _growth(law.context, lengths)
         margin = lengths.input
-        self.cut = int(margin.atoms.cap is not None)
+        c = law.context
+        never_shrank = c is not None and c.pairs > 0 and c.growing.value == 1
+        self.cut = int(margin.atoms.cap is not None or never_shrank)
         self.shares = np.array([*shares, margin.grid.values[-1]])
         self.inputs = margin.grid.curve.table(KNOTS)
         self.outputs = lengths.output.grid.curve.table(KNOTS)
         rows = lengths.copula / np.maximum(lengths.copula.sum(axis=1, keepdims=True), 1e-300)
         self.copula = np.ascontiguousarray(np.cumsum(rows, axis=1))
         self.firsts = self.inputs
-        self._rehearse(lengths, np.random.Generator(np.random.Philox(key=of)))
+        self._rehearse(law, lengths, np.random.Generator(np.random.Philox(key=of)))
 
-    def _rehearse(self, lengths: Lengths, rng: np.random.Generator) -> None:
+    def _rehearse(self, law: Sessions, lengths: Lengths, rng: np.random.Generator) -> None:
         """Find the law of first prompts, and keep what was rehearsed as a picture of sessions under way."""
         u = (np.arange(1 << 14) + 0.5) / (1 << 14)
         values = np.rint(lengths.input.grid.curve.quantile(u))
@@ -341,9 +346,15 @@ class Contexts:
         first = rng.permutation(n)
         inputs = np.rint(lengths.input.grid.curve.quantile((first + rng.random(n)) / n))
         weight = np.ones(len(target))
+        known = law.context.first_tokens if law.context is not None else None
+        seen = None
+        if known is not None:
+            seen = np.bincount(self._class(np.rint(known.curve.quantile(u))), minlength=len(target)) / len(u)  # fmt: skip
         for _ in range(2):  # contexts that begin anew follow the law that is sought
             rows = self._rehearsed(of_session, inputs.astype(np.int64), rng)
-            weight = _deconvolved(self._class(inputs)[rows[0]], self._class(rows[2]), n, target)
+            weight = _deconvolved(
+                self._class(inputs)[rows[0]], self._class(rows[2]), n, target, seen
+            )
             self.kept = weight / weight.max()
             heavy = weight[self._class(values)]
             cumulated = np.cumsum(heavy) - heavy / 2
@@ -434,16 +445,19 @@ def _growth(context: Context | None, lengths: Lengths) -> tuple[int, tuple[float
     return KINDS.index(context.kind), (whole, max(whole, growing)), values
 
 
-def _deconvolved(of_first: Ints, of_row: Ints, sessions: int, target: Array) -> Array:
+def _deconvolved(
+    of_first: Ints, of_row: Ints, sessions: int, target: Array, seen: Array | None = None
+) -> Array:
     """[classes] weights ≥ 0 of first prompts by class, relative to ``target``, under which rows have the shares
     ``target``; rows by the class of their session's first prompt and by their own, of so many ``sessions`` that begin with
-    ``target``. Richardson 1972; Lucy 1974: each step raises the likelihood and keeps weights positive."""
+    ``target``. Richardson 1972; Lucy 1974: each step raises the likelihood and keeps weights positive. ``seen``: shares
+    of first prompts in the source, from which few steps go, so that they stay near."""
     classes = len(target)
     made = np.bincount(of_first * classes + of_row, minlength=classes * classes)
     a = made.reshape(classes, classes) / np.maximum(sessions * target, 1.0)[:, None]
     size = np.maximum(a.sum(axis=1), 1e-300)
-    w = target.copy()
-    for _ in range(ROUNDS):
+    w = target.copy() if seen is None else np.maximum(seen, 1e-9 * target)
+    for _ in range(ROUNDS if seen is None else ROUNDS_SEEN):
         seen = w @ a
         w = w * (a @ (target * seen.sum() / np.maximum(seen, 1e-300))) / size
         w /= w.sum()

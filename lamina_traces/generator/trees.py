@@ -49,7 +49,9 @@ COUNTER = 2  # blocks that were given a number so far
 ROWS = 3  # rows of the stream so far
 TOTAL = 4  # blocks owned
 SEEN = 5  # first blocks that have been, a bit each, where they are told apart
-NUMBERS = 6
+LATEST = 6  # for each first block, where they are told apart: one more than the place of the latest prompt with it
+MOST_ROOTS = 64
+NUMBERS = LATEST + MOST_ROOTS
 
 SPREAD_BITS = 3
 SPREAD = 1 << SPREAD_BITS
@@ -272,6 +274,12 @@ def weave(tokens, parent, own, want, distance, root, block, heads, head, nodes, 
                 h = min(h, head)  # whom it would follow came before the trace
             at = _at(owned, floors, max(numbers[TOTAL] - distance[i], 0))
             q = _fitting(paths, near, count, at, h, root[i], heads)
+            if (
+                root[i] >= 0
+                and numbers[LATEST + root[i]] > 0
+                and (q < 0 or paths[q, ROOT] != root[i])
+            ):
+                q = numbers[LATEST + root[i]] - 1  # what begins alike is farther away
             if q >= 0 and heads:
                 h = min(_branching(paths, nodes, q, h), full)
             if q >= 0:
@@ -303,6 +311,8 @@ def weave(tokens, parent, own, want, distance, root, block, heads, head, nodes, 
         paths[place, TIP], paths[place, LENGTH] = tip, full
         paths[place, ROW] = numbers[ROWS]
         near[place, REACH], near[place, TAKEN] = full if tip >= 0 else -1, 0
+        if paths[place, ROOT] >= 0 and tip >= 0:
+            numbers[LATEST + paths[place, ROOT]] = place + 1
         numbers[PATHS] += 1
         numbers[ROWS] += 1
         tips[i], partial[i] = tip, -1
@@ -338,6 +348,8 @@ def gather(nodes, paths, numbers, renamed, places, coldest, idle):  # type: igno
     kept = 0
     for node in range(numbers[NODES]):
         renamed[node] = -1
+    for q in range(numbers[PATHS]):
+        places[q] = -1
     for q in range(coldest, numbers[PATHS]):
         tip = paths[q, TIP]
         if tip < 0 or not (idle or nodes[tip, OWNER] == q):
@@ -366,4 +378,7 @@ def gather(nodes, paths, numbers, renamed, places, coldest, idle):  # type: igno
             nodes[to, OWNER] = places[nodes[node, OWNER]]
     for q in range(kept):
         paths[q, TIP] = renamed[paths[q, TIP]]
+    for root in range(MOST_ROOTS):
+        if numbers[LATEST + root] > 0:
+            numbers[LATEST + root] = places[numbers[LATEST + root] - 1] + 1
     numbers[PATHS], numbers[NODES], numbers[TOTAL] = kept, left, total

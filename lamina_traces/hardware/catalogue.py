@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import re
 import tomllib
 from collections.abc import Mapping
 from importlib import resources
@@ -24,9 +26,17 @@ def read_toml(path: Path | None, packaged: str) -> tuple[dict[str, Any], str]:
     except (OSError, UnicodeDecodeError) as e:
         raise DataError(f"cannot be read: {e}", "give a TOML file in UTF-8", path=path) from e
     try:
-        return tomllib.loads(text), str(path or packaged)
+        data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as e:
         raise DataError(f"is not TOML: {e}", "compare it with a file that loads", path=path) from e
+    return data, str(path or packaged)
+
+
+def rows(packaged: str) -> tuple[dict[str, dict[str, Any]], str]:
+    """The rows of a packaged file; what a row leaves out is taken from the file's table ``defaults``."""
+    data, where = read_toml(None, packaged)
+    defaults = data.pop("defaults", {})
+    return {name: {**defaults, **row} for name, row in data.items()}, where
 
 
 def quantities(row: Mapping[str, Any], units: Mapping[str, str], where: str) -> dict[str, Quantity]:
@@ -56,16 +66,19 @@ def quantities(row: Mapping[str, Any], units: Mapping[str, str], where: str) -> 
 
 
 def find(kind: str, name: str, rows: Mapping[str, tuple[str, ...]], listing: str) -> str:
-    """The canonical key for ``name``, which may be any of the row's names, in any case.
+    """The canonical key for ``name``, which may be any of the row's names; case, hyphens, underscores and
+    spaces do not matter, so nvidia-smi names and Kubernetes labels are found alike.
 
     Raises UnknownName with close matches.
     """
-    wanted = _fold(name)
+    wanted = fold(name)
     for key, names in rows.items():
-        if wanted == _fold(key) or any(wanted == _fold(n) for n in names):
+        if wanted == fold(key) or any(wanted == fold(n) for n in names):
             return key
     raise UnknownName(kind, name, rows, listing)
 
 
-def _fold(name: str) -> str:
-    return " ".join(name.casefold().replace("_", "-").split())
+@functools.lru_cache(4096)
+def fold(name: str) -> str:
+    """A name without its spelling: case, hyphens, underscores and spaces."""
+    return re.sub(r"[-_\s]+", "", name.casefold())

@@ -176,7 +176,7 @@ def simulate(
     inputs, outputs = (np.concatenate(c) for c in zip(*lengths, strict=True))
     windows = sim.windows()
     blocks = np.repeat([e.blocks for e in lowered], [e.replicas for e in lowered])
-    power_w, busy_j = _power(spec, lowered, models, windows, power)
+    power_w, busy_j = _power(spec, lowered, windows, power)
     span_s = m.spanned_s(rows, until_ns)
     notices = []
     saturated = m.saturation(rows)
@@ -264,20 +264,23 @@ def _work(
 def _power(
     spec: Serving,
     lowered: Sequence[Engine],
-    models: Sequence[StepModel],
     windows: Windows,
     power: PowerModel,
 ) -> tuple[Floats, Floats]:
     """[rows of windows] mean watts of each replica's devices, and joules above nothing while busy."""
-    mfu, mbu = _work(lowered, models, windows)
     pool_of = np.repeat(np.arange(len(lowered)), [e.replicas for e in lowered])[windows.replica]
     mean, busy_j = np.zeros(len(windows)), np.zeros(len(windows))
-    for i, pool in enumerate(spec.pools):
+    for i, (pool, e) in enumerate(zip(spec.pools, lowered, strict=True)):
         at = pool_of == i
         device, n = specs.pool_device(pool), specs.main_group(pool).n
+        x = windows.x[at][:, : len(e.rows.flops)]
+        shares = [
+            np.minimum(1.0, _ratio(x @ e.rows.seconds_on(r), windows.busy_s[at]))
+            for r in ("compute", "memory")
+        ]
         busy = windows.busy_s[at] / (windows.window_ns / 1e9)
-        mean[at] = n * power.mean_w(device, np.minimum(busy, 1.0), mfu[at], mbu[at])
-        busy_j[at] = n * power.busy_w(device, mfu[at], mbu[at]) * windows.busy_s[at]
+        mean[at] = n * power.mean_w(device, np.minimum(busy, 1.0), *shares)
+        busy_j[at] = n * power.busy_w(device, *shares) * windows.busy_s[at]
     return mean, busy_j
 
 

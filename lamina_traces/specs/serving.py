@@ -8,30 +8,45 @@ simulator does not know yet is refused by ``check`` with a ModelError, never ign
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal
 
-from ..costs import Efficiency, KvMemory, StepModel, era, kv_memory, transformer
+from ..costs import (
+    Efficiency,
+    KvMemory,
+    Parallel,
+    StepModel,
+    era,
+    is_share,
+    kv_memory,
+    throttled,
+    transformer,
+)
 from ..errors import ModelError, UnknownName, UsageError
 from ..hardware import BYTES, Device, Model, device, model
-from ..units import Quantity
 
 
 @dataclass(frozen=True)
 class Group:
-    """``n`` devices of a kind that work as one; ``tp``·``pp`` of them hold one copy of the weights."""
+    """``n`` = tp·pp·dp devices of a kind that work as one (costs.Parallel says how they share the model)."""
 
     gpu: str
     n: int = 1
     tp: int = 1
     pp: int = 1
+    dp: int = 1
     ep: int = 1
+    clock: float = 1.0
+    """share of the highest clock that the devices are locked to."""
+    cap_w: float | None = None
+    """power limit of each device, watts."""
     part: Literal["main", "attention"] = "main"
 
 
 @dataclass(frozen=True)
 class Kv:
-    """How device memory becomes KV blocks. ``dtype`` None: two bytes per element."""
+    """How device memory becomes KV blocks. ``dtype`` None: as the weights' publisher states, else
+    two bytes per element. ``usual_context``: tokens of a usual sequence, by which layers with a window are costed."""
 
     block_size: int = 16
     utilisation: float = 0.9
@@ -39,6 +54,7 @@ class Kv:
     watermark: float = 0.01
     """share of the blocks that an admission leaves free."""
     dtype: str | None = None
+    usual_context: float = 4096.0
 
 
 @dataclass(frozen=True)
@@ -113,17 +129,25 @@ def simple(
     gpu: str,
     *,
     tp: int = 1,
+    pp: int = 1,
+    dp: int = 1,
+    ep: int = 1,
     replicas: int = 1,
-    dtype: str = "bf16",
+    dtype: str = "auto",
+    kv_dtype: str | None = None,
     route: str = "round-robin",
     era: str = "2025",
 ) -> Serving:
-    """The spec of the command line's flags: ``replicas`` equal engines of ``tp`` devices. Checked."""
-    group = Group(device(gpu).name, n=tp, tp=tp)
+    """The spec of the command line's flags: ``replicas`` equal engines of tp·pp·dp devices. Checked.
+
+    ``dtype`` "auto": the weights as the model is published.
+    """
+    group = Group(device(gpu).name, n=tp * pp * dp, tp=tp, pp=pp, dp=dp, ep=ep)
+    shape = model(model_name)
     spec = Serving(
-        model(model_name).name,
-        (Pool(Replica((group,)), count=replicas),),
-        dtype=dtype,
+        shape.name,
+        (Pool(Replica((group,), kv=Kv(dtype=kv_dtype)), count=replicas),),
+        dtype=shape.native if dtype == "auto" else dtype,
         route=route,
         era=era,
     )
@@ -136,51 +160,67 @@ def main_group(pool: Pool) -> Group:
 
 
 def pool_device(pool: Pool) -> Device:
-    return device(main_group(pool).gpu)
+    """The device of the pool's main group, under its limits of clock and power."""
+    g = main_group(pool)
+    return device(g.gpu).limited(g.clock, g.cap_w)
 
 
 def efficiency(spec: Serving) -> Efficiency:
     """The era's values under the spec's own."""
     base = era(spec.era)
-    own = {}
+    known = base.quantities()
     for name, value in spec.efficiency.items():
-        known = base.quantities()
         if name not in known:
             raise UnknownName("efficiency", name, known)
-        share = name in ("compute", "memory", "network")
-        if not (0 < value <= 1 if share else 0 <= value < 1e3):
-            limits = "above 0, at most 1" if share else "seconds, 0 or more"
+        if not (0 < value <= 1 if is_share(name) else 0 <= value < 1e3):
+            limits = "above 0, at most 1" if is_share(name) else f"{known[name].unit}, 0 or more"
             raise ModelError(f"efficiency {name} = {value:g} is impossible", f"give {limits}")
-        own[name] = Quantity(float(value), known[name].unit, "the spec", "assumed")
-    return replace(base, **own)
+    return base.with_values(spec.efficiency, "the spec", "assumed")
 
 
 def step_model(spec: Serving, pool: int = 0) -> StepModel:
     """The operators of one iteration of that pool's replicas."""
-    g = main_group(spec.pools[pool])
-    return transformer(
-        spec.shape,
-        device(g.gpu),
-        efficiency(spec),
-        tp=g.tp,
-        dtype=spec.dtype,
-        kv_dtype=spec.pools[pool].replica.kv.dtype,
-        combine=spec.combine,
-    )
+    g, kv = main_group(spec.pools[pool]), spec.pools[pool].replica.kv
+
+    def at(limited: Device) -> StepModel:
+        return transformer(
+            spec.shape,
+            limited,
+            efficiency(spec),
+            tp=g.tp,
+            pp=g.pp,
+            dp=g.dp,
+            ep=g.ep,
+            dtype=spec.dtype,
+            kv_dtype=kv.dtype,
+            combine=spec.combine,
+            context=kv.usual_context,
+        )
+
+    own = pool_device(spec.pools[pool])
+    step = at(own)
+    slower = throttled(own, step)
+    return step if slower == own else at(slower)
 
 
 def kv_of(spec: Serving, pool: int = 0) -> KvMemory:
     """Memory of one replica of that pool. ModelError when the model does not fit."""
-    kv, g = spec.pools[pool].replica.kv, main_group(spec.pools[pool])
+    replica, g = spec.pools[pool].replica, main_group(spec.pools[pool])
+    kv = replica.kv
     return kv_memory(
         spec.shape,
         device(g.gpu),
         tp=g.tp,
+        pp=g.pp,
+        dp=g.dp,
+        ep=g.ep,
         dtype=spec.dtype,
         kv_dtype=kv.dtype,
         utilisation=kv.utilisation,
         reserve_gb=kv.reserve_gb,
         block_tokens=kv.block_size,
+        sequences=replica.batch.max_num_seqs,
+        context=kv.usual_context,
     )
 
 
@@ -221,15 +261,12 @@ def check(spec: Serving) -> Serving:
             )
         g = replica.groups[0]
         device(g.gpu)
-        _at_least_one(where, count=pool.count, n=g.n, tp=g.tp, pp=g.pp, ep=g.ep)
-        if g.pp > 1 or g.ep > 1:
+        _at_least_one(where, count=pool.count, n=g.n, tp=g.tp, pp=g.pp, dp=g.dp, ep=g.ep)
+        Parallel(g.tp, g.pp, g.dp, g.ep).check(shape)
+        if g.n != g.tp * g.pp * g.dp:
             raise ModelError(
-                f"{where}: pp = {g.pp}, ep = {g.ep} is not simulated yet", "use tensor parallelism"
-            )
-        if g.n != g.tp:
-            raise ModelError(
-                f"{where}: {g.n} devices for tp = {g.tp}",
-                "set n = tp; more copies of the weights are more replicas",
+                f"{where}: {g.n} devices for tp = {g.tp}, pp = {g.pp}, dp = {g.dp}",
+                "set n = tp·pp·dp; more copies of the weights are more replicas",
             )
         b, kv = replica.batch, replica.kv
         _at_least_one(
@@ -260,6 +297,10 @@ def check(spec: Serving) -> Serving:
             )
         if kv.dtype is not None and kv.dtype not in BYTES:
             raise UnknownName("dtype", kv.dtype, BYTES)
+        if not 1 <= kv.usual_context < 1e9:
+            raise UsageError(
+                f"{where}: usual_context {kv.usual_context:g}", "give tokens of a usual sequence"
+            )
         kv_of(spec, i)
         step_model(spec, i)
     for name, price in spec.prices.items():

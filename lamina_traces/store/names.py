@@ -58,11 +58,15 @@ def slug(name: str) -> str:
     return f"{safe or 'trace'}-{digest}"
 
 
+def removal(name: str) -> str:
+    """The command that removes a trace; ``name`` is its name or its directory, and ``rm`` takes both."""
+    told = f"--yes -- {shlex.quote(name)}" if name.startswith("-") else f"{shlex.quote(name)} --yes"
+    return f"lamina-traces rm {told}"
+
+
 def again(name: str) -> str:
-    """What to do about a damaged trace; ``name`` is its name or its directory, and ``rm`` takes both."""
-    return (
-        f"remove it with: lamina-traces rm {shlex.quote(name)} --yes; then ingest its source again"
-    )
+    """What to do about a damaged trace, by its name or its directory."""
+    return f"remove it with: {removal(name)}; then ingest its source again"
 
 
 def from_path(path: str, taken: set[str]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -109,7 +108,7 @@ class Store:
             raise UsageError(
                 f"trace {kept!r} exists",
                 "replace it with --replace, choose another --name, "
-                f"or remove it: lamina-traces rm {shlex.quote(kept)} --yes",
+                f"or remove it: {names.removal(kept)}",
             )
         return TraceWriter(
             self._layout, kept, slug, kind=kind, nature=nature, replace=replace, opened=self.trace

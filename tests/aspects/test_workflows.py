@@ -105,6 +105,26 @@ def test_chains_by_time_equal_those_by_recursion(seed: int) -> None:
         assert busy[w] == np.count_nonzero(running)
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_edges_by_time_are_the_covering_pairs(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    start = rng.integers(0, 100, 40)
+    end = start + rng.integers(0, 12, 40)
+    workflow = np.unique(np.sort(rng.integers(0, 4, 40)), return_inverse=True)[1]
+    ends = np.maximum(end, start + 1)
+
+    def before(i: int, j: int) -> bool:
+        return bool(workflow[i] == workflow[j] and ends[i] <= start[j])
+
+    n = range(40)
+    pairs = {(i, j) for i in n for j in n if before(i, j)}
+    pairs -= {(i, j) for i, j in pairs for k in n if before(i, k) and before(k, j)}
+    parent, child = dags.edges_by_time(workflow, start, end)
+    assert set(zip(parent.tolist(), child.tolist(), strict=True)) == pairs
+    level = dags.levels(40, parent, child).level
+    assert level.tolist() == dags.levels_by_time(workflow, start, end).tolist()
+
+
 @pytest.mark.parametrize(
     ("widths", "edges", "label"),
     [
@@ -143,7 +163,7 @@ def test_equal_shapes_have_equal_keys_and_others_do_not() -> None:
 
 def test_figures_equal_those_counted_by_hand(made: pl.DataFrame, trace: Trace) -> None:
     w, codes = fitted(trace)
-    assert codes == []
+    assert codes == ["few-templates"]
     assert w is not None
     sizes = made["workflow_id"].value_counts()["count"].to_numpy()
     assert (w.workflows, w.calls, w.order, w.ordered) == (600, made.height, "edges", 600)
@@ -204,7 +224,7 @@ def test_shapes_are_found_with_their_shares(made: pl.DataFrame, trace: Trace) ->
 
 def test_times_stand_in_for_edges(made: pl.DataFrame, trace: Trace, tmp_path: Path) -> None:
     w, codes = fitted(stored(tmp_path, "llm_requests", made.drop("depends_on")))
-    assert codes == ["edges-inferred", "no-templates"]
+    assert codes == ["edges-inferred", "few-templates"]
     assert w is not None
     want = found(trace)
     assert w.order == "times"
@@ -213,16 +233,47 @@ def test_times_stand_in_for_edges(made: pl.DataFrame, trace: Trace, tmp_path: Pa
     # a level's calls that do not overlap look like a chain: depth is an upper bound
     assert w.tallies["depth"].mean > want.tallies["depth"].mean
     assert w.tallies["width"].mean < want.tallies["width"].mean
-    assert (w.model_path, w.delays) == (None, {})
+    assert w.model_path is None
+    assert list(w.delays) == ["derived"]
+    assert "by times alone" in w.findings()[-1].text
     assert "fan_out" not in w.tallies
     assert w.findings()[1].warning == "edges-inferred"
+    # calls side by side stay so: what they waited for ended last before them
+    steps = [[(s.name, s.after) for s in t.steps] for t in w.templates]
+    assert [("1", ()), ("2", ("1",)), ("3", ("2",))] in steps
+    side = next(t for t in w.templates if len(t.steps) == 3 and t.steps[1].repeat)
+    assert side.steps[1].repeat is not None
+    assert side.steps[1].repeat.stated == 3
+    assert side.steps[1].stage == "search"
+    assert sum(t.share for t in w.templates) == pytest.approx(1, abs=1e-3)
+
+
+def test_without_ends_nothing_is_inferred(made: pl.DataFrame, tmp_path: Path) -> None:
+    w, codes = fitted(stored(tmp_path, "llm_requests", made.drop("depends_on", "last_token_ns")))
+    assert codes == ["no-templates"]
+    assert w is not None
+    assert (w.order, w.templates, w.delays) == ("none", (), {})
+
+
+def test_graphs_of_no_template_are_chains_of_as_many_calls(
+    made: pl.DataFrame, trace: Trace
+) -> None:
+    w, codes = fitted(trace)
+    assert codes == ["few-templates"]
+    assert w is not None
+    others = w.templates[-1]
+    assert (others.name, others.steps[0].repeat_in) == ("others", "sequence")
+    mean = 0.0
+    for t in w.templates:
+        mean += t.share * sum(float(s.repeat.values.mean()) if s.repeat else 1 for s in t.steps)
+    assert mean == pytest.approx(w.tallies["calls_per_workflow"].mean, rel=0.01)
 
 
 def test_links_without_names_are_components(
     made: pl.DataFrame, trace: Trace, tmp_path: Path
 ) -> None:
     linked, codes = fitted(stored(tmp_path, "llm_requests", made.drop("workflow_id")))
-    assert codes == []
+    assert codes == ["few-templates"]
     assert linked is not None
     a, b = linked.to_dict(), found(trace).to_dict()
     assert {k for k in a if a[k] != b[k]} == {"by"}
@@ -246,7 +297,7 @@ def test_links_that_lead_nowhere_are_said(made: pl.DataFrame, tmp_path: Path) ->
         .otherwise("depends_on")
     )
     w, codes = fitted(stored(tmp_path, "llm_requests", odd))
-    assert codes == ["links-outside"]
+    assert codes == ["links-outside", "few-templates"]
     assert w is not None
     assert w.workflows == 600
 
@@ -267,7 +318,7 @@ def test_what_cannot_be_seen_is_said(made: pl.DataFrame, tmp_path: Path) -> None
         "delays": {}, "stages": [], "input_tokens": None, "output_tokens": None, "shapes": [],
     }  # fmt: skip
     numbered = made.with_row_index("row_id").cast({"row_id": pl.Int64})
-    for name, form, said in (("c", "test", ["sampled-trace"]), ("d", "otlp", [])):
+    for name, form, said in (("c", "test", ["sampled-trace"]), ("d", "otlp", ["few-templates"])):
         with Store(tmp_path / name).writer("t", kind="llm", nature="synthetic") as writer:
             writer.write("llm_requests", numbered)
             sampled = writer.commit(clock="relative", format=form, sampled=0.1)

@@ -245,6 +245,25 @@ def test_shards_beyond_the_blocks_are_told(lamina: Lamina) -> None:
     assert "this trace has 1 block: 7 of 8 shards are empty [few-blocks]" in done.err
     assert "no request falls into shard 2/8 [empty]" in done.err
     assert "--duration" not in done.err
+    many = lamina("generate", "azure-code", "-n", "500", "--name", "y", "--shard", "2/100000")
+    assert "99,999 of 100,000 shards are empty" in many.err
+
+
+def test_a_name_that_looks_like_an_option_has_commands_that_work(lamina: Lamina) -> None:
+    assert lamina("generate", "azure-code", "-n", "500", "--name=-x").code == 0
+    again = lamina("generate", "azure-code", "-n", "500", "--name=-x")
+    assert "lamina-traces rm --yes -- -x" in again.err
+    assert lamina("rm", "--yes", "--", "-x").code == 0
+
+
+def test_columns_that_a_fit_mixes_are_told(lamina: Lamina, tmp_path: Path) -> None:
+    head = "arrival_ns,input_tokens,output_tokens,tenant_id,adapter,model\n"
+    rows = "".join(f"{i * 10**9},{100 + i % 7},{5 + i % 3},t{i % 40},a{i % 3},m\n" for i in range(3000))  # fmt: skip
+    (tmp_path / "t.csv").write_text(head + rows)
+    whole = lamina("fit", "t.csv", "-o", "p.json")
+    said = "not kept apart, and not generated: adapter (3 values), tenant_id (40 values); fit --by COLUMN keeps one [mixed-streams]"
+    assert said in whole.err
+    assert "adapter (3 values); fit --by adapter" in lamina("fit", "t.csv", "--by", "tenant_id", "-o", "q.json").err  # fmt: skip
 
 
 def test_compare_gate(lamina: Lamina, store: list[str]) -> None:

@@ -263,7 +263,7 @@ def test_wrong_options(tmp_path: Path) -> None:
     refused(UsageError, path, kind="power")
     assert "'ContextTokens'" in refused(DataError, path, as_format="azure").message
     assert "power.draw" in refused(DataError, path, as_format="nvidia_smi").message
-    refused(UsageError, path, as_format="lamina")
+    assert "canonical" in refused(DataError, path, as_format="lamina").message
     refused(UsageError, path, as_format="mooncake")
     zoned = write(
         tmp_path / "z.csv", "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 00:00:00,1,2\n"

@@ -21,6 +21,8 @@ READERS: dict[str, tuple[str, dict[str, Any]]] = {
     "bailian": ("bailian", {}),
     "blis": ("blis_v2", {}),
     "burstgpt": ("burstgpt", {}),
+    "csv": ("lamina", {}),
+    "jsonl": ("lamina", {}),
     "llmservingsim": ("llmservingsim", {}),
     "llmservingsim-agentic": ("llmservingsim", {}),
     "mooncake": ("mooncake", {"time_unit": "ms"}),

@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from lamina_traces import formats
-from lamina_traces.errors import DataError, UsageError
+from lamina_traces.errors import DataError, UnknownFormat, UsageError
 from lamina_traces.store import Store
-from tests.formats.reads import read, write
+from tests.formats.reads import Whole, read, write
 
 
 def codes(summary: formats.Summary) -> list[str]:
@@ -578,3 +578,102 @@ def test_a_recorded_duration_below_zero_does_not_cost_the_row(tmp_path: Path) ->
     assert got.summary.rejected == 0
     said = [n.text for n in got.summary.notices if n.code == "negative-durations"]
     assert said == ["1 duration below zero became null; the stamps stay as recorded"]
+
+
+OWN = "arrival_ns,input_tokens,output_tokens,workflow_id,request_id,depends_on,status,rack,prompt\n"
+OWN_ROWS = (
+    '0,10,5,w1,a,[],ok,r1,tell me\n'
+    '9,11,6,w1,c,"[""a"",""b""]",200,r2,\n'
+    '3,12,7,w1,b,a,,r1,\n'
+    '4,13,8,w2,a,,timeout,,\n'
+)  # fmt: skip
+
+
+def test_own_names_need_no_map(tmp_path: Path) -> None:
+    got = read(write(tmp_path / "own.csv", OWN + OWN_ROWS))
+    assert (got.summary.format, got.summary.clock, got.summary.nature) == ("lamina", "relative", "derived")  # fmt: skip
+    assert got.summary.dropped_fields == ("prompt",)
+    assert got.column("row_id") == [0, 1, 2, 3]
+    assert got.column("arrival_ns") == [0, 9, 3, 4]
+    assert got.column("depends_on") == [[], [0, 2], [0], None]
+    assert got.column("status") == ["ok", "ok", "unknown", "timeout"]
+    assert got.column("extra") == ['{"rack":"r1"}', '{"rack":"r2"}', '{"rack":"r1"}', '{"rack":null}']  # fmt: skip
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_own_names_in_any_syntax_say_the_same(tmp_path: Path, suffix: str) -> None:
+    frame = canonical(3).with_columns(
+        pl.lit(4).alias("output_tokens"), pl.lit('{"a":1}').alias("extra"), rack=pl.lit("r1")
+    )
+    lists = [n for n, t in frame.schema.items() if isinstance(t, pl.List)]
+    path = tmp_path / f"own.{suffix}"
+    if suffix == "csv":
+        text = (
+            pl.lit("[") + pl.col(n).cast(pl.List(pl.String)).list.join(",") + "]" for n in lists
+        )
+        frame.with_columns(text.alias(n) for n, text in zip(lists, text, strict=True)).write_csv(
+            path
+        )
+    elif suffix == "jsonl":
+        frame.write_ndjson(path)
+    else:
+        frame.write_parquet(path)
+    got = read(path)
+    same = [c for c in frame.columns if c not in ("extra", "rack")]
+    assert got.frame.select(same).equals(frame.select(same).cast({"output_tokens": pl.Int32}))
+    assert got.column("extra") == ['{"a":1,"rack":"r1"}'] * 3
+
+
+def test_own_instants_in_the_range_of_unix_time_have_an_origin(tmp_path: Path) -> None:
+    start = 1_700_000_000 * 10**9
+    rows = f"{start},1,2,{start + 5}\n{start + 7},1,2,{start + 9}\n"
+    got = read(write(tmp_path / "x.csv", "arrival_ns,input_tokens,output_tokens,last_token_ns\n" + rows))  # fmt: skip
+    assert (got.summary.clock, got.summary.origin_ns) == ("utc", start)
+    assert got.column("arrival_ns") == [0, 7]
+    assert got.column("last_token_ns") == [5, 9]
+
+
+def test_own_names_of_another_table_and_of_none(tmp_path: Path) -> None:
+    rows = "arrival_ns,func_id,duration_s,colour\n0,f,0.25,1\n"
+    got = read(write(tmp_path / "i.csv", rows))
+    assert list(got.frame.columns) == ["row_id", "func_id", "arrival_ns", "duration_s", "status", "extra"]  # fmt: skip
+    with pytest.raises(UnknownFormat):  # counts of invocations have no room for more
+        read(write(tmp_path / "c.csv", "arrival_ns,func_id,bin_s,invocations,colour\n0,f,60,3,1\n"))  # fmt: skip
+    with pytest.raises(UnknownFormat):  # cold starts or invocations: nothing says which
+        read(write(tmp_path / "t.csv", "arrival_ns,func_id,colour\n0,f,1\n"))
+
+
+MAPPED = "ts,in,out,id,after\n"
+
+
+def mapped(path: Path, rows: str, ids: str = ",request_id=id") -> Whole:
+    mapping = f"arrival=ts:s,input=in,output=out,depends_on=after{ids}"
+    return read(write(path, MAPPED + rows), mapping=mapping)
+
+
+def test_depends_on_can_be_mapped(tmp_path: Path) -> None:
+    rows = '0,1,2,a,[]\n1,1,2,c,"b,a"\n2,1,2,b,"[""a""]"\n3,1,2,d,x\n4,1,2,e,\n'
+    got = mapped(tmp_path / "a.csv", rows)
+    assert got.column("depends_on") == [[], [2, 0], [0], None, None]
+    assert [n.code for n in got.summary.notices] == ["unknown-parents"]
+    counted = mapped(tmp_path / "b.csv", '0,1,2,7,[]\n1,1,2,8,0\n2,1,2,9,"[1, 0]"\n', ids="")
+    assert counted.column("depends_on") == [[], [0], [1, 0]]
+    twice = read(
+        tmp_path / "b.csv", tmp_path / "b.csv", mapping="input=in,output=out,depends_on=after"
+    )
+    assert twice.column("depends_on") == [[], [0], [1, 0], [], [3], [4, 3]]
+    lines = '{"in":1,"out":2,"id":5,"d":{"after":[]}}\n{"in":1,"out":2,"id":6,"d":{"after":[5]}}\n'
+    nested = read(
+        write(tmp_path / "c.jsonl", lines),
+        mapping="input=in,output=out,request_id=id,depends_on=d.after",
+    )
+    assert nested.column("depends_on") == [[], [0]]
+
+
+def test_links_that_would_be_wrong_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no request_id"):
+        mapped(tmp_path / "a.csv", "0,1,2,a,[]\n1,1,2,b,x\n")
+    with pytest.raises(DataError, match="holds names"):
+        mapped(tmp_path / "b.csv", "0,1,2,a,[]\n1,1,2,b,a\n", ids="")
+    with pytest.raises(DataError, match="rejected lines"):
+        mapped(tmp_path / "c.csv", "0,1,2,a,[]\nx,1,2,b,0\n2,1,2,b,0\n", ids="")

@@ -24,7 +24,7 @@ from tests.formats.test_damage import damaged, edits
 
 CASES = int(os.environ.get("LAMINA_TRACES_FUZZ", "12"))
 NO_TEXT = {"columns", "lamina"}
-"""read by --map, and from Parquet."""
+"""read by --map, and by our own names."""
 
 numbers = st.sampled_from(
     [b"0", b"-1", b"1e400", b"9223372036854775808", b"99999999999999999999", b"1e18", b"0.0000000001",

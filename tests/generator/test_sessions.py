@@ -273,20 +273,40 @@ def test_contexts_of_every_kind(
         assert (c["shared_tokens"][later][now < before] == 0).all()
 
 
+def test_first_prompts_are_as_long_as_they_were(
+    source: tuple[pl.DataFrame, Sessions, Lengths],
+) -> None:
+    """Uniform from 5 to 199 in the source, beside which all prompts keep their law."""
+    made, law, lengths = source
+    assert law.context is not None
+    c = run(SessionStage(law, lengths, 3, rate_per_s=14.0), lengths, poisson(14.0, 40_000))
+    first = c["input_tokens"][(c["turn"] == 1)]
+    assert first.mean() == pytest.approx(102, rel=0.05)
+    assert np.quantile(first, 0.99) < 230
+    assert stats.ks_2samp(c["input_tokens"], made["input_tokens"]).statistic < 0.02
+    free = replace(law, context=replace(law.context, first_tokens=None))
+    assert Sessions.to_dict(sessions_aspect.from_dict(law.to_dict())) == law.to_dict()
+    assert "first_tokens" not in free.to_dict()["context"]
+
+
 def test_beyond_the_longest_prompt(source: tuple[pl.DataFrame, Sessions, Lengths]) -> None:
-    """A source with a cap shows prompts that are cut at it; without one the context begins anew."""
+    """A source with a cap, or without a prompt that is shorter than the one before, has prompts cut at the longest; of others
+    the context begins anew."""
     _, law, lengths = source
     plain = Grid(lengths.input.grid.values, 0.0, 100)  # which ends at its last knot
     lengths = replace(lengths, input=replace(lengths.input, grid=plain))
     longest = float(plain.values[-1])
-    law = growing(law, "cumulative", 1.0, 1.0, longest / 4, ((30, 30, 100),))
-    for cap in (longest, None):
+    for cap, grows in ((longest, 0.999), (None, 0.999), (None, 1.0)):
+        law = growing(law, "cumulative", grows, grows, longest / 4, ((30, 30, 100),))
         atoms = replace(lengths.input.atoms, cap=cap)
         capped = replace(lengths, input=replace(lengths.input, atoms=atoms))
         c = run(SessionStage(law, capped, 3, rate_per_s=14.0, leads="requests"), capped, poisson(14.0, 20_000))  # fmt: skip
         assert c["input_tokens"].max() <= longest
         at_cap = float(np.mean(c["input_tokens"] == int(longest)))
-        assert at_cap > 0.5 if cap else at_cap < 0.05
+        assert at_cap > 0.5 if cap or grows == 1 else at_cap < 0.05
+        if grows == 1:
+            later = np.flatnonzero(c["parent"] >= 0)
+            assert (c["input_tokens"][later] >= c["input_tokens"][c["parent"][later]]).all()
         # sessions keep their turns
         assert np.mean(c["turn"] == 1) == pytest.approx(1 / 30, abs=0.01)
 

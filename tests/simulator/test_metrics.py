@@ -175,9 +175,9 @@ def test_latency_of_a_lone_request_is_the_step_model_added_up() -> None:
 
 
 def test_arrivals_beyond_capacity_are_found_out() -> None:
-    # capacity is near 28 requests/s of this shape; both sides of it
+    # capacity is near 40 requests/s of this shape; both sides of it
     assert not simulate(poisson(4000, rate=20), SPEC).metrics.saturated
-    over = simulate(poisson(4000, rate=40), SPEC)
+    over = simulate(poisson(4000, rate=60), SPEC)
     assert over.metrics.saturated
     assert over.metrics["ttft_p50_s"] is None
     assert over.metrics["requests_completed"] == 4000

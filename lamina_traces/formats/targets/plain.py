@@ -1,8 +1,8 @@
 """Our own columns as CSV, JSON lines, Parquet or a DuckDB file: nothing is lost but what a type cannot say.
 
 Any trace has these. CSV and JSON lines hold the main table; its lists are JSON text in CSV. Parquet carries
-clock, origin and nature in its metadata under ``lamina_traces``, so that it is read back as it was
-(formats/lamina.py); the DuckDB file holds every table.
+clock, origin and nature in its metadata under ``lamina_traces``, so that it is read back as it was; the other two are
+read back without these (formats/lamina.py); the DuckDB file holds every table.
 """
 
 from __future__ import annotations

@@ -1,0 +1,160 @@
+"""Fits efficiencies to measured points, toward a prior.
+
+With times that add up (``sum``) a prediction is a sum of terms, each a time at peak over a product of shares, and of
+overheads times a count. So all predictions are arithmetic on one table, made once, and a fit takes seconds.
+
+The fit is a maximum a posteriori: log errors with a robust loss, of standard deviation ``NOISE``, and a normal prior on
+the logarithm of every factor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import least_squares
+
+from .efficiency import Efficiency, ideal, is_share
+from .operators import shares
+from .points import Point, tpot_states
+from .step import StepModel
+
+Floats = npt.NDArray[np.float64]
+NOISE = 0.07
+"""relative spread of one engine's measurements around any model of it (assumed)."""
+
+KNOBS: Mapping[str, tuple[str, ...]] = {
+    "compute": ("compute", "compute_8", "compute_4", "attention"),
+    "memory": ("memory", "expert_memory", "kv_memory"),
+    "overhead": ("all_reduce_s", "hops", "layer_s", "moe_layer_s", "step_s", "sequence_s"),
+}
+"""what a few points can tell apart: one factor each on all shares of compute, of memory, and on all overheads."""
+
+ERA_KNOBS = ("step_s", "sequence_s")
+"""what a software era has of its own."""
+
+
+@dataclass(frozen=True)
+class Design:
+    """Predictions of TPOT as arithmetic. peak [points, products]: seconds at peak, to be divided by the product of
+    the shares in ``products``; counts [points, overheads]: times each overhead occurs."""
+
+    products: tuple[tuple[str, ...], ...]
+    peak: Floats
+    overheads: tuple[str, ...]
+    counts: Floats
+    measured: Floats
+
+    @classmethod
+    def of(cls, points: Sequence[Point], *, by_era: bool = False) -> Design:
+        """The table of points that have a TPOT (``tpot_s``) and are no open loops. ``by_era``: the host's overheads
+        of each software era but 2025 have names of their own (``step_s@2023``)."""
+        base = ideal()
+        known = tuple(n for n, q in base.quantities().items() if q.unit)
+        eras = sorted({p.era for p in points} - {"2025"}) if by_era else []
+        overheads = known + tuple(f"{n}@{e}" for e in eras for n in ERA_KNOBS)
+        units = {n: base.with_values({n: 1.0}, "one", "derived") for n in known}
+        columns: dict[tuple[str, ...], int] = {}
+        rows: list[dict[int, float]] = []
+        counts = np.zeros((len(points), len(overheads)))
+        for i, p in enumerate(points):
+            states, step = tpot_states(p), p.step(base)
+            own = _products(p, step)
+            row: dict[int, float] = {}
+            for weight, x in states:
+                for r, op in zip(step.explain(x), step.ops, strict=True):
+                    compute, memory = own[op.on]
+                    for product, s in (
+                        (compute, r.compute_s),
+                        (memory, r.memory_s),
+                        (("network",), r.network_s),
+                    ):
+                        if s:
+                            c = columns.setdefault(product, len(columns))
+                            row[c] = row.get(c, 0.0) + weight * s
+            rows.append(row)
+            for name in known:
+                timed = p.step(units[name])
+                j = overheads.index(
+                    f"{name}@{p.era}" if name in ERA_KNOBS and p.era in eras else name
+                )
+                counts[i, j] = sum(
+                    weight * (timed.seconds(x) - step.seconds(x)) for weight, x in states
+                )
+        peak = np.zeros((len(points), len(columns)))
+        for i, row in enumerate(rows):
+            for c, s in row.items():
+                peak[i, c] = s
+        measured = np.array([p.measured["tpot_s"] for p in points])
+        return cls(tuple(columns), peak, overheads, counts, measured)
+
+    def predict(self, values: Mapping[str, float]) -> Floats:
+        """[points] seconds under these efficiencies."""
+        factor = [1.0 / np.prod([values[n] for n in product]) for product in self.products]
+        over = [values[n] for n in self.overheads]
+        return np.asarray(self.peak @ np.array(factor) + self.counts @ np.array(over))
+
+    def take(self, rows: npt.NDArray[np.int64]) -> Design:
+        """Some of its points."""
+        return Design(
+            self.products, self.peak[rows], self.overheads, self.counts[rows], self.measured[rows]
+        )
+
+
+def _products(p: Point, step: StepModel) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
+    """The shares that apply to each group of rates."""
+    parts = p.model.part_dtypes(p.dtype)
+    out = {}
+    for name in step.rates:
+        kind = parts["experts" if p.moe else "ffn"] if name in ("experts", "main") else name
+        compute, memory = shares(p.device, kind, experts=name == "experts")
+        out[name] = (tuple(compute), tuple(memory))
+    return out
+
+
+def values_of(efficiency: Efficiency) -> dict[str, float]:
+    return {n: q.value for n, q in efficiency.quantities().items()}
+
+
+def fit(
+    design: Design,
+    prior: Mapping[str, float],
+    free: Iterable[Sequence[str]],
+    *,
+    spread: float = 0.2,
+    weights: Floats | None = None,
+) -> dict[str, float]:
+    """Efficiencies that bring the predictions near the measured times.
+
+    ``free``: groups of names; each group is multiplied by one factor, whose logarithm has a normal prior of mean 0
+    and standard deviation ``spread``. ``weights`` [points]: how many measurements a point stands for. Shares stay
+    at most 1.
+    """
+    groups = [tuple(g) for g in free]
+    w = np.ones(len(design.measured)) if weights is None else weights
+
+    def values(z: Floats) -> dict[str, float]:
+        out = dict(prior)
+        for names, factor in zip(groups, np.exp(z), strict=True):
+            for n in names:
+                out[n] = prior[n] * float(factor)
+                if "@" not in n and is_share(n):
+                    out[n] = min(1.0, out[n])
+        return out
+
+    def residuals(z: Floats) -> Floats:
+        error = np.log(design.predict(values(z)) / design.measured) / NOISE
+        # robust: beyond two standard deviations an error counts by its size, not by its square
+        error = np.sign(error) * np.sqrt(8.0 * (np.sqrt(1.0 + error**2 / 4.0) - 1.0))
+        return np.concatenate([np.sqrt(w) * error, z / spread])
+
+    found = least_squares(residuals, np.zeros(len(groups)), max_nfev=60)
+    return values(found.x)
+
+
+def calibrate(points: Sequence[Point], prior: Efficiency, source: str) -> Efficiency:
+    """The prior moved toward a few points by ``KNOBS``: three numbers, however few the points."""
+    design = Design.of(points)
+    return prior.with_values(fit(design, values_of(prior), KNOBS.values()), source, "fitted")
