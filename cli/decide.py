@@ -26,7 +26,10 @@ from .options import (
 from .output import clean, emit, emit_object, say, warn, write
 
 Replay = Literal["session", "open"]
-Route = Literal["round-robin", "least-outstanding"]
+Route = Literal[
+    "round-robin", "least-outstanding", "least-kv", "power-of-two", "session-affinity", "prefix-affinity"
+]  # fmt: skip
+Rank = Literal["fcfs", "priority", "least-slack"]
 
 Model = Annotated[
     str,
@@ -86,6 +89,30 @@ def simulate(
     route: Annotated[
         Route, typer.Option("--route", help="How requests are spread over replicas.")
     ] = "round-robin",
+    rank: Annotated[
+        Rank,
+        typer.Option(
+            "--rank", help="Whose turn it is in a queue; least-slack needs --slo ttft.…=…."
+        ),
+    ] = "fcfs",
+    prefill: Annotated[
+        str,
+        typer.Option(
+            "--prefill",
+            metavar="chunked|first|apart:N",
+            help="Prompts in chunks beside decodes; first, whole and alone; or by N of the replicas, which hand over to the others.",
+        ),
+    ] = "chunked",
+    preempt: Annotated[
+        Literal["recompute", "swap"],
+        typer.Option("--preempt", help="What becomes of the KV of who must give way."),
+    ] = "recompute",
+    reuse: Annotated[
+        Literal["none", "prefix"],
+        typer.Option(
+            "--reuse", help="prefix: a cache of the blocks that prompts begin with (prefix_hashes)."
+        ),
+    ] = "none",
     spec: Spec = None,
     with_: Annotated[
         list[str] | None,
@@ -102,6 +129,12 @@ def simulate(
             help="session: a later turn waits for the one before it; open: recorded arrivals.",
         ),
     ] = "session",
+    concurrency: Annotated[
+        int | None,
+        typer.Option(
+            "--concurrency", min=1, help="A closed loop: the next is sent when fewer are under way."
+        ),
+    ] = None,
     arrivals: Arrivals = None,
     rate: PoissonRate = None,
     seed: Seed = 0,
@@ -141,6 +174,10 @@ def simulate(
         kv_dtype=kv_dtype,
         era=era,
         route=route,
+        rank=rank,
+        prefill=prefill,
+        preempt=preempt,
+        reuse=reuse,
     )
     limits = runs.parse_slo(slo) if slo else None
     using = [techniques.parse(t) for t in with_ or []]
@@ -155,6 +192,7 @@ def simulate(
             replay=replay,
             slo=limits,
             using=using,
+            concurrency=concurrency,
             name=save or f"{trace.name} on {deployment.model}",
         )
     warn(run.notices)
@@ -184,6 +222,10 @@ _FLAGS = {
     "kv_dtype": None,
     "era": "2025",
     "route": "round-robin",
+    "rank": "fcfs",
+    "prefill": "chunked",
+    "preempt": "recompute",
+    "reuse": "none",
 }
 """defaults of the flags that state a deployment."""
 

@@ -8,7 +8,7 @@ compared and reported as traces are.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -78,20 +78,23 @@ _COLUMNS = (
 )
 
 
+_PREFIXES = ("prefix_hashes", "prefix_block_size")
+
+
 def deployment(path: Path | None, model: str, gpu: str, **flags: Any) -> Serving:
     """The serving spec of a TOML file, or of the command line's flags (those of ``specs.simple``). Checked."""
     return specs.simple(model, gpu, **flags) if path is None else specs.load(path)
 
 
 def requests_of(
-    trace: Trace, *, replay: Replay = "session"
+    trace: Trace, *, replay: Replay = "session", prefixes: bool = False
 ) -> tuple[Requests, str, pl.DataFrame, tuple[Notice, ...]]:
     """The requests of a trace for the simulator, the replay mode that was possible, columns that ride along
     (row for row), and what was left out.
 
     ``session``: a request waits for its recorded parents (``depends_on``), or, where the trace records
     sessions with delays, for the turn before it, and its recorded delay then passes. ``open``: recorded
-    arrivals only. Rows without both lengths (failed ones, in some formats) are left out and counted.
+    arrivals only. ``prefixes``: with the ids of the blocks that prompts begin with. Rows without both lengths (failed ones, in some formats) are left out and counted.
     """
     if "llm_requests" not in trace.tables:
         raise UsageError(
@@ -109,7 +112,8 @@ def requests_of(
             f"trace {trace.name!r} records no arrival times",
             "supply them with: --arrivals poisson --rate 2/s",
         )
-    wanted = [c for c in dict.fromkeys((*_COLUMNS, *CONTEXT)) if trace.has(c)]
+    columns = (*_COLUMNS, *CONTEXT, *(_PREFIXES if prefixes else ()))
+    wanted = [c for c in dict.fromkeys(columns) if trace.has(c)]
     frame = trace.scan("llm_requests").select(wanted).collect()
     total = frame.height
     frame = frame.filter((pl.col("input_tokens") >= 1) & (pl.col("output_tokens") >= 1))
@@ -145,8 +149,31 @@ def requests_of(
         if "priority" in frame.columns
         else np.zeros(n, np.int64),
     )
+    if "session_id" in frame.columns:
+        codes = frame["session_id"].cast(pl.Categorical).to_physical().cast(pl.Int64)
+        requests = replace(requests, extra={"session": codes.fill_null(-1).to_numpy()})
+    if prefixes:
+        requests = _with_prefixes(requests, frame, trace.name)
     context = frame.select(c for c in CONTEXT if c in frame.columns)
     return requests, "session" if parents else "open", context, tuple(notices)
+
+
+def _with_prefixes(requests: Requests, frame: pl.DataFrame, name: str) -> Requests:
+    """With the ids of the full blocks of prompts, and the first of them as ``head``."""
+    sizes = frame["prefix_block_size"].drop_nulls().unique() if "prefix_block_size" in frame.columns else pl.Series([], dtype=pl.Int32)  # fmt: skip
+    if "prefix_hashes" not in frame.columns or len(sizes) != 1:
+        told = "records no prefix_hashes" if "prefix_hashes" not in frame.columns else f"has prefix blocks of {len(sizes)} sizes"  # fmt: skip
+        raise ModelError(f"trace {name!r} {told}", "reuse of prefixes needs the ids of blocks of one size; set reuse = 'none', or another --route")  # fmt: skip
+    block = int(sizes[0])
+    full = frame.select(pl.col("prefix_hashes").list.head(pl.col("input_tokens") // block))["prefix_hashes"]  # fmt: skip
+    many = full.list.len().fill_null(0).to_numpy().astype(np.int64)
+    head = full.list.first().fill_null(0).to_numpy().astype(np.uint64)
+    # policies read whole numbers from 0 on, -1 is none
+    heads = np.where(many > 0, (head >> np.uint64(1)).astype(np.int64), -1)
+    return replace(
+        requests, ids_from=np.concatenate([[0], np.cumsum(many)]), ids=full.explode().drop_nulls().to_numpy().astype(np.uint64),
+        id_tokens=block, extra={**requests.extra, "head": heads},
+    )  # fmt: skip
 
 
 def _in_order(
@@ -209,17 +236,28 @@ def simulate(
     replay: Replay = "session",
     slo: Slo | None = None,
     using: Sequence[techniques.Applied] = (),
+    concurrency: int | None = None,
     name: str | None = None,
 ) -> Run:
-    """Replay a trace on a spec, with techniques applied in order. Raises ModelError where the trace or the spec cannot be simulated."""
-    requests, mode, context, left_out = requests_of(trace, replay=replay)
+    """Replay a trace on a spec, with techniques applied in order. ``concurrency``: a closed loop, in which one that waits for no other
+    is sent when fewer than so many are under way. Raises ModelError where the trace or the spec cannot be simulated."""
+    prefixes = spec.reuse == "prefix" or spec.route == "prefix-affinity"
+    requests, mode, context, left_out = requests_of(trace, replay=replay, prefixes=prefixes)
+    if concurrency is not None:
+        mode = f"{mode}, {concurrency} at a time"
+    if spec.rank == "least-slack":
+        due = next((x.limit_s for x in slo.limits if x.latency == "ttft"), None) if slo else None
+        if due is None:
+            raise UsageError("least slack needs a limit on the first token", "give one: --slo ttft.p99=2s")  # fmt: skip
+        deadline = np.full(len(requests), round(due * NS_PER_S))
+        requests = replace(requests, extra={**requests.extra, "deadline_ns": deadline})
     techniques.check(using)
     requests = techniques.apply_requests(using, requests)
     spec = techniques.apply_spec(using, spec)
     steps = [
         techniques.apply_step(using, specs.step_model(spec, i)) for i in range(len(spec.pools))
     ]
-    result = serve(requests, spec, steps, slo=slo)
+    result = serve(requests, spec, steps, slo=slo, concurrency=concurrency)
     verdicts = judge(slo, result.metrics) if slo else []
     span_s = requests.span_ns / NS_PER_S
     return Run(
@@ -314,10 +352,10 @@ class Run:
         return f"{text}{first}{last}{busy}{bound}."
 
     def latency_rows(self) -> list[dict[str, str]]:
-        """Latencies as a matrix for people: one row each for ttft, tpot, e2e, queue."""
+        """Latencies as a matrix for people: one row each for ttft, tpot, itl, e2e, queue."""
         stats = ("mean", "p50", "p90", "p95", "p99", "p99.9")
         rows = []
-        for name in ("ttft", "tpot", "e2e", "queue"):
+        for name in ("ttft", "tpot", "itl", "e2e", "queue"):
             cells = {s: format_seconds(self.metrics.get(f"{name}_{s}_s")) for s in stats}
             rows.append({"latency": name, **cells})
         return rows

@@ -496,6 +496,8 @@ class Requests:
     """[n + 1] where the ids of each request's prompt begin in ``ids``, which is cut there by chunks."""
     ids: npt.NDArray[np.uint64] | None = None
     """of the full blocks of prompts, each for its content and all before it; None where they are not known."""
+    id_tokens: int | None = None
+    """of each block with an id."""
     extra: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
     """columns that ride along for grouping (service, tenant…), one entry per request."""
 

@@ -20,8 +20,8 @@ class Bill:
         return None if self.usd is None or tokens <= 0 else 1e6 * self.usd / tokens
 
 
-def bill(devices: list[tuple[int, Quantity | None]], hours: float) -> Bill:
-    """``devices``: (number, price per hour) by kind. One missing price leaves the whole bill open."""
+def bill(devices: list[tuple[float, Quantity | None]], hours: float) -> Bill:
+    """``devices``: (number in the mean, price per hour) by kind. One missing price leaves the whole bill open."""
     device_hours = hours * sum(n for n, _ in devices)
     rate = 0.0
     for n, price in devices:

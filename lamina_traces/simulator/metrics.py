@@ -112,6 +112,27 @@ def latency_metrics(
     return {key: values[key] for key in order}, reasons
 
 
+def gap_metrics(
+    edges_s: Floats, counts: Ints, saturated: bool
+) -> tuple[dict[str, float | int | None], dict[str, str]]:
+    """``itl``: mean and percentiles of the gaps between emissions of a request, from their bins (``edges_s`` [bins] lower edges,
+    ``counts`` [pools, bins]), to a thirty-second."""
+    values: dict[str, float | int | None] = {}
+    reasons: dict[str, str] = {}
+    n = counts.sum(axis=0)
+    total = int(n.sum())
+    middle = edges_s * (1 + 1 / 64)
+    _set(values, reasons, "itl_mean_s", float(n @ middle) / total if total else None, "no gaps between tokens")  # fmt: skip
+    upto = np.cumsum(n)
+    for q in PERCENTILES:
+        why = "no gaps between tokens" if not total else "the run is saturated: there is no steady state" if saturated else None  # fmt: skip
+        if why is None and total * (100.0 - q) / 100.0 < BEYOND - 1e-9:
+            why = f"{total} gaps between tokens: fewer than {BEYOND} samples beyond it"
+        at = int(np.searchsorted(upto, q / 100 * total)) if total else 0
+        _set(values, reasons, f"itl_p{q:g}_s", float(middle[at]) if why is None else None, why or "")  # fmt: skip
+    return values, reasons
+
+
 def _names() -> list[str]:
     return [f"p{q:g}" for q in PERCENTILES]
 

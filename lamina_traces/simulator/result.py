@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -95,8 +96,10 @@ class Result:
         }
 
 
-def engines(spec: Serving, step_models: Sequence[StepModel]) -> list[Engine]:
-    """The spec's pools as the clock sees them."""
+def engines(
+    spec: Serving, step_models: Sequence[StepModel], id_tokens: int | None = None
+) -> list[Engine]:
+    """The spec's pools as the clock sees them. ``id_tokens``: of the prompts' ids, by which a prefix cache knows them."""
     out = []
     for i, (pool, step) in enumerate(zip(spec.pools, step_models, strict=True)):
         batch, kv = pool.replica.batch, specs.kv_of(spec, i)
@@ -110,9 +113,23 @@ def engines(spec: Serving, step_models: Sequence[StepModel]) -> list[Engine]:
                 max_num_batched_tokens=batch.max_num_batched_tokens,
                 max_context=batch.max_context or spec.shape.max_context,
                 replicas=pool.count,
+                chunked_prefill=batch.chunked_prefill,
+                swap_s_per_token=specs.swap_s_per_token(spec, i),
+                prefix_unit=_unit(id_tokens, kv.block_tokens) if spec.reuse == "prefix" else 0,
+                role=pool.role,
+                hand_over_s=specs.hand_over_s(spec, i),
             )
         )
     return out
+
+
+def _unit(id_tokens: int | None, block: int) -> int:
+    """Blocks of a unit of the prefix cache."""
+    if id_tokens is None:
+        raise ModelError("the requests carry no ids of prefix blocks to reuse", "simulate a trace with prefix_hashes, or set reuse = 'none'")  # fmt: skip
+    if id_tokens % block:
+        raise ModelError(f"ids of {id_tokens} tokens are not of whole blocks of {block}", f"set kv.block_size to a divisor of {id_tokens}")  # fmt: skip
+    return id_tokens // block
 
 
 def simulate(
@@ -123,6 +140,7 @@ def simulate(
     slo: Slo | None = None,
     window_s: float | None = None,
     until_s: float | None = None,
+    concurrency: int | None = None,
     prices: Prices | None = None,
     power: PowerModel = FITTED_POWER,
 ) -> Result:
@@ -130,7 +148,7 @@ def simulate(
 
     ``requests``: one workload, or its chunks in order (then give ``window_s``, default 10 s; a whole
     workload gets about 600 windows). ``step_model``: one per pool, if techniques changed it; None derives it
-    from the spec. ``until_s``: seconds from the origin after which nothing is simulated. ``prices``: None takes the
+    from the spec. ``concurrency``: most requests in flight when one without parents is released. ``until_s``: seconds from the origin after which nothing is simulated. ``prices``: None takes the
     example file that ships, and says so.
 
     Raises ModelError for a request or spec that cannot be simulated.
@@ -153,9 +171,22 @@ def simulate(
     else:
         source = requests
     until_ns = None if until_s is None else round(until_s * 1e9)
-    lowered = engines(spec, models)
+    whole = requests if isinstance(requests, Requests) else None
+    lowered = engines(spec, models, whole.id_tokens if whole else None)
+    scale = spec.scale
+    first = int(whole.arrival_ns[0]) if whole and len(whole) else 0
+    scaled: dict[str, Any] = (
+        {"tick": k.tick_scale, "first_tick_ns": first, "start_on": scale.start} if spec.control == "scale" else {}
+    )  # fmt: skip
+    prefill = State(p=1.0, Q=1.0, C=1.0)
+    fastest_s = min(s.seconds(prefill) - s.seconds(State(p=0.0)) for s in models)
     sim = Simulation(
         lowered,
+        par=np.array(
+            [fastest_s * 1e9, scale.period_s * 1e9, scale.requests, scale.least, scale.load_s * 1e9]
+        ),
+        concurrency=concurrency,
+        **scaled,
         route=spec.route,
         rank=spec.rank,
         window_s=10.0 if window_s is None else window_s,
@@ -178,6 +209,9 @@ def simulate(
     blocks = np.repeat([e.blocks for e in lowered], [e.replicas for e in lowered])
     power_w, busy_j = _power(spec, lowered, windows, power)
     span_s = m.spanned_s(rows, until_ns)
+    provisioned = (
+        np.minimum(sim.provisioned_s, span_s) if scaled else np.full(spec.replicas, span_s)
+    )
     notices = []
     saturated = m.saturation(rows)
     if saturated:
@@ -198,9 +232,10 @@ def simulate(
         (m.counts(rows), {}),
         m.throughput(rows, inputs, outputs, span_s),
         m.latency_metrics(rows, outputs, saturated is not None),
+        m.gap_metrics(*sim.gaps_between_tokens, saturated is not None),
         _usage(sim, lowered, models, windows, blocks, span_s),
-        _energy(spec, windows, busy_j, span_s, inputs, outputs, rows),
-        _money(spec, prices, span_s, inputs, outputs, rows),
+        _energy(spec, windows, busy_j, span_s, provisioned, inputs, outputs, rows),
+        _money(spec, prices, span_s, provisioned, inputs, outputs, rows),
         m.attainment(rows, outputs, slo, span_s) if slo else ({}, {}),
     ):
         values.update(part[0])
@@ -304,6 +339,7 @@ def _usage(
         "kv_peak_frac": float((sim.peak_blocks / blocks).max()),
         "mfu_busy_mean": float(mfu @ windows.busy_s) / busy if busy > 0 else None,
         "mbu_busy_mean": float(mbu @ windows.busy_s) / busy if busy > 0 else None,
+        "cached_prompt_tokens": int(sim.cached_tokens.sum()),
     }
     return values, {name: why for name, v in values.items() if v is None}
 
@@ -319,6 +355,7 @@ def _energy(
     windows: Windows,
     busy_j: Floats,
     span_s: float,
+    provisioned: Floats,
     inputs: Ints,
     outputs: Ints,
     rows: Finished,
@@ -330,7 +367,7 @@ def _energy(
         idle_w = specs.main_group(pool).n * specs.pool_device(pool).idle_w.value
         for _ in range(pool.count):
             busy = float(windows.busy_s[windows.replica == replica].sum())
-            energy += idle_w * max(0.0, span_s - busy)
+            energy += idle_w * max(0.0, float(provisioned[replica]) - busy)
             replica += 1
     total, out = _tokens(inputs, outputs, rows)
     values: dict[str, float | int | None] = {
@@ -351,10 +388,19 @@ def _own_prices(spec: Serving) -> dict[str, Quantity]:
 
 
 def _money(
-    spec: Serving, prices: Prices, span_s: float, inputs: Ints, outputs: Ints, rows: Finished
+    spec: Serving,
+    prices: Prices,
+    span_s: float,
+    provisioned: Floats,
+    inputs: Ints,
+    outputs: Ints,
+    rows: Finished,
 ) -> tuple[dict[str, float | int | None], dict[str, str]]:
+    """``provisioned``: seconds of each replica."""
     own = replace(prices, usd_per_h={**prices.usd_per_h, **_own_prices(spec)})
-    kinds = [(p.count * specs.main_group(p).n, own.of(specs.main_group(p).gpu)) for p in spec.pools]
+    of_pool = np.repeat(np.arange(len(spec.pools)), [p.count for p in spec.pools])
+    replicas = np.bincount(of_pool, provisioned, len(spec.pools)) / span_s if span_s > 0 else np.array([p.count for p in spec.pools])  # fmt: skip
+    kinds = [(float(n) * specs.main_group(p).n, own.of(specs.main_group(p).gpu)) for p, n in zip(spec.pools, replicas, strict=True)]  # fmt: skip
     b = bill(kinds, span_s / 3600.0)
     total, out = _tokens(inputs, outputs, rows)
     values: dict[str, float | int | None] = {

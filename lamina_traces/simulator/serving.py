@@ -114,7 +114,7 @@ READY = 32  # its keys and values come with it: SWAPPED from the host, MOVED fro
 TOKEN = 33  # when it emitted last, before its present stay in the decode
 SESSION = 34  # what keeps requests together on a replica; -1: nothing
 HEAD = 35  # what its prompt begins with; -1: unknown
-DEADLINE = 36  # when its first token is due; NEVER: at no time
+DEADLINE = 36  # when its first token is due, after its release; NEVER: at no time
 IDS = 37  # where the ids of its prompt's full units begin in ids
 UNITS = 38  # how many there are
 KEPT = 39  # of them, from the first on, entries of the cache that it holds
@@ -376,11 +376,11 @@ def rank_priority(now, slot, replica, req, rep, mem, par):  # type: ignore[no-un
 
 
 def rank_least_slack(now, slot, replica, req, rep, mem, par):  # type: ignore[no-untyped-def] # noqa: ARG001
-    """By when its prefill must begin at the latest: its deadline less par[0] ns for each token to prefill. What is to spare
+    """By when its prefill must begin at the latest: its deadline less par[0] ns for each token of its prompt. What is to spare
     shrinks for all alike, so the order stays."""
     if req[slot, DEADLINE] == NEVER:
         return NEVER
-    return req[slot, DEADLINE] - int(par[0] * req[slot, INPUT])
+    return req[slot, RELEASE] + req[slot, DEADLINE] - int(par[0] * req[slot, INPUT])
 
 
 def reuse_none(now, slot, replica, req, rep, mem, par):  # type: ignore[no-untyped-def] # noqa: ARG001

@@ -292,6 +292,7 @@ class Simulation:
         rep[:, k.R_TAKES] = np.where(
             self._pool[rep[:, k.R_POOL], k.P_ROLE] == k.DECODES, k.HANDED, k.NEW
         )
+        rep[:, k.R_SINCE] = 0 if first_tick_ns == k.NEVER else first_tick_ns
         if start_on is not None:
             rep[start_on:, k.R_TAKES], rep[start_on:, k.R_SINCE] = 0, k.NEVER
         self._link = np.array([(*e.hand_over_s, e.swap_s_per_token or 0.0) for e in engines]) * 1e9

@@ -10,14 +10,17 @@ from .serving import (
     Link,
     Pool,
     Replica,
+    Scale,
     Serving,
     check,
     efficiency,
+    hand_over_s,
     kv_of,
     main_group,
     pool_device,
     simple,
     step_model,
+    swap_s_per_token,
 )
 
 __all__ = [
@@ -27,10 +30,12 @@ __all__ = [
     "Link",
     "Pool",
     "Replica",
+    "Scale",
     "Serving",
     "check",
     "dumps",
     "efficiency",
+    "hand_over_s",
     "kv_of",
     "load",
     "loads",
@@ -38,4 +43,5 @@ __all__ = [
     "pool_device",
     "simple",
     "step_model",
+    "swap_s_per_token",
 ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, cast
 
 from ..costs import (
     Efficiency,
@@ -23,7 +23,7 @@ from ..costs import (
     transformer,
 )
 from ..errors import ModelError, UnknownName, UsageError
-from ..hardware import BYTES, Device, Model, device, model
+from ..hardware import BYTES, Device, Model, device, link, model
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,9 @@ class Kv:
     """share of the blocks that an admission leaves free."""
     dtype: str | None = None
     usual_context: float = 4096.0
+    preemption: Literal["recompute", "swap"] = "recompute"
+    host_link: str = "host-pcie5"
+    """over which a device swaps keys and values (catalog links)."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ class Batch:
     max_num_seqs: int = 256
     max_num_batched_tokens: int = 2048
     chunked_prefill: bool = True
+    """False: prefills go first, whole, in iterations of their own, and who decodes waits."""
     max_context: int | None = None
     """longest input + output; None: the model's own limit."""
 
@@ -83,8 +87,20 @@ class Pool:
 
 
 @dataclass(frozen=True)
+class Scale:
+    """As many replicas as have ``requests`` each, waiting or served; looked at every ``period_s``. A replica takes requests
+    ``load_s`` after it was called for. ``start``: replicas at the beginning."""
+
+    requests: float = 32.0
+    least: int = 1
+    start: int = 1
+    period_s: float = 15.0
+    load_s: float = 60.0
+
+
+@dataclass(frozen=True)
 class Link:
-    """Between groups or pools: one direction, bytes and seconds."""
+    """Between groups or pools (``prefill``, ``decode``): one direction, bytes and seconds."""
 
     source: str
     target: str
@@ -107,8 +123,10 @@ class Serving:
     links: tuple[Link, ...] = ()
     route: str = "round-robin"
     rank: str = "fcfs"
-    reuse: str = "none"
-    control: str = "none"
+    reuse: Literal["none", "prefix"] = "none"
+    """prefix: blocks of prompts that begin alike are computed once while they stay in memory."""
+    control: Literal["none", "scale"] = "none"
+    scale: Scale = field(default_factory=Scale)
     prices: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -136,19 +154,36 @@ def simple(
     dtype: str = "auto",
     kv_dtype: str | None = None,
     route: str = "round-robin",
+    rank: str = "fcfs",
+    reuse: str = "none",
+    prefill: str = "chunked",
+    preempt: str = "recompute",
     era: str = "2025",
 ) -> Serving:
     """The spec of the command line's flags: ``replicas`` equal engines of tp·pp·dp devices. Checked.
 
-    ``dtype`` "auto": the weights as the model is published.
+    ``dtype`` "auto": the weights as the model is published. ``prefill``: "chunked" beside decodes, "first" in iterations of
+    their own, or "apart:N" by N of the replicas, the others decode.
     """
     group = Group(device(gpu).name, n=tp * pp * dp, tp=tp, pp=pp, dp=dp, ep=ep)
     shape = model(model_name)
+    how, _, some = prefill.partition(":")
+    if how not in ("chunked", "first", "apart") or (how == "apart") != some.isdigit():
+        raise UnknownName("way to prefill", prefill, ("chunked", "first", "apart:1"))
+    kv = Kv(dtype=kv_dtype, preemption=cast(Literal["recompute", "swap"], preempt))
+    replica = Replica((group,), kv=kv, batch=Batch(chunked_prefill=how != "first"))
+    pools: tuple[Pool, ...] = (Pool(replica, count=replicas),)
+    if how == "apart":
+        if not 0 < int(some) < replicas:
+            raise UsageError(f"{some} of {replicas} replicas cannot prefill for the others", "give --replicas 2 or more, and fewer than these after apart:")  # fmt: skip
+        pools = (Pool(replica, int(some), "prefill"), Pool(replica, replicas - int(some), "decode"))
     spec = Serving(
         shape.name,
-        (Pool(Replica((group,), kv=Kv(dtype=kv_dtype)), count=replicas),),
+        pools,
         dtype=shape.native if dtype == "auto" else dtype,
         route=route,
+        rank=rank,
+        reuse=cast(Literal["none", "prefix"], reuse),
         era=era,
     )
     return check(spec)
@@ -224,6 +259,27 @@ def kv_of(spec: Serving, pool: int = 0) -> KvMemory:
     )
 
 
+def swap_s_per_token(spec: Serving, pool: int = 0) -> float | None:
+    """Seconds to move the keys and values of one token to the host of that pool's replicas; None where they are not swapped."""
+    kv, g = spec.pools[pool].replica.kv, main_group(spec.pools[pool])
+    if kv.preemption != "swap":
+        return None
+    return kv_of(spec, pool).bytes_per_token / (link(kv.host_link).gb_s.value * 1e9 * g.n)
+
+
+def hand_over_s(spec: Serving, pool: int = 0) -> tuple[float, float]:
+    """(seconds, seconds for each token) that keys and values take from that pool, which prefills, to where they decode: over the
+    spec's link from prefill to decode, else over InfiniBand NDR of each device. Links are not shared with others."""
+    if spec.pools[pool].role != "prefill":
+        return 0.0, 0.0
+    size = kv_of(spec, pool).bytes_per_token
+    for x in spec.links:
+        if (x.source, x.target) == ("prefill", "decode"):
+            return x.latency_s, size / (x.gb_s * 1e9)
+    usual = link("ib-ndr")
+    return usual.latency_s.value, size / (usual.gb_s.value * 1e9 * main_group(spec.pools[pool]).n)
+
+
 def check(spec: Serving) -> Serving:
     """The spec itself, if it is possible and the simulator knows how to run it.
 
@@ -238,21 +294,33 @@ def check(spec: Serving) -> Serving:
     if spec.combine not in ("sum", "max"):
         raise UnknownName("combine", spec.combine, ("sum", "max"))
     for what, given, known in (
-        ("links", bool(spec.links), "one main group per replica"),
-        ("reuse", spec.reuse != "none", "reuse = 'none'"),
-        ("control", spec.control != "none", "control = 'none'"),
+        ("reuse", spec.reuse, ("none", "prefix")),
+        ("control", spec.control, ("none", "scale")),
     ):
-        if given:
-            raise ModelError(f"{what} is not simulated yet", f"use {known}")
+        if given not in known:
+            raise UnknownName(what, given, known)
+    roles = {p.role for p in spec.pools}
+    if roles & {"prefill", "decode"} and roles != {"prefill", "decode"}:
+        raise ModelError(
+            f"pools of role {', '.join(sorted(roles))}: prefill and decode pools need each other, and no others",
+            "give one pool or more of each",
+        )
+    for x in spec.links:
+        if (x.source, x.target) != ("prefill", "decode"):
+            raise ModelError(f"a link from {x.source!r} to {x.target!r} is not simulated yet", "use source = 'prefill', target = 'decode'")  # fmt: skip
+        if not (x.gb_s > 0 and x.latency_s >= 0):
+            raise UsageError(f"a link of {x.gb_s:g} GB/s and {x.latency_s:g} s", "give GB/s above zero, seconds of 0 or more")  # fmt: skip
+    if spec.control == "scale":
+        s = spec.scale
+        if not (s.requests > 0 and s.period_s > 0 and s.load_s >= 0 and 1 <= s.least <= spec.replicas and 1 <= s.start <= spec.replicas):  # fmt: skip
+            raise UsageError(f"scale = {s}", "requests and period_s above 0, load_s 0 or more, least and start from 1 to all replicas")  # fmt: skip
+        if "prefill" in roles:
+            raise ModelError("prefill and decode pools are not scaled yet", "set control = 'none'")
     for i, pool in enumerate(spec.pools):
         where = f"pools[{i}]"
         replica = pool.replica
         if pool.role not in ("both", "prefill", "decode"):
             raise UnknownName("role", pool.role, ("both", "prefill", "decode"))
-        if pool.role != "both":
-            raise ModelError(
-                f"{where}: role {pool.role!r} is not simulated yet", "use role = 'both'"
-            )
         if [g.part for g in replica.groups] != ["main"]:
             raise ModelError(
                 f"{where}: a replica of {len(replica.groups)} groups ({', '.join(g.part for g in replica.groups)}) "
@@ -275,15 +343,10 @@ def check(spec: Serving) -> Serving:
             max_num_batched_tokens=b.max_num_batched_tokens,
             block_size=kv.block_size,
         )
-        if b.max_num_seqs > b.max_num_batched_tokens:
+        if b.chunked_prefill and b.max_num_seqs > b.max_num_batched_tokens:
             raise UsageError(
                 f"{where}: max_num_seqs = {b.max_num_seqs} exceeds max_num_batched_tokens = {b.max_num_batched_tokens}",
                 "each decoding sequence takes one token of the budget",
-            )
-        if not b.chunked_prefill:
-            raise ModelError(
-                f"{where}: prefill without chunks is not simulated yet",
-                "set chunked_prefill = true",
             )
         if b.max_context is not None and not 2 <= b.max_context <= shape.max_context:
             raise UsageError(
@@ -301,8 +364,11 @@ def check(spec: Serving) -> Serving:
             raise UsageError(
                 f"{where}: usual_context {kv.usual_context:g}", "give tokens of a usual sequence"
             )
+        if kv.preemption not in ("recompute", "swap"):
+            raise UnknownName("preemption", kv.preemption, ("recompute", "swap"))
         kv_of(spec, i)
         step_model(spec, i)
+        swap_s_per_token(spec, i)
     for name, price in spec.prices.items():
         device(name)
         if not 0 <= price < 1e6:

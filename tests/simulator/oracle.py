@@ -209,7 +209,9 @@ def simulate(requests: Requests, machines: list[Machine], policies: Policies) ->
             key = r.priority
         if policies.rank == "least-slack":
             key = (
-                never if r.deadline == never else r.deadline - int(policies.ns_per_token * r.input)
+                never
+                if r.deadline == never
+                else r.release + r.deadline - int(policies.ns_per_token * r.input)
             )
         return (key, r.release, r.row_id)
 
@@ -449,7 +451,8 @@ def simulate(requests: Requests, machines: list[Machine], policies: Policies) ->
                     surplus = 0
                 return hold, surplus, math.ceil((hold + surplus) / m.block_size)
 
-            def admit(r: Req, x: Replica = x) -> bool:
+            def admit(r: Req, room: int | None, x: Replica = x, now: int = now) -> bool:
+                """``room``: tokens that whole prompts may still have, None: as many as they like."""
                 nonlocal admitted
                 hold, surplus, blocks = shape(r)
                 units, shared = (0, 0) if r.comes_with else known(x, r)
@@ -460,12 +463,8 @@ def simulate(requests: Requests, machines: list[Machine], policies: Policies) ->
                 if x.free - blocks + shared * unit < (x.machine.watermark if x.held else 0):
                     x.refused = (r, x.free) if not r.comes_with else x.refused
                     return False
-                if (
-                    not x.machine.chunked
-                    and not r.comes_with
-                    and p > 0
-                    and hold - min(units * unit * x.machine.block_size, hold - 1) > budget
-                ):
+                computed = min(units * unit * x.machine.block_size, hold - 1)
+                if room is not None and hold - computed > room:
                     return False
                 x.waiting.remove(r)
                 r.to_prefill, r.surplus, r.blocks = hold, surplus, blocks
@@ -496,7 +495,7 @@ def simulate(requests: Requests, machines: list[Machine], policies: Policies) ->
                 budget = m.max_batched
                 while x.waiting and len(x.held) < m.max_seqs:
                     r = min(x.waiting, key=queue_key)
-                    if r.comes_with or not admit(r):
+                    if r.comes_with or not admit(r, budget if p > 0 else None):
                         break
                     budget, dp, dq, dc = chunk(r, max(budget, r.to_prefill - r.prefilled))
                     p, q, c = p + dp, q + dq, c + dc
@@ -542,7 +541,7 @@ def simulate(requests: Requests, machines: list[Machine], policies: Policies) ->
                     r = min(x.waiting, key=queue_key)
                     if not r.comes_with and not m.chunked:
                         break
-                    if not admit(r):
+                    if not admit(r, None):
                         break
                     if r.comes_with:
                         if r.comes_with == "host":

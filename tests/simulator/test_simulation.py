@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,13 +19,18 @@ from lamina_traces.simulator import serving as k
 S = 1_000_000_000
 
 
-def engine(**changes: int) -> Engine:
+def engine(**changes: Any) -> Engine:
     """1 ms per iteration, and 10 µs per token."""
     rates = Rates(1.0, 1.0, 1.0, 1.0, 1.0)
     step = StepModel(
         (Op("op", "overhead", seconds=Form(one=1e-3) + Form.tokens(1e-5)),), {"main": rates}
     )
-    given = {"blocks": 1000, "max_num_seqs": 32, "max_num_batched_tokens": 256, **changes}
+    given: dict[str, Any] = {
+        "blocks": 1000,
+        "max_num_seqs": 32,
+        "max_num_batched_tokens": 256,
+        **changes,
+    }
     return Engine(step.lower(given["max_num_batched_tokens"]), **given)
 
 
