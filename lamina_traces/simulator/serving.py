@@ -484,7 +484,7 @@ def _pop(req: Any, root: int) -> Any:
     return top
 
 
-@hot
+@called
 def _enqueue(req: Any, rep: Any, r: int, slot: int) -> None:
     req[slot, STATE] = WAITING
     req[slot, NEXT] = -1
@@ -787,9 +787,8 @@ def _rate(req: Any, slot: int) -> Any:
 
 @hot
 def _bin(gap: int) -> Any:
-    """Of a gap between emissions, ns: sixteen bins for each power of two."""
-    m, e = math.frexp(float(max(gap, 1)))
-    return (e - 1) * 16 + int((2.0 * m - 1.0) * 16.0)
+    """Of a gap between emissions, ns: sixteen bins for each power of two, the exponent and four bits of a double."""
+    return (np.float64(max(gap, 1)).view(np.int64) >> 48) - (1023 << 4)
 
 
 @hot
@@ -961,7 +960,6 @@ def _coast(
     free, context = rep[r, R_FREE], rep[r, R_CONTEXT]
     begin, first = start, k
     contexts, block_ns = 0, 0
-    place, shortest, longest = 0, 0, 0
     while end <= latest and ring[r, k & mask] < 0:
         following = 0 if phase + 1 == size else phase + 1
         if free < grow[r, following]:
@@ -969,12 +967,7 @@ def _coast(
         contexts += context
         block_ns += (pool[p, P_BLOCKS] - free) * (end - start)
         _credit(rep, xs, pool, rowacc, r)
-        if not shortest <= end - start < longest:
-            place = _bin(end - start)
-            step = 1 << (place // 16)
-            shortest = step + (place % 16) * step // 16
-            longest = step + (place % 16 + 1) * step // 16
-        hist[p, place] += decode
+        hist[p, _bin(end - start)] += decode
         for i in range(X_TABLES, xs.shape[1]):
             win[r, rep[r, R_WINDOW] - g[G_WINDOW_BASE], WINDOW_COLUMNS + i] += xs[r, i]
         k += 1
@@ -1005,7 +998,7 @@ def _coast(
     g[G_NOW] = start
 
 
-@hot
+@called
 def _end_iteration(
     g: Any,
     req: Any,
@@ -1147,7 +1140,7 @@ def _fits(rep: Any, pool: Any, r: int, blocks: int) -> Any:
     return rep[r, R_FREE] - blocks >= spare
 
 
-@hot
+@called
 def _prefill(
     now: int,
     slot: int,
@@ -1202,7 +1195,7 @@ def _prefill(
     return _chunk(req, rep, xs, r, slot, budget)
 
 
-@hot
+@called
 def _resume(
     now: int,
     slot: int,
@@ -1265,7 +1258,7 @@ def _arrive(
     return True
 
 
-@hot
+@called
 def _preempt(
     req: Any, rep: Any, pool: Any, ring: Any, grow: Any, ent: Any, buckets: Any, ids: Any, r: int
 ) -> Any:
