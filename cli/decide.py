@@ -26,9 +26,6 @@ from .options import (
 from .output import clean, emit, emit_object, say, warn, write
 
 Replay = Literal["session", "open"]
-Route = Literal[
-    "round-robin", "least-outstanding", "least-kv", "power-of-two", "session-affinity", "prefix-affinity"
-]  # fmt: skip
 Rank = Literal["fcfs", "priority", "least-slack"]
 
 Model = Annotated[
@@ -87,7 +84,12 @@ def simulate(
     kv_dtype: KvDtype = None,
     era: Era = "2025",
     route: Annotated[
-        Route, typer.Option("--route", help="How requests are spread over replicas.")
+        str,
+        typer.Option(
+            "--route",
+            metavar="NAME|FILE.py:FUNCTION",
+            help="How requests are spread over replicas: round-robin, least-outstanding, least-kv, power-of-two, session-affinity, prefix-affinity, or a function of your own.",
+        ),
     ] = "round-robin",
     rank: Annotated[
         Rank,

@@ -49,6 +49,7 @@ MAIN_METRICS = {
     "usd_per_hour": "USD per hour",
     "usd_per_m_total_tokens": "USD per million tokens, input and output",
     "usd_per_m_output_tokens": "USD per million output tokens",
+    "cached_prompt_tokens": "prompt tokens from the prefix cache",
     "slo_attainment": "requests that meet all limits",
     "goodput_req_s": "goodput (requests per second)",
 }
@@ -82,8 +83,14 @@ _PREFIXES = ("prefix_hashes", "prefix_block_size")
 
 
 def deployment(path: Path | None, model: str, gpu: str, **flags: Any) -> Serving:
-    """The serving spec of a TOML file, or of the command line's flags (those of ``specs.simple``). Checked."""
-    return specs.simple(model, gpu, **flags) if path is None else specs.load(path)
+    """The serving spec of a TOML file, or of the command line's flags (those of ``specs.simple``). Checked. A file, which may be a
+    stranger's, names no code to run."""
+    if path is None:
+        return specs.simple(model, gpu, **flags)
+    spec = specs.load(path)
+    if ".py:" in spec.route or ".py:" in spec.rank:
+        raise UsageError(f"{path} names a file of code as its policy", "name it with --route, beside flags that state the deployment")  # fmt: skip
+    return spec
 
 
 def requests_of(
@@ -505,14 +512,20 @@ def is_run(trace: Trace) -> bool:
 # --- results as frames -----------------------------------------------------------------------------
 
 
+_DOING = {"prefill": "to prefill", "decode": "to decode"}
+
+
 def _deployment(spec: Serving) -> dict[str, Any]:
     pool = spec.pools[0]
     group = specs.main_group(pool)
     count = spec.replicas
     shape = f"tp {group.tp}, " if group.tp > 1 else ""
-    more = "" if len(spec.pools) == 1 else f" and {len(spec.pools) - 1} more pools"
+    copies = f"{count} replica{'s' if count != 1 else ''}"
+    if len(spec.pools) > 1:
+        kinds = [f"{p.count} × {specs.main_group(p).gpu}" + (f" {_DOING[p.role]}" if p.role != "both" else "") for p in spec.pools]  # fmt: skip
+        copies = f"replicas: {', '.join(kinds)}"
     return {
-        "text": f"{count * group.n} × {group.gpu} ({shape}{count} replica{'s' if count != 1 else ''}{more}) serving {spec.model}",
+        "text": f"{count * group.n} × {group.gpu} ({shape}{copies}) serving {spec.model}",
         "model": spec.model,
         "gpu": group.gpu,
         "tp": group.tp,

@@ -8,16 +8,18 @@ memory is bounded by the requests in flight plus one chunk however long the work
 from __future__ import annotations
 
 import functools
+import importlib.util
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from ..compiled import compile_cached, kernel
 from ..costs import Rows
-from ..errors import ModelError, UnknownName
+from ..errors import ModelError, UnknownName, UsageError
 from ..schema import Requests
 from . import serving as k
 
@@ -700,11 +702,30 @@ def run(sim: Simulation, requests: Requests | Iterable[Requests]) -> Finished:
     return Finished(*(c[order] for c in vars(joined).values()))
 
 
+def own_policy(text: str) -> Callable[..., Any]:
+    """``"file.py:function"``: a policy of the caller's own, which runs the file. Raises UsageError."""
+    path, _, name = text.rpartition(":")
+    spec = importlib.util.spec_from_file_location("own_policy", path)
+    if spec is None or spec.loader is None or not Path(path).is_file():
+        raise UsageError(f"no such file: {path}", "write it like my.py:policy")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as e:
+        raise UsageError(f"{path} does not run: {type(e).__name__}: {e}", "mend it; the example in docs/policies.md runs") from e  # fmt: skip
+    found = getattr(module, name, None)
+    if not callable(found):
+        raise UsageError(f"{path} has no function {name!r}", "write it like my.py:policy")
+    return cast(Callable[..., Any], found)
+
+
 def _named(
     what: str, given: str | Callable[..., Any], known: Mapping[str, Callable[..., Any]]
 ) -> Callable[..., Any]:
     if not isinstance(given, str):
         return given
+    if ".py:" in given:
+        return own_policy(given)
     if given not in known:
         raise UnknownName(f"{what} policy", given, known)
     return known[given]
