@@ -289,9 +289,9 @@ def _latency_cdf(run: Run) -> Figure | None:
     rows = []
     q = np.array([0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99])
     for key, (colour, dash) in colours.items():
-        if f"{key}_s" not in run.requests.columns:
+        if f"{key}_s" not in run.rows.columns:
             continue
-        values = run.requests[f"{key}_s"].drop_nulls().to_numpy().astype(np.float64)
+        values = run.rows[f"{key}_s"].drop_nulls().to_numpy().astype(np.float64)
         values = values[np.isfinite(values) & (values > 0)]
         if len(values) < 2:
             continue
