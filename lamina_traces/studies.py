@@ -28,6 +28,8 @@ TARGET = 0.99
 MOST_RUNS = 12
 CLOSE = 1.03
 """a bracket whose ends differ by less is done."""
+FEW = 100
+"""requests of a profile: a rate that brings fewer is not lowered further."""
 CAPACITY_ROWS = 100_000
 """requests of a profile at one rate: more would be exact beyond need."""
 
@@ -186,9 +188,10 @@ def paired(a: Repeats, b: Repeats) -> dict[str, tuple[float, float, float]]:
 
 @dataclass(frozen=True)
 class Probe:
-    """One rate that was tried: requests per second offered, attainment over all seeds, whether any was saturated."""
+    """One rate that was tried: requests per second offered, requests of all seeds, attainment over all seeds, whether any was saturated."""
 
     rate_req_s: float
+    requests: int
     attainment: float
     saturated: bool
     ok: bool
@@ -256,7 +259,7 @@ class Capacity:
             "workload": self.workload,
             "deployment": self.deployment,
             "probes": [
-                {"rate_req_s": p.rate_req_s, "slo_attainment": p.attainment, "saturated": p.saturated, "ok": p.ok}
+                {"rate_req_s": p.rate_req_s, "requests": p.requests, "slo_attainment": p.attainment, "saturated": p.saturated, "ok": p.ok}
                 for p in self.probes
             ],
         }  # fmt: skip
@@ -304,7 +307,8 @@ def capacity(
     probes: list[Probe] = []
 
     def carried(factor: float) -> bool:
-        good = total = arrived = span_s = 0.0
+        good = total = span_s = 0.0
+        arrived = 0
         saturated = False
         for seed in seeds:
             made, faster = source.at(seed, factor)
@@ -315,7 +319,7 @@ def capacity(
             saturated |= bool(run.metrics["saturated"])
         share = good / total if total else 0.0
         ok = share >= target and not saturated
-        probes.append(Probe(arrived / span_s, share, saturated, ok))
+        probes.append(Probe(arrived / span_s if span_s else 0.0, arrived, share, saturated, ok))
         return ok
 
     low: float | None = None
@@ -332,7 +336,7 @@ def capacity(
             factor = math.sqrt(low * high)
         elif low is None:
             factor, step = factor * step, max(step / 2, 0.1)
-            if factor * own < 1e-6:
+            if probes[-1].requests < len(seeds) * min(FEW, flood.workload["requests"]):
                 break
         else:
             factor, step = factor / step, max(step / 2, 0.1)
