@@ -96,6 +96,7 @@ def section(run: Run) -> Section:
             _numbers("Served", SERVED, run.metrics),
             _numbers("The engine", ENGINE, run.metrics),
             _numbers("The bill, over provisioned device-hours", BILL, run.metrics),
+            _groups(run),
             _deployment(run),
         )
         if t is not None
@@ -231,6 +232,23 @@ def _which(missing: list[tuple[str, str]]) -> str:
         else joined(LATENCIES[k] for k in latencies)
     )
     return f"{joined(statistics, 'or')} of {of}"
+
+
+MOST_GROUPS = 20
+
+
+def _groups(run: Run) -> Table | None:
+    """Latencies by group, the largest ones."""
+    rows = run.group_rows()[:MOST_GROUPS]
+    if not rows:
+        return None
+    more = len(run.groups) - len(rows)
+    notes = (
+        (f"The {MOST_GROUPS} largest groups; {more:,} more are in the run's JSON.",) if more else ()
+    )
+    columns = tuple(rows[0])
+    cells = tuple(tuple(r.values()) for r in rows)
+    return Table(columns, cells, "l" + "r" * (len(columns) - 1), f"By {run.by}", notes)
 
 
 def _limits(run: Run) -> Table:
