@@ -138,7 +138,7 @@ def simulate(
     repeats: Annotated[
         int | None,
         typer.Option(
-            "--repeats", metavar="N", help="N seeds from --seed on: medians with intervals."
+            "--repeats", min=1, metavar="N", help="N seeds from --seed on: medians with intervals."
         ),
     ] = None,
     capacity: Annotated[

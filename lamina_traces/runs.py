@@ -75,6 +75,9 @@ CONTEXT = (
 )
 """recorded columns that a run's requests keep."""
 
+MOST_GROUPS = 1000
+"""that latencies are told apart by."""
+
 BY = {"tenant": "tenant_id", "class": "slo_class", "session": "session_id"}
 """short names of columns to group by; ``length`` is quartiles of the input tokens."""
 
@@ -319,8 +322,15 @@ def _groups(
             names.append(f"{own.min():,} to {own.max():,} input tokens" if len(own) else "")
         labels = np.array(names)[bins]
     else:
-        frame = context if column in context.columns else pl.DataFrame({column: getattr(requests, column)})  # fmt: skip
-        labels = frame[column].cast(pl.String).fill_null("not recorded").to_numpy().astype(np.str_)
+        labels = (
+            context[column].cast(pl.String).fill_null("not recorded").to_numpy().astype(np.str_)
+        )
+        n = context[column].n_unique()
+        if n > MOST_GROUPS:
+            raise UsageError(
+                f"{column} has {n:,} values: too many groups to tell apart",
+                f"group by a column of at most {MOST_GROUPS:,} values, or read Run.requests()",
+            )
     found = by_group(
         result.rows, result.output_tokens, result.measured, labels, slo=slo, saturated=result.metrics.saturated
     )  # fmt: skip

@@ -14,7 +14,7 @@ from lamina_traces import runs, specs, studies, workloads
 from lamina_traces.errors import ModelError, UsageError
 from lamina_traces.profile import Profile
 from lamina_traces.specs import Serving
-from lamina_traces.store import Store
+from lamina_traces.store import Store, Trace
 
 MS = 1_000_000
 SPEC = specs.simple("llama-3.1-8b", "h100-sxm")
@@ -148,3 +148,35 @@ def test_a_profile_is_scaled_by_the_generator() -> None:
     three, also = source.at(1, 3.0)
     assert (left, also) == (1.0, 1.0)
     assert three.manifest.rows / one.manifest.rows == pytest.approx(3, rel=0.2)
+
+
+def test_groups_of_a_column_are_kept_with_the_run(tmp_path: Path) -> None:
+    source = recorded(tmp_path, np.full(90, 0.01))
+    trace = source.found
+    assert isinstance(trace, Trace)
+    store = Store(tmp_path / "other")
+    rows = trace.scan("llm_requests").collect()
+    who = pl.Series("tenant_id", ["a", "a", None] * 30, dtype=pl.String)
+    with store.writer("t", kind="llm", nature="synthetic") as writer:
+        writer.write("llm_requests", rows.with_columns(who))
+        writer.commit(clock="relative", format="lamina")
+    run = runs.simulate(store.trace("t"), SPEC, by="tenant", slo=runs.parse_slo("e2e=10s"))
+    assert [(g["group"], g["requests"]) for g in run.groups] == [("a", 60), ("not recorded", 30)]
+    e2e = run.requests().group_by("tenant_id").agg(pl.col("e2e_s").mean())
+    means = dict(e2e.iter_rows())
+    assert run.groups[0]["e2e_mean_s"] == pytest.approx(means["a"])
+    assert run.groups[1]["e2e_mean_s"] == pytest.approx(means[None])
+    run.save(store, "r")
+    again = runs.Run.load(store.trace("r"))
+    assert (again.by, [dict(g) for g in again.groups]) == ("tenant", [dict(g) for g in run.groups])
+    assert again.requests().height == 90
+    many = rows.with_columns(pl.int_range(rows.height).cast(pl.String).alias("tenant_id"))
+    with store.writer("many", kind="llm", nature="synthetic") as writer:
+        for i in range(12):
+            writer.write(
+                "llm_requests",
+                many.with_columns(pl.col("row_id") + 90 * i, pl.col("tenant_id") + f"-{i}"),
+            )
+        writer.commit(clock="relative", format="lamina")
+    with pytest.raises(UsageError, match="1,080 values"):
+        runs.simulate(store.trace("many"), SPEC, by="tenant")

@@ -120,9 +120,9 @@ def measured(
     return Measured(mask, first, last, int(before.sum()), int(after.sum()), span_s)
 
 
-def part(done: Finished, mask: npt.NDArray[np.bool_]) -> Finished:
-    """The rows where ``mask`` [requests] holds."""
-    return Finished(*(getattr(done, f.name)[mask] for f in fields(done)))
+def part(done: Finished, of: npt.NDArray[np.bool_] | Ints) -> Finished:
+    """The rows that a mask [requests] or positions choose."""
+    return Finished(*(getattr(done, f.name)[of] for f in fields(done)))
 
 
 def latencies(done: Finished, output_tokens: Ints) -> dict[str, Floats]:
@@ -361,19 +361,18 @@ def by_group(
     """Latencies, and attainment and goodput under ``slo``, of the measured requests by their label [requests]; one row
     per label, the one with most requests first. None where a percentile has too few samples."""
     out: list[dict[str, float | int | str | None]] = []
-    of = labels[measured.mask]
-    names, n = np.unique(of, return_counts=True)
-    for name, count in sorted(
-        zip(names.tolist(), n.tolist(), strict=True), key=lambda x: (-x[1], x[0])
-    ):
-        mask = measured.mask & (labels == name)
-        rows, output = part(done, mask), output_tokens[mask]
+    at = np.flatnonzero(measured.mask)
+    names, inverse, n = np.unique(labels[at], return_inverse=True, return_counts=True)
+    members = np.split(at[np.argsort(inverse, kind="stable")], np.cumsum(n)[:-1])
+    for i in sorted(range(len(names)), key=lambda i: (-n[i], names[i])):
+        rows, output = part(done, members[i]), output_tokens[members[i]]
         values, _ = latency_metrics(rows, output, saturated)
         if slo is not None:
             values.update(attainment(rows, output, slo, measured.span_s)[0])
+        completed = int((rows.status == k.OK).sum())
         out.append(
-            {"group": str(name), "requests": count, "completed": int((rows.status == k.OK).sum()), **values}
-        )  # fmt: skip
+            {"group": str(names[i]), "requests": int(n[i]), "completed": completed, **values}
+        )
     return out
 
 

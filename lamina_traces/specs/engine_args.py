@@ -192,6 +192,8 @@ class EngineArgs:
             )
             if flags
         ]
+        if any("specul" in flag for flag in self.unmodelled):  # its acceptance is not on the line
+            parts.append("for drafted tokens add --with speculative-decoding")
         return (Notice("engine-args", f"{self.engine}: {'; '.join(parts)}"),) if parts else ()
 
 

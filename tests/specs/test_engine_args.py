@@ -105,7 +105,12 @@ def test_what_is_not_modelled_is_listed_in_one_line() -> None:
     assert read.harmless == ("--port", "--trust-remote-code")
     (notice,) = read.notices()
     assert "\n" not in notice.text
-    for word in ("not modelled: --enable-prefix-caching", "unknown: --warp-drive 9", "--port"):
+    for word in (
+        "not modelled: --enable-prefix-caching",
+        "unknown: --warp-drive 9",
+        "--port",
+        "--with speculative-decoding",
+    ):
         assert word in notice.text
 
 
