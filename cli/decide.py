@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -66,6 +66,7 @@ SloOption = Annotated[
 
 
 def simulate(
+    context: typer.Context,
     workload: WorkloadArgument,
     model: Model = "llama-3.1-8b",
     gpu: Gpu = "h100-sxm",
@@ -141,6 +142,53 @@ def simulate(
     rate: PoissonRate = None,
     seed: Seed = 0,
     slo: SloOption = None,
+    engine_args: Annotated[
+        str | None,
+        typer.Option(
+            "--engine-args",
+            metavar="'vllm serve …'",
+            help="The command line that starts vLLM or SGLang, in place of the flags that it says.",
+        ),
+    ] = None,
+    warmup: Annotated[
+        str | None,
+        typer.Option(
+            "--warmup", metavar="60s", help="Serve what arrives first; do not measure it."
+        ),
+    ] = None,
+    cooldown: Annotated[
+        str | None,
+        typer.Option(
+            "--cooldown", metavar="60s", help="Serve what arrives last; do not measure it."
+        ),
+    ] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(
+            "--by",
+            metavar="COLUMN",
+            help="Latency and attainment by tenant, model, class, length (quartiles of input tokens) or any column.",
+        ),
+    ] = None,
+    repeats: Annotated[
+        int | None,
+        typer.Option(
+            "--repeats", min=1, metavar="N", help="N seeds from --seed on: medians with intervals."
+        ),
+    ] = None,
+    capacity: Annotated[
+        bool,
+        typer.Option(
+            "--capacity", help="Find the highest rate that meets --slo, in at most 12 runs."
+        ),
+    ] = False,
+    target: Annotated[
+        float | None,
+        typer.Option(
+            "--target",
+            help="With --capacity: share of requests that must meet all limits [default: 0.99].",
+        ),
+    ] = None,
     explain: Annotated[
         bool,
         typer.Option("--explain", help="Print every operator of a mean iteration and what binds."),
@@ -160,11 +208,19 @@ def simulate(
     Example: lamina-traces simulate azure-code --model llama-3.1-8b --gpu h100-sxm --explain
     """
     from lamina_traces import runs, techniques, workloads
-    from lamina_traces.errors import CheckFailed
+    from lamina_traces.errors import CheckFailed, UsageError
     from lamina_traces.store import Store
+
+    from .studies import find_capacity, refuse_single, repeat
 
     deployment = serving_spec(
         spec,
+        engine_args,
+        [
+            n
+            for n in _FLAGS
+            if getattr(context.get_parameter_source(n), "name", "") == "COMMANDLINE"
+        ],
         model=model,
         gpu=gpu,
         tp=tp,
@@ -183,19 +239,35 @@ def simulate(
     )
     limits = runs.parse_slo(slo) if slo else None
     using = [techniques.parse(t) for t in with_ or []]
-    poisson = poisson_rate(arrivals, rate)
-    trace = workloads.selected(workloads.trace(workload, store=store, say=say), where, from_, to)
-    if poisson is not None:
-        trace = workloads.with_poisson(trace, poisson, seed, say=say)
+    source = workloads.Source(
+        workloads.resolve(workload, store=store, say=say), poisson_rate(arrivals, rate), where, from_, to, say=say
+    )  # fmt: skip
+    options: dict[str, Any] = {
+        "concurrency": concurrency,
+        "replay": replay,
+        "using": using,
+        "warmup_s": _seconds(warmup),
+        "cooldown_s": _seconds(cooldown),
+    }
+    if capacity or repeats is not None:
+        refuse_single(capacity=capacity, save=save, explain=explain, by=by)
+    if capacity:
+        find_capacity(source, deployment, limits, target, seed, repeats, options, fmt)
+        return
+    if target is not None:
+        raise UsageError("--target goes with --capacity", "add --capacity, or leave it out")
+    if repeats is not None:
+        repeat(source, deployment, limits, seed, repeats, options, fmt)
+        return
+    trace, _ = source.at(seed)
     with compiling():
         run = runs.simulate(
             trace,
             deployment,
-            replay=replay,
             slo=limits,
-            using=using,
-            concurrency=concurrency,
+            by=by,
             name=save or f"{trace.name} on {deployment.model}",
+            **options,
         )
     warn(run.notices)
     if save is not None:
@@ -210,6 +282,12 @@ def simulate(
             f"the SLO is missed: {run.slo_text}",
             "more replicas, a faster GPU, or a larger --tp may meet it",
         )
+
+
+def _seconds(duration: str | None) -> float:
+    from lamina_traces.units import parse_duration_ns
+
+    return 0.0 if duration is None else parse_duration_ns(duration) / 1e9
 
 
 _FLAGS = {
@@ -232,19 +310,29 @@ _FLAGS = {
 """defaults of the flags that state a deployment."""
 
 
-def serving_spec(spec: Path | None, **flags: Any) -> Any:
-    """The serving spec of a file or of the flags, not of both."""
+def serving_spec(
+    spec: Path | None, engine_args: str | None = None, written: Sequence[str] = (), **flags: Any
+) -> Any:
+    """The serving spec of a file, of the command line of an engine with flags beside it, or of the flags alone.
+    ``written``: flags that were given, if only with their defaults."""
     from lamina_traces import runs
     from lamina_traces.errors import UsageError
 
     flags = {**_FLAGS, **flags}
-    given = [f"--{n.replace('_', '-')}" for n, default in _FLAGS.items() if flags[n] != default]
-    if spec is not None and given:
+    given = [n for n, default in _FLAGS.items() if flags[n] != default or n in written]
+    if spec is not None and (given or engine_args is not None):
+        also = [f"--{n.replace('_', '-')}" for n in given] + ["--engine-args"] * (
+            engine_args is not None
+        )
         raise UsageError(
-            f"--spec states the deployment, and so do {', '.join(given)}",
+            f"--spec states the deployment, and so do {', '.join(also)}",
             "change the file, or leave it out",
         )
-    return runs.deployment(spec, **flags)
+    if engine_args is None:
+        return runs.deployment(spec, **flags)
+    deployment, notices = runs.deployment_of_engine(engine_args, flags["gpu"], {n: flags[n] for n in given if n != "gpu"})  # fmt: skip
+    warn(notices)
+    return deployment
 
 
 @contextmanager
@@ -262,6 +350,10 @@ def compiling() -> Iterator[None]:
         )
 
 
+MOST_GROUPS = 20
+"""shown to people."""
+
+
 def print_run(run: Any, fmt: str, *, explain: bool) -> None:
     """The tables of a run."""
     if fmt in ("table", "md"):
@@ -270,6 +362,13 @@ def print_run(run: Any, fmt: str, *, explain: bool) -> None:
         for line in run.missing():
             say(f"note: {line}")
         write("\n")
+        if run.groups:
+            emit(run.group_rows()[:MOST_GROUPS], fmt)
+            if len(run.groups) > MOST_GROUPS:
+                say(
+                    f"note: the {MOST_GROUPS} largest of {len(run.groups):,} groups; --format json has all"
+                )
+            write("\n")
         rows = run.metric_rows()
         emit(
             rows,

@@ -17,9 +17,9 @@ import numpy.typing as npt
 import polars as pl
 
 from . import specs, techniques
-from .errors import ModelError, Notice, UsageError
-from .schema import Requests
-from .simulator import ERROR_CODE, Result, Slo, Verdict, judge, parse_slo
+from .errors import ModelError, Notice, UnknownName, UsageError
+from .schema import TABLES, Requests
+from .simulator import ERROR_CODE, Result, Slo, Verdict, by_group, judge, parse_slo
 from .simulator import simulate as serve
 from .specs import Serving
 from .units import NS_PER_S, format_count, format_number, format_seconds
@@ -27,7 +27,16 @@ from .units import NS_PER_S, format_count, format_number, format_seconds
 if TYPE_CHECKING:
     from .store import Store, Trace
 
-__all__ = ["Run", "deployment", "is_run", "parse_slo", "requests_of", "simulate"]
+__all__ = [
+    "Run",
+    "Slo",
+    "deployment",
+    "deployment_of_engine",
+    "is_run",
+    "parse_slo",
+    "requests_of",
+    "simulate",
+]
 
 Replay = Literal["session", "open"]
 Ints = npt.NDArray[np.int64]
@@ -67,6 +76,12 @@ CONTEXT = (
 )
 """recorded columns that a run's requests keep."""
 
+MOST_GROUPS = 1000
+"""that latencies are told apart by."""
+
+BY = {"tenant": "tenant_id", "class": "slo_class", "session": "session_id"}
+"""short names of columns to group by; ``length`` is quartiles of the input tokens."""
+
 _COLUMNS = (
     "row_id",
     "arrival_ns",
@@ -93,11 +108,20 @@ def deployment(path: Path | None, model: str, gpu: str, **flags: Any) -> Serving
     return spec
 
 
+def deployment_of_engine(
+    text: str, gpu: str, flags: Mapping[str, Any]
+) -> tuple[Serving, tuple[Notice, ...]]:
+    """The serving spec of an engine's command line (``vllm serve …``) on that GPU with ``flags`` of
+    ``specs.simple`` beside it, and what of the line is not modelled."""
+    read = specs.parse_engine_args(text)
+    return read.spec(gpu, **flags), read.notices()
+
+
 def requests_of(
-    trace: Trace, *, replay: Replay = "session", prefixes: bool = False
+    trace: Trace, *, replay: Replay = "session", by: str | None = None, prefixes: bool = False
 ) -> tuple[Requests, str, pl.DataFrame, tuple[Notice, ...]]:
     """The requests of a trace for the simulator, the replay mode that was possible, columns that ride along
-    (row for row), and what was left out.
+    (row for row; ``by`` among them), and what was left out.
 
     ``session``: a request waits for its recorded parents (``depends_on``), or, where the trace records
     sessions with delays, for the turn before it, and its recorded delay then passes. ``open``: recorded
@@ -119,7 +143,8 @@ def requests_of(
             f"trace {trace.name!r} records no arrival times",
             "supply them with: --arrivals poisson --rate 2/s",
         )
-    columns = (*_COLUMNS, *CONTEXT, *(_PREFIXES if prefixes else ()))
+    along = CONTEXT if by is None else tuple(dict.fromkeys((*CONTEXT, by)))
+    columns = (*_COLUMNS, *along, *(_PREFIXES if prefixes else ()))
     wanted = [c for c in dict.fromkeys(columns) if trace.has(c)]
     frame = trace.scan("llm_requests").select(wanted).collect()
     total = frame.height
@@ -161,7 +186,7 @@ def requests_of(
         requests = replace(requests, extra={"session": codes.fill_null(-1).to_numpy()})
     if prefixes:
         requests = _with_prefixes(requests, frame, trace.name)
-    context = frame.select(c for c in CONTEXT if c in frame.columns)
+    context = frame.select(c for c in along if c in frame.columns)
     return requests, "session" if parents else "open", context, tuple(notices)
 
 
@@ -243,13 +268,26 @@ def simulate(
     replay: Replay = "session",
     slo: Slo | None = None,
     using: Sequence[techniques.Applied] = (),
+    warmup_s: float = 0.0,
+    cooldown_s: float = 0.0,
+    by: str | None = None,
+    faster: float = 1.0,
     concurrency: int | None = None,
     name: str | None = None,
 ) -> Run:
-    """Replay a trace on a spec, with techniques applied in order. ``concurrency``: a closed loop, in which one that waits for no other
-    is sent when fewer than so many are under way. Raises ModelError where the trace or the spec cannot be simulated."""
+    """Replay a trace on a spec, with techniques applied in order.
+
+    ``warmup_s``, ``cooldown_s``: what is served and not measured at both ends. ``by``: a column of the
+    requests (or one of ``BY``, or ``length``) whose values get latencies and attainment of their own.
+    ``faster``: arrivals and delays between turns are divided by it. ``concurrency``: a closed loop, in which one that waits
+    for no other is sent when fewer than so many are under way. Raises ModelError where the trace or the spec
+    cannot be simulated, UsageError where ``by`` names no column that the trace has.
+    """
+    column = None if by is None or by == "length" else _column(trace, by)
     prefixes = spec.reuse == "prefix" or spec.route == "prefix-affinity"
-    requests, mode, context, left_out = requests_of(trace, replay=replay, prefixes=prefixes)
+    requests, mode, context, left_out = requests_of(
+        trace, replay=replay, by=column, prefixes=prefixes
+    )
     if concurrency is not None:
         mode = f"{mode}, {concurrency} at a time"
     if spec.rank == "least-slack":
@@ -258,13 +296,21 @@ def simulate(
             raise UsageError("least slack needs a limit on the first token", "give one: --slo ttft.p99=2s")  # fmt: skip
         deadline = np.full(len(requests), round(due * NS_PER_S))
         requests = replace(requests, extra={**requests.extra, "deadline_ns": deadline})
+    if faster != 1.0:
+        requests = replace(
+            requests,
+            arrival_ns=np.floor(requests.arrival_ns / faster).astype(np.int64),
+            delay_ns=np.floor(requests.delay_ns / faster).astype(np.int64),
+        )
     techniques.check(using)
     requests = techniques.apply_requests(using, requests)
     spec = techniques.apply_spec(using, spec)
     steps = [
         techniques.apply_step(using, specs.step_model(spec, i)) for i in range(len(spec.pools))
     ]
-    result = serve(requests, spec, steps, slo=slo, concurrency=concurrency)
+    result = serve(
+        requests, spec, steps, slo=slo, warmup_s=warmup_s, cooldown_s=cooldown_s, concurrency=concurrency
+    )  # fmt: skip
     verdicts = judge(slo, result.metrics) if slo else []
     span_s = requests.span_ns / NS_PER_S
     return Run(
@@ -285,13 +331,61 @@ def simulate(
         techniques=tuple(str(a) for a in using),
         metrics=_metrics(result),
         slo=tuple(_verdict(v) for v in verdicts),
-        requests=pl.concat([_requests_frame(requests, result), context], how="horizontal"),
+        rows=_joined(_requests_frame(requests, result), context),
         windows=_windows_frame(result),
         power=_power_frame(result),
         explain=_explain(result),
         binding=result.binding,
         notices=(*left_out, *result.metrics.notices),
+        by=by,
+        groups=() if by is None else _groups(requests, result, context, column, slo),
     )
+
+
+def _column(trace: Trace, by: str) -> str:
+    """The column that --by names. Raises UsageError where the trace has none of it."""
+    table = TABLES["llm_requests"]
+    name = BY.get(by, by)
+    known = [c for c in table.names if trace.has(c)]
+    if name not in table.names:
+        raise UnknownName("column to group by", by, ["length", *BY, *known])
+    if name not in known:
+        raise UsageError(
+            f"trace {trace.name!r} records no {name} to group by",
+            f"it has: length, {', '.join(c for c in CONTEXT if c in known) or 'no other column of groups'}",
+        )
+    return name
+
+
+def _groups(
+    requests: Requests, result: Result, context: pl.DataFrame, column: str | None, slo: Slo | None
+) -> tuple[dict[str, Any], ...]:
+    """Metrics by group; requests without a value are a group of their own."""
+    names: list[str] = []
+    if column is None:
+        tokens = requests.input_tokens
+        edges = np.unique(np.percentile(tokens, [25, 50, 75], method="lower"))
+        bins = np.searchsorted(edges, tokens, side="left")
+        for i in range(len(edges) + 1):
+            own = tokens[bins == i]
+            names.append(f"{own.min():,} to {own.max():,} input tokens" if len(own) else "")
+        labels = np.array(names)[bins]
+    else:
+        labels = (
+            context[column].cast(pl.String).fill_null("not recorded").to_numpy().astype(np.str_)
+        )
+        n = context[column].n_unique()
+        if n > MOST_GROUPS:
+            raise UsageError(
+                f"{column} has {n:,} values: too many groups to tell apart",
+                f"group by a column of at most {MOST_GROUPS:,} values, or read Run.requests()",
+            )
+    found = by_group(
+        result.rows, result.output_tokens, result.measured, labels, slo=slo, saturated=result.metrics.saturated
+    )  # fmt: skip
+    if column is None:
+        found.sort(key=lambda g: names.index(str(g["group"])))
+    return tuple(found)
 
 
 @dataclass(frozen=True)
@@ -309,12 +403,21 @@ class Run:
     techniques: tuple[str, ...]
     metrics: Mapping[str, Any]
     slo: tuple[Mapping[str, Any], ...]
-    requests: pl.DataFrame
+    rows: pl.DataFrame
+    """what ``requests()`` gives."""
     windows: pl.DataFrame
     power: pl.DataFrame
     explain: list[dict[str, Any]]
     binding: str | None
     notices: tuple[Notice, ...]
+    by: str | None = None
+    """what ``groups`` are by: each has ``group``, ``requests``, ``completed``, latencies and attainment."""
+    groups: tuple[Mapping[str, Any], ...] = ()
+
+    def requests(self) -> pl.DataFrame:
+        """One row per request, in the workload's order: ``llm_requests`` with simulated timings (``queue_s``, ``ttft_s``,
+        ``tpot_s``, ``e2e_s``, instants in ns, ``replica``, ``preemptions``) and the recorded columns that ride along."""
+        return self.rows
 
     @property
     def slo_met(self) -> bool:
@@ -403,6 +506,22 @@ class Run:
             for r in self.explain
         ]
 
+    def group_rows(self) -> list[dict[str, str]]:
+        """``groups`` for people: the main latencies and attainment of each."""
+        keys = {
+            "ttft_mean_s": "ttft mean", "ttft_p50_s": "ttft p50", "ttft_p99_s": "ttft p99", "tpot_mean_s": "tpot mean",
+            "tpot_p99_s": "tpot p99", "e2e_p50_s": "e2e p50", "e2e_p99_s": "e2e p99",
+            "slo_attainment": "meet all limits", "goodput_req_s": "goodput (1/s)",
+        }  # fmt: skip
+        return [
+            {
+                str(self.by): str(g["group"]),
+                "requests": format_count(g["requests"]),
+                **{label: shown(key, g[key]) for key, label in keys.items() if key in g},
+            }
+            for g in self.groups
+        ]
+
     def missing(self) -> list[str]:
         """Why latencies are missing: one sentence for each reason."""
         out: dict[str, tuple[list[str], list[str]]] = {}
@@ -428,6 +547,8 @@ class Run:
             "explain": self.explain,
             "binding": self.binding,
             "notices": [n.to_dict() for n in self.notices],
+            "by": self.by,
+            "groups": [dict(g) for g in self.groups],
         }
 
     def to_dict(self) -> dict[str, Any]:
@@ -438,7 +559,7 @@ class Run:
     def save(self, store: Store, name: str, *, replace: bool = False) -> Trace:
         """Store the run as a trace of nature ``simulated``."""
         with store.writer(name, kind="llm", nature="simulated", replace=replace) as writer:
-            writer.write("llm_requests", self.requests)
+            writer.write("llm_requests", self.rows)
             if self.windows.height:
                 writer.write("batch_windows", self.windows)
             if self.power.height:
@@ -471,12 +592,14 @@ class Run:
             techniques=tuple(d["techniques"]),
             metrics=d["metrics"],
             slo=tuple(d["slo"]),
-            requests=frame("llm_requests"),
+            rows=frame("llm_requests"),
             windows=frame("batch_windows"),
             power=frame("power_samples"),
             explain=d["explain"],
             binding=d["binding"],
             notices=tuple(Notice.from_dict(n) for n in d["notices"]),
+            by=d.get("by"),
+            groups=tuple(d.get("groups", ())),
         )
 
 
@@ -558,6 +681,12 @@ def _verdict(v: Verdict) -> dict[str, Any]:
 
 def _counted(n: int, noun: str) -> str:
     return f"{format_count(n)} {noun}{'' if n == 1 else 's'}"
+
+
+def _joined(timed: pl.DataFrame, context: pl.DataFrame) -> pl.DataFrame:
+    """The requests of a run beside the recorded columns that ride along; a simulated column hides a recorded one."""
+    along = [c for c in context.columns if c not in timed.columns]
+    return pl.concat([timed, context.select(along)], how="horizontal")
 
 
 def _requests_frame(requests: Requests, result: Result) -> pl.DataFrame:

@@ -30,7 +30,7 @@ from .generator.observed import Observed
 from .profile import Profile, library_names
 from .schema import TABLES
 from .store import Store, Trace
-from .units import NS_PER_S, format_count, format_seconds, parse_duration_ns
+from .units import NS_PER_S, Rate, format_count, format_seconds, parse_duration_ns
 
 Say = Callable[[str], None]
 MOST_GENERATED = 1_000_000
@@ -38,6 +38,7 @@ MOST_GENERATED = 1_000_000
 
 __all__ = [
     "Profile",
+    "Source",
     "Trace",
     "export",
     "generated",
@@ -125,24 +126,81 @@ def _is_profile(path: Path) -> bool:
         return False
 
 
-def trace(text: str, *, store: Path | None = None, say: Say = _silent) -> Trace:
+def trace(text: str, *, seed: int = 0, store: Path | None = None, say: Say = _silent) -> Trace:
     """As ``resolve``; a profile is generated (see ``generated``)."""
     found = resolve(text, store=store, say=say)
-    return found if isinstance(found, Trace) else generated(found, say=say)
+    return found if isinstance(found, Trace) else generated(found, seed=seed, say=say)
 
 
-def generated(profile: Profile, *, say: Say = _silent) -> Trace:
-    """A trace of a profile, seed 0 over its source's own span or, where that is more than MOST_GENERATED requests, over its
-    beginning; in the temporary store."""
-    plan, cut = generator.plan(profile), ""
-    if plan.expected_rows > MOST_GENERATED:
+def generated(
+    profile: Profile,
+    *,
+    seed: int = 0,
+    rate: Rate | None = None,
+    most: int = MOST_GENERATED,
+    say: Say = _silent,
+) -> Trace:
+    """A trace of a profile over its source's own span or, where that is more than ``most`` requests, over its beginning; in
+    the temporary store."""
+    plan, cut = generator.plan(profile, seed=seed, rate=rate), ""
+    if plan.expected_rows > most:
         cut = f", the first of about {format_count(plan.expected_rows)}"
-        plan = replace(plan, rows=MOST_GENERATED, duration_ns=None)
-    made = temporary(f"{profile.name} seed 0", plan)
+        plan = replace(plan, rows=most, duration_ns=None)
+    made = temporary(f"{profile.name} seed {seed}", plan)
     say(
-        f"generated {format_count(made.manifest.rows)} rows{cut} from profile {profile.name} (seed 0) into a temporary store"
+        f"generated {format_count(made.manifest.rows)} rows{cut} from profile {profile.name} (seed {seed}) into a temporary store"
     )
     return made
+
+
+@dataclass(frozen=True)
+class Source:
+    """A workload that several runs use: made anew by seed, and at other rates.
+
+    ``found``: what the word on the command line stands for. ``poisson``: arrivals per second in place of
+    recorded ones. ``where``, ``start``, ``end``: as --where, --from, --to. ``most``: requests of a profile.
+    """
+
+    found: Trace | Profile
+    poisson: float | None = None
+    where: str | None = None
+    start: str | None = None
+    end: str | None = None
+    most: int = MOST_GENERATED
+    say: Say = _silent
+
+    @property
+    def name(self) -> str:
+        return self.found.name
+
+    @property
+    def random(self) -> bool:
+        """Whether another seed is another workload."""
+        return self.poisson is not None or isinstance(self.found, Profile)
+
+    @property
+    def scaling(self) -> str:
+        """What another rate means."""
+        if self.poisson is not None:
+            return "the rate of the Poisson arrivals"
+        if isinstance(self.found, Profile):
+            return "the generator's rate: each stream busier"
+        return "recorded time: arrivals and delays between turns shrink or stretch"
+
+    def at(self, seed: int, factor: float = 1.0) -> tuple[Trace, float]:
+        """The trace of a seed at ``factor`` times the rate, and what the rate is still to be multiplied by: 1 where
+        the trace has the rate already, ``factor`` where only time can be scaled."""
+        left, chosen = factor, self.found
+        if isinstance(chosen, Profile):
+            rate = None if factor == 1.0 or self.poisson is not None else Rate(factor=factor)
+            chosen, left = (
+                generated(chosen, seed=seed, rate=rate, most=self.most, say=self.say),
+                1.0,
+            )
+        chosen = selected(chosen, self.where, self.start, self.end)
+        if self.poisson is not None:
+            chosen, left = with_poisson(chosen, self.poisson * factor, seed, say=self.say), 1.0
+        return chosen, left
 
 
 def temporary(name: str, plan: generator.Plan) -> Trace:

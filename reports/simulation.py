@@ -96,6 +96,7 @@ def section(run: Run) -> Section:
             _numbers("Served", SERVED, run.metrics),
             _numbers("The engine", ENGINE, run.metrics),
             _numbers("The bill, over provisioned device-hours", BILL, run.metrics),
+            _groups(run),
             _deployment(run),
         )
         if t is not None
@@ -233,6 +234,23 @@ def _which(missing: list[tuple[str, str]]) -> str:
     return f"{joined(statistics, 'or')} of {of}"
 
 
+MOST_GROUPS = 20
+
+
+def _groups(run: Run) -> Table | None:
+    """Latencies by group, the largest ones."""
+    rows = run.group_rows()[:MOST_GROUPS]
+    if not rows:
+        return None
+    more = len(run.groups) - len(rows)
+    notes = (
+        (f"The {MOST_GROUPS} largest groups; {more:,} more are in the run's JSON.",) if more else ()
+    )
+    columns = tuple(rows[0])
+    cells = tuple(tuple(r.values()) for r in rows)
+    return Table(columns, cells, "l" + "r" * (len(columns) - 1), f"By {run.by}", notes)
+
+
 def _limits(run: Run) -> Table:
     rows = tuple(
         (
@@ -289,9 +307,9 @@ def _latency_cdf(run: Run) -> Figure | None:
     rows = []
     q = np.array([0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99])
     for key, (colour, dash) in colours.items():
-        if f"{key}_s" not in run.requests.columns:
+        if f"{key}_s" not in run.rows.columns:
             continue
-        values = run.requests[f"{key}_s"].drop_nulls().to_numpy().astype(np.float64)
+        values = run.rows[f"{key}_s"].drop_nulls().to_numpy().astype(np.float64)
         values = values[np.isfinite(values) & (values > 0)]
         if len(values) < 2:
             continue

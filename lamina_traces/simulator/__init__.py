@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .metrics import Metrics, Verdict, judge
+from .metrics import Metrics, Verdict, by_group, judge
 from .result import ERROR_CODE, STATUS, Result, simulate
 from .simulation import RANKS, ROUTES, Engine, Finished, Simulation, Windows, chunks, run, warm_up
 from .slo import Limit, Slo, parse_slo
@@ -21,6 +21,7 @@ __all__ = [
     "Slo",
     "Verdict",
     "Windows",
+    "by_group",
     "chunks",
     "judge",
     "parse_slo",

@@ -8,6 +8,8 @@ Definitions (measured at the engine, no client and no network):
 - percentiles interpolate linearly; with fewer than 10 samples beyond it a percentile is null, with a reason;
 - the run's span is from the first release to the last token; rates, money and energy are over it;
 - attainment counts offered requests: rejected and unfinished ones are misses;
+- requests of a warm-up or cool-down are served and not measured: latencies, attainment and goodput are of the
+  others, while throughput, memory, money and energy are of the whole run;
 - money and energy are over provisioned device-hours: idle devices cost, too.
 """
 
@@ -15,12 +17,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import ModelError, Notice
+from ..errors import ModelError, Notice, UsageError
 from ..units import format_seconds
 from . import serving as k
 from .simulation import NOT_RELEASED, Finished
@@ -61,6 +63,66 @@ class Metrics:
             "notices": [n.to_dict() for n in self.notices],
             "measured": self.measured,
         }
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Which requests are measured: those released from ``first_ns`` to ``last_ns``, both included.
+
+    ``mask`` [requests]; ``warmup``, ``cooldown``: how many were released before and after. ``span_s``: what
+    goodput is over: to ``last_ns`` where a cooldown is left out, else to the end of the run.
+    """
+
+    mask: npt.NDArray[np.bool_]
+    first_ns: int
+    last_ns: int
+    warmup: int
+    cooldown: int
+    span_s: float
+
+    @property
+    def whole(self) -> bool:
+        return not (self.warmup or self.cooldown)
+
+    def notice(self) -> Notice | None:
+        """How many requests were served and not measured; None where all are measured."""
+        if self.whole:
+            return None
+        return Notice(
+            "not-measured",
+            f"{self.warmup:,} requests of the warm-up and {self.cooldown:,} of the cool-down are served and not measured: "
+            f"latencies, attainment and goodput are of the other {int(self.mask.sum()):,}",
+        )
+
+
+def measured(
+    done: Finished, span_s: float, *, warmup_s: float = 0.0, cooldown_s: float = 0.0
+) -> Measured:
+    """What a warm-up (from the first release on) and a cool-down (until the last release) leave.
+
+    Raises UsageError where they leave nothing.
+    """
+    released = done.status != NOT_RELEASED
+    if not released.any():
+        return Measured(released, 0, 0, 0, 0, span_s)
+    release = done.release_ns
+    start, end = int(release[released].min()), int(release[released].max())
+    first, last = start + round(warmup_s * 1e9), end - round(cooldown_s * 1e9)
+    before, after = released & (release < first), released & (release > last)
+    mask = released & ~before & ~after
+    if not mask.any() or first > last:
+        raise UsageError(
+            f"a warm-up of {format_seconds(warmup_s)} and a cool-down of {format_seconds(cooldown_s)} leave no request of a "
+            f"run whose requests arrive over {format_seconds((end - start) / 1e9)}",
+            "shorten them, or simulate more",
+        )
+    span_s = (last - first) / 1e9 if cooldown_s > 0 else max(0.0, span_s - warmup_s)
+    return Measured(mask, first, last, int(before.sum()), int(after.sum()), span_s)
+
+
+def part(done: Finished, of: npt.NDArray[np.bool_] | Ints) -> Finished:
+    """The rows that a mask [requests] or positions choose."""
+    return Finished(*(getattr(done, f.name)[of] for f in fields(done)))
 
 
 def latencies(done: Finished, output_tokens: Ints) -> dict[str, Floats]:
@@ -196,33 +258,34 @@ def judge(slo: Slo, metrics: Metrics) -> list[Verdict]:
     return out
 
 
-def saturation(done: Finished) -> Notice | None:
+def saturation(done: Finished, measured: Measured) -> Notice | None:
     """Does the queue keep growing while requests arrive?
 
-    Waiting requests (released, not yet scheduled) are counted at 64 instants over the span of releases. The
-    run is saturated when the mean count rises from each third quarter of the span to the next, and by its
-    end those added since the middle are more than 5 % of what was released meanwhile, and at least 20.
+    Waiting requests (released, not yet scheduled) are counted at 65 instants over the measured span of
+    releases. The run is saturated when their mean rises from the second quarter of the span to the third to
+    the fourth, and those added over the whole span are at least 20, at least 1 % of what was released, and at least
+    twice the standard deviation of a sum of 64 such steps: what a queue at full load drifts by alone.
+    ``tests/simulator/test_saturation.py`` measures false alarms and misses on queues of known load.
     """
     offered = done.status <= k.UNFINISHED
     in_queue = offered & (done.status != k.REJECTED_MEMORY) & (done.status != k.REJECTED_CONTEXT)
     release = np.sort(done.release_ns[in_queue])
-    if len(release) < 100:
+    if int((in_queue & measured.mask).sum()) < 100:
         return None
     scheduled = done.scheduled_ns[in_queue]
     scheduled = np.sort(scheduled[scheduled >= 0])
-    first, last = int(release[0]), int(release[-1])
-    at = first + (np.arange(1, 65) * ((last - first) / 64.0)).astype(np.int64)
+    first, last = measured.first_ns, measured.last_ns
+    at = first + (np.arange(65) * ((last - first) / 64.0)).astype(np.int64)
     came = np.searchsorted(release, at, side="right")
     waiting = came - np.searchsorted(scheduled, at, side="right")
-    second, third, fourth = (float(waiting[i : i + 16].mean()) for i in (16, 32, 48))
-    added = int(waiting[-1] - waiting[31])
-    arrived = int(came[-1] - came[31])
-    if not (second < third < fourth and added >= max(20, 0.05 * arrived)):
+    second, third, fourth = (float(waiting[i : i + 16].mean()) for i in (17, 33, 49))
+    added, arrived = int(waiting[-1] - waiting[0]), int(came[-1] - came[0])
+    drift = 8.0 * float(np.diff(waiting).std(ddof=1))
+    if not (second < third < fourth and added >= max(20, 0.01 * arrived, 2.0 * drift)):
         return None
-    half = (last - first) / 2e9
     return Notice(
         "saturated",
-        f"arrivals outpace completions: in the second half ({format_seconds(half)}) {arrived:,} requests were "
+        f"arrivals outpace completions: in {format_seconds((last - first) / 1e9)} {arrived:,} requests were "
         f"released and {arrived - added:,} scheduled; {int(waiting[-1]):,} wait at the end. "
         "Latencies depend on how long the trace is; percentiles are withheld",
     )
@@ -240,10 +303,13 @@ def spanned_s(done: Finished, until_ns: int | None) -> float:
     return max(0, last - first) / 1e9
 
 
-def counts(done: Finished) -> dict[str, float | int | None]:
+def counts(done: Finished, measured: Measured) -> dict[str, float | int | None]:
     """Requests by what became of them. Offered = released; those after the end of a cut run are not."""
     s = done.status
     return {
+        "requests_measured": int(measured.mask.sum()),
+        "requests_warmup": measured.warmup,
+        "requests_cooldown": measured.cooldown,
         "requests_offered": int((s != NOT_RELEASED).sum()),
         "requests_completed": int((s == k.OK).sum()),
         "requests_rejected": int(((s == k.REJECTED_MEMORY) | (s == k.REJECTED_CONTEXT)).sum()),
@@ -302,6 +368,33 @@ def attainment(
         "the run has no span",
     )
     return values, reasons
+
+
+def by_group(
+    done: Finished,
+    output_tokens: Ints,
+    measured: Measured,
+    labels: npt.NDArray[np.str_],
+    *,
+    slo: Slo | None,
+    saturated: bool,
+) -> list[dict[str, float | int | str | None]]:
+    """Latencies, and attainment and goodput under ``slo``, of the measured requests by their label [requests]; one row
+    per label, the one with most requests first. None where a percentile has too few samples."""
+    out: list[dict[str, float | int | str | None]] = []
+    at = np.flatnonzero(measured.mask)
+    names, inverse, n = np.unique(labels[at], return_inverse=True, return_counts=True)
+    members = np.split(at[np.argsort(inverse, kind="stable")], np.cumsum(n)[:-1])
+    for i in sorted(range(len(names)), key=lambda i: (-n[i], names[i])):
+        rows, output = part(done, members[i]), output_tokens[members[i]]
+        values, _ = latency_metrics(rows, output, saturated)
+        if slo is not None:
+            values.update(attainment(rows, output, slo, measured.span_s)[0])
+        completed = int((rows.status == k.OK).sum())
+        out.append(
+            {"group": str(names[i]), "requests": int(n[i]), "completed": completed, **values}
+        )
+    return out
 
 
 def finite(values: Mapping[str, float | int | None]) -> None:

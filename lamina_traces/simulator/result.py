@@ -60,6 +60,7 @@ class Result:
     op_shares: Mapping[str, float]
     mean_states: tuple[State | None, ...]
     """by pool: the mean iteration; None for a pool that did nothing."""
+    measured: m.Measured
     until_ns: int | None = None
 
     def explain(self, pool: int = 0) -> list[OpCost]:
@@ -141,6 +142,8 @@ def simulate(
     window_s: float | None = None,
     until_s: float | None = None,
     concurrency: int | None = None,
+    warmup_s: float = 0.0,
+    cooldown_s: float = 0.0,
     prices: Prices | None = None,
     power: PowerModel = FITTED_POWER,
 ) -> Result:
@@ -148,8 +151,9 @@ def simulate(
 
     ``requests``: one workload, or its chunks in order (then give ``window_s``, default 10 s; a whole
     workload gets about 600 windows). ``step_model``: one per pool, if techniques changed it; None derives it
-    from the spec. ``concurrency``: most requests in flight when one without parents is released. ``until_s``: seconds from the origin after which nothing is simulated. ``prices``: None takes the
-    example file that ships, and says so.
+    from the spec. ``concurrency``: most requests in flight when one without parents is released. ``until_s``: seconds
+    from the origin after which nothing is simulated. ``warmup_s``, ``cooldown_s``: requests released in the first and last
+    seconds of the releases are served and not measured. ``prices``: None takes the example file that ships, and says so.
 
     Raises ModelError for a request or spec that cannot be simulated.
     """
@@ -213,7 +217,12 @@ def simulate(
         np.minimum(sim.provisioned_s, span_s) if scaled else np.full(spec.replicas, span_s)
     )
     notices = []
-    saturated = m.saturation(rows)
+    measured = m.measured(rows, span_s, warmup_s=warmup_s, cooldown_s=cooldown_s)
+    seen, output = m.part(rows, measured.mask), outputs[measured.mask]
+    left_out = measured.notice()
+    if left_out:
+        notices.append(left_out)
+    saturated = m.saturation(rows, measured)
     if saturated:
         notices.append(saturated)
     if prices is None:
@@ -229,14 +238,14 @@ def simulate(
     values: dict[str, float | int | None] = {}
     reasons: dict[str, str] = {}
     for part in (
-        (m.counts(rows), {}),
+        (m.counts(rows, measured), {}),
         m.throughput(rows, inputs, outputs, span_s),
-        m.latency_metrics(rows, outputs, saturated is not None),
+        m.latency_metrics(seen, output, saturated is not None),
         m.gap_metrics(*sim.gaps_between_tokens, saturated is not None),
         _usage(sim, lowered, models, windows, blocks, span_s),
         _energy(spec, windows, busy_j, span_s, provisioned, inputs, outputs, rows),
         _money(spec, prices, span_s, provisioned, inputs, outputs, rows),
-        m.attainment(rows, outputs, slo, span_s) if slo else ({}, {}),
+        m.attainment(seen, output, slo, measured.span_s) if slo else ({}, {}),
     ):
         values.update(part[0])
         reasons.update(part[1])
@@ -264,6 +273,7 @@ def simulate(
         time_shares=times,
         op_shares=ops,
         mean_states=_mean_states(lowered, windows),
+        measured=measured,
         until_ns=until_ns,
     )
 

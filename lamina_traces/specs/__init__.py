@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from .engine_args import EngineArgs
+from .engine_args import parse as parse_engine_args
 from .files import dumps, load, loads
 from .serving import (
     Batch,
@@ -25,6 +27,7 @@ from .serving import (
 
 __all__ = [
     "Batch",
+    "EngineArgs",
     "Group",
     "Kv",
     "Link",
@@ -40,6 +43,7 @@ __all__ = [
     "load",
     "loads",
     "main_group",
+    "parse_engine_args",
     "pool_device",
     "simple",
     "step_model",

@@ -65,3 +65,69 @@ def test_what_is_impossible_is_said(lamina: Any, flags: tuple[str, ...], said: s
     assert done.code in (1, 2)
     assert said in done.err
     assert "Traceback" not in done.err
+
+
+def test_an_engine_s_command_line_states_the_deployment(lamina: Any) -> None:
+    line = "vllm serve meta-llama/Llama-3.1-70B-Instruct --tensor-parallel-size 4 --max-num-seqs 64 --swap-space 4 --port 80"
+    done = lamina("simulate", "azure-code", "--engine-args", line, "--replicas", "2", "--format", "json")  # fmt: skip
+    assert done.code == 0
+    told = json.loads(done.out)
+    assert (told["model"] if "model" in told else told["deployment"]["model"]) == "llama-3.1-70b"
+    assert "max_num_seqs = 64" in told["spec"]
+    assert (told["deployment"]["tp"], told["deployment"]["replicas"]) == (4, 2)
+    assert "not modelled: --swap-space 4; without effect on costs: --port" in done.err
+    for flags in (("--tp", "1"), ("--model", "llama-3.1-8b")):  # its default, written out
+        done = lamina("simulate", "azure-code", "--engine-args", line, *flags)
+        assert done.code == 2
+        assert f"so does {flags[0]}" in done.err
+    done = lamina("simulate", "azure-code", "--engine-args", line, "--spec", "x.toml")
+    assert done.code == 2
+
+
+def test_ends_that_are_not_measured_and_groups(lamina: Any) -> None:
+    told = run(lamina, "--warmup", "60s", "--cooldown", "1m", "--by", "length", "--slo", "ttft=60s,e2e=60s")  # fmt: skip
+    parts = [told[f"requests_{n}"] for n in ("measured", "warmup", "cooldown")]
+    assert sum(parts) == told["requests_offered"]
+    assert min(parts) > 0
+    assert told["by"] == "length"
+    assert len(told["groups"]) == 4
+    assert sum(g["requests"] for g in told["groups"]) == told["requests_measured"]
+    assert {g["slo_attainment"] for g in told["groups"]} == {1.0}
+    assert sum(g["goodput_req_s"] for g in told["groups"]) == pytest.approx(told["goodput_req_s"])
+    done = lamina("simulate", "azure-code", "--by", "length", "--warmup", "60s")
+    assert "requests of the warm-up and 0 of the cool-down are served and not measured" in done.err
+    assert "input tokens" in done.out
+    for flags, said in (
+        (("--by", "tenants"), "tenant"),
+        (("--by", "tenant"), "records no tenant_id"),
+        (("--warmup", "40m", "--cooldown", "40m"), "leave no request"),
+        (("--warmup", "60"), "60"),
+    ):
+        done = lamina("simulate", "azure-code", *flags)
+        assert (done.code, said in done.err) == (2, True), done.err
+
+
+def test_repeats_and_capacity_on_the_command_line(lamina: Any) -> None:
+    told = run(lamina, "--repeats", "2", "--seed", "3")
+    assert told["seeds"] == [3, 4]
+    low, high = told["intervals"]["ttft_p50_s"]
+    assert low <= told["ttft_p50_s"] <= high
+    assert "medians with 50% intervals" in lamina("simulate", "azure-code", "--repeats", "2").out
+    told = run(lamina, "--capacity", "--slo", "ttft=10s,tpot=200ms", "--target", "0.9")
+    low, high = told["bracket_req_s"]
+    assert told["capacity_req_s_per_gpu"] == low < high
+    assert 1 < len(told["probes"]) < 12
+    missed = lamina("simulate", "azure-code", "--repeats", "2", "--slo", "ttft=1ms")
+    assert (missed.code, "missed with 2 of 2 seeds" in missed.err) == (3, True)
+    missed = lamina("simulate", "azure-code", "--capacity", "--slo", "ttft=1us")
+    assert (missed.code, "out of reach" in missed.err) == (3, True)
+    for flags, said in (
+        (("--capacity",), "needs limits"),
+        (("--target", "0.9"), "goes with --capacity"),
+        (("--repeats", "1"), "no spread"),
+        (("--repeats", "3", "--save", "x"), "--save: of one run"),
+        (("--slo", "tftt.p99=2s"), "did you mean ttft"),
+        (("--slo", "ttft.p98=2s"), "did you mean p"),
+    ):
+        done = lamina("simulate", "azure-code", *flags)
+        assert (done.code, said in done.err) == (2, True), done.err

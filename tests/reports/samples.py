@@ -224,7 +224,7 @@ def run(name: str = "sample", *, n: int = 4000, seed: int = 3, **metrics: Any) -
         techniques=(),
         metrics=shown | metrics,
         slo=({"limit": "ttft.p99=1s", "limit_s": 1.0, "observed_s": 2.1, "ok": False},),
-        requests=requests,
+        rows=requests,
         windows=windows,
         power=watts,
         explain=explain,

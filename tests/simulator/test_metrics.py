@@ -242,6 +242,67 @@ def test_a_cut_run_leaves_requests_unfinished() -> None:
     assert (run.rows.last_token_ns[same] == whole.rows.last_token_ns[same]).all()
 
 
+def test_warm_up_and_cool_down_are_served_and_not_measured() -> None:
+    done = rows(
+        release=[1, 2, 3, 4, 5],
+        scheduled=[1, 2, 3, 4, 5],
+        first_token=[9, 3, 4, 9, 9],
+        last_token=[10, 4, 5, 10, 10],
+        status=[0, 0, 0, 2, 3],
+    )
+    found = m.measured(done, 9.0, warmup_s=1.0, cooldown_s=1.0)
+    # released from 2 s to 4 s - the last release is at 5 s - by hand
+    assert found.mask.tolist() == [False, True, True, True, False]
+    assert (found.warmup, found.cooldown, found.span_s) == (1, 1, 2.0)
+    assert m.measured(done, 9.0, warmup_s=1.0).span_s == 8.0
+    assert m.measured(done, 9.0).whole
+    with pytest.raises(UsageError, match="leave no request"):
+        m.measured(done, 9.0, warmup_s=3.0, cooldown_s=3.0)
+
+
+def test_what_is_not_measured_still_loads_the_engine() -> None:
+    load = poisson(2000, rate=10)
+    slo = parse_slo("ttft=30ms")
+    whole, part = (simulate(load, SPEC, slo=slo, warmup_s=w, cooldown_s=w) for w in (0.0, 30.0))
+    first, last = load.arrival_ns[0] + 30 * S, load.arrival_ns[-1] - 30 * S
+    mask = (load.arrival_ns >= first) & (load.arrival_ns <= last)
+    ttft = (whole.rows.first_token_ns - whole.rows.release_ns)[mask] / S
+    assert part.metrics["requests_measured"] == mask.sum()
+    assert part.metrics["requests_warmup"] == (load.arrival_ns < first).sum()
+    assert part.metrics["ttft_mean_s"] == pytest.approx(ttft.mean())
+    assert part.metrics["slo_attainment"] == pytest.approx((ttft <= 0.03).mean())
+    assert part.metrics["goodput_req_s"] == pytest.approx(
+        (ttft <= 0.03).sum() / ((last - first) / S)
+    )
+    assert part.metrics["usd"] == whole.metrics["usd"]
+    assert part.metrics["requests_per_s"] == whole.metrics["requests_per_s"]
+    assert "not-measured" in [n.code for n in part.metrics.notices]
+    assert "not-measured" not in [n.code for n in whole.metrics.notices]
+
+
+def test_groups_add_up_to_the_whole() -> None:
+    load = poisson(3000, rate=20)
+    run = simulate(load, SPEC, slo=parse_slo("ttft=40ms"))
+    labels = np.where(np.arange(3000) % 3 == 0, "a", "b")
+    got = m.by_group(
+        run.rows,
+        run.output_tokens,
+        run.measured,
+        labels,
+        slo=parse_slo("ttft=40ms"),
+        saturated=False,
+    )
+    assert [(g["group"], g["requests"]) for g in got] == [("b", 2000), ("a", 1000)]
+    ttft = (run.rows.first_token_ns - run.rows.release_ns) / S
+    for g in got:
+        own = ttft[labels == g["group"]]
+        assert g["ttft_p50_s"] == pytest.approx(np.percentile(own, 50))
+        assert g["slo_attainment"] == pytest.approx((own <= 0.04).mean())
+    for key in ("goodput_req_s",):
+        assert sum(g[key] for g in got) == pytest.approx(run.metrics[key])  # type: ignore[misc]
+    assert got[1]["ttft_p99.9_s"] is None
+
+
 def test_requests_that_never_fit_are_counted() -> None:
     load = Requests.make([0, 1, 2], [100, 200_000, 100], [10, 10, 10])
     run = simulate(load, SPEC)
