@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from .calibration import calibrated, refuse, run_backtest
 from .options import (
     Arrivals,
     From,
@@ -55,6 +56,28 @@ Spec = Annotated[
         help="A TOML file that states the deployment, in place of the flags; a saved run shows one (show RUN).",
     ),
 ]
+CalibrationFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--calibration",
+        metavar="FILE",
+        help="Efficiencies that calibrate wrote, in place of the era's.",
+    ),
+]
+BacktestFlag = Annotated[
+    bool,
+    typer.Option(
+        "--backtest", help="Hold the simulator against the latencies that the trace records."
+    ),
+]
+Propose = Annotated[
+    Path | None,
+    typer.Option(
+        "--propose",
+        metavar="FILE",
+        help="With --backtest: write the calibration fitted on the log's first half.",
+    ),
+]
 SloOption = Annotated[
     str | None,
     typer.Option(
@@ -87,6 +110,9 @@ def simulate(
         Route, typer.Option("--route", help="How requests are spread over replicas.")
     ] = "round-robin",
     spec: Spec = None,
+    calibration: CalibrationFile = None,
+    backtest: BacktestFlag = False,
+    propose: Propose = None,
     with_: Annotated[
         list[str] | None,
         typer.Option(
@@ -142,6 +168,15 @@ def simulate(
         era=era,
         route=route,
     )
+    if calibration is not None:
+        deployment = calibrated(deployment, calibration)
+    if backtest or propose:
+        given = {"--with": with_, "--slo": slo, "--save": save, "--explain": explain, "--arrivals": arrivals}  # fmt: skip
+        given["--propose without --backtest"] = not backtest
+        refuse(given)
+        trace = workloads.trace(workload, store=store, say=say)
+        run_backtest(workloads.selected(trace, where, from_, to), deployment, propose, fmt)
+        return
     limits = runs.parse_slo(slo) if slo else None
     using = [techniques.parse(t) for t in with_ or []]
     poisson = poisson_rate(arrivals, rate)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .calibration import Calibration, deployment_name, load_calibration
 from .files import dumps, load, loads
 from .serving import (
     Batch,
@@ -22,6 +23,7 @@ from .serving import (
 
 __all__ = [
     "Batch",
+    "Calibration",
     "Group",
     "Kv",
     "Link",
@@ -29,10 +31,12 @@ __all__ = [
     "Replica",
     "Serving",
     "check",
+    "deployment_name",
     "dumps",
     "efficiency",
     "kv_of",
     "load",
+    "load_calibration",
     "loads",
     "main_group",
     "pool_device",

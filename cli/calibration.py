@@ -1,0 +1,272 @@
+"""Commands that hold the cost model against measurements: calibrate, and simulate --backtest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .options import OutputFormat, Seed, StoreAt, Where, reference
+from .output import clean, emit, emit_object, say, warn, write, write_file
+
+
+def calibrate(
+    points: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="POINTS...",
+            help="Measured points: a table (operating_points.csv), or traces and result files of benchmarks.",
+        ),
+    ],
+    model: Annotated[
+        str | None,
+        typer.Option("--model", help="Only this model; of a log of requests: what was served."),
+    ] = None,
+    gpu: Annotated[
+        str | None,
+        typer.Option("--gpu", help="Only this accelerator; of a log: what it ran on."),
+    ] = None,
+    tp: Annotated[
+        int | None,
+        typer.Option("--tp", min=1, help="Only this degree; of a log: tensor-parallel devices."),
+    ] = None,
+    dtype: Annotated[
+        str | None, typer.Option("--dtype", help="Only this type of the weights; of a log: theirs.")
+    ] = None,
+    engine: Annotated[
+        str | None, typer.Option("--engine", help="Only engines whose name has this in it.")
+    ] = None,
+    era: Annotated[
+        str | None,
+        typer.Option("--era", help="Prior: 2025, 2025-sync or 2023 [default: the points' own]."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Write the calibration as TOML."),
+    ] = None,
+    seed: Seed = 0,
+    where: Where = None,
+    fmt: OutputFormat = "table",
+    store: StoreAt = None,
+) -> None:
+    """Fit efficiencies and overheads to measured points, toward the generic prior.
+
+    Example: lamina-traces calibrate points.csv --gpu h100-sxm --model llama-3.1-70b -o mine.toml
+    """
+    from lamina_traces import measurements
+    from lamina_traces.store.manifest import created_now
+
+    stated = measurements.Stated(model, gpu, tp, dtype, engine)
+    found = measurements.read(points, stated, where=where, store=store, say=say)
+    fit, calibration, notices = measurements.calibrate(
+        found, era=era, date=created_now()[:10], seed=seed
+    )
+    warn(notices)
+    _print_fit(found, fit, calibration, fmt)
+    if output is not None:
+        _write(output, calibration)
+
+
+def _write(path: Path, calibration: Any) -> None:
+    import shlex
+
+    write_file(path, calibration.dumps())
+    say(f"wrote {path}; next: lamina-traces simulate … --calibration {shlex.quote(str(path))}")
+
+
+def _print_fit(found: Any, fit: Any, calibration: Any, fmt: str) -> None:
+    from lamina_traces.costs.points import RULES
+
+    rejected = [
+        {"rule": r, "rows": n, "why": RULES[r]}
+        for r, n in sorted(found.points.rejected.items(), key=lambda x: -x[1])
+    ]
+    values = [
+        {"value": n, "unit": q.unit, "prior": q.value, "fitted": calibration.efficiency[n]}
+        for n, q in fit.prior.quantities().items()
+        if n in calibration.efficiency
+    ]
+    errors = _errors(fit)
+    if fmt in ("json", "jsonl"):
+        emit_object(
+            {
+                "rows": found.rows,
+                "matching": found.points.rows,
+                "points": len(fit.points),
+                "deployments": list(calibration.deployments),
+                "era": calibration.era,
+                "rejected": rejected,
+                "factors": fit.factors,
+                "values": values,
+                "errors": errors,
+                "inputs": [{"name": n, "sha256": d} for n, d in calibration.inputs],
+            },
+            fmt,
+        )
+        return
+    if fmt == "csv":
+        emit(values, fmt)
+        return
+    left = "" if found.points.rows == found.rows else f" of {found.rows:,}"
+    write(
+        f"{len(fit.points):,} points with a TPOT, from {found.points.rows:,}{left} rows: "
+        f"{clean('; '.join(calibration.deployments[:4]))}; era {calibration.era}.\n\n"
+    )
+    if rejected:
+        emit(rejected, fmt)
+        write("\n")
+    emit([{**v, "prior": f"{v['prior']:.3g}", "fitted": f"{v['fitted']:.3g}"} for v in values], fmt)
+    write("\n")
+    emit([{**e, "tpot_error": _share(e["tpot_error"])} for e in errors], fmt)
+
+
+def _errors(fit: Any) -> list[dict[str, Any]]:
+    """Mean |error| of TPOT: of the prior, by number of points on the others, of all points."""
+    import numpy as np
+
+    def mean(e: Any) -> float | None:
+        return None if e is None else float(np.abs(e).mean())
+
+    few = [
+        {"fitted_on": f"{k} points", "scored_on": "the others, ten draws", "tpot_error": e}
+        for k, e in fit.few.items()
+    ]
+    return [
+        {"fitted_on": "none: the prior", "scored_on": "all", "tpot_error": mean(fit.before)},
+        *few,
+        {"fitted_on": "all but one", "scored_on": "the one", "tpot_error": mean(fit.left_out)},
+        {"fitted_on": "all", "scored_on": "all, the same", "tpot_error": mean(fit.inside)},
+    ]
+
+
+def _share(x: float | None, *, sign: bool = False) -> str:
+    return "–" if x is None else f"{x:+.1%}" if sign else f"{x:.1%}"
+
+
+# --- in simulate -----------------------------------------------------------------------------------
+
+
+def calibrated(spec: Any, path: Path) -> Any:
+    """The spec under a calibration's efficiencies; says where it was made for another deployment."""
+    from lamina_traces import specs
+
+    found = specs.load_calibration(path)
+    if not found.is_of(spec):
+        of = " and ".join(found.deployments) or "no deployment that it states"
+        say(f"warning: the calibration is of {clean(of)} [other-deployment]")
+    return found.apply(spec)
+
+
+def refuse(given: Mapping[str, Any]) -> None:
+    """UsageError for flags that --backtest has no use for."""
+    from lamina_traces.errors import UsageError
+
+    wrong = [flag for flag, value in given.items() if value]
+    if wrong:
+        raise UsageError(
+            f"--backtest does not go with {', '.join(wrong)}",
+            "it replays the recorded requests as they came; leave these out",
+        )
+
+
+def run_backtest(trace: Any, spec: Any, propose: Path | None, fmt: str) -> None:
+    """simulate TRACE --backtest: measured beside simulated latencies, what is off, a proposed calibration."""
+    from lamina_traces.backtest import backtest
+    from lamina_traces.errors import ModelError
+    from lamina_traces.store.manifest import created_now
+
+    from .decide import compiling
+
+    with compiling():
+        found = backtest(trace, spec, date=created_now()[:10])
+    warn(found.notices)
+    if fmt in ("json", "jsonl"):
+        emit_object(found.to_dict(), fmt)
+    elif fmt == "csv":
+        emit(found.overall, fmt)
+    else:
+        _print_backtest(found, fmt, reference(trace.name))
+    if propose is not None:
+        if found.proposal is None:
+            raise ModelError(
+                found.why or "there is no calibration to write", "see what the log lacks"
+            )
+        _write(propose, found.proposal.calibration)
+
+
+def _print_backtest(found: Any, fmt: str, name: str) -> None:
+    from lamina_traces.units import format_seconds
+
+    left = f" ({found.left_out:,} rows without latencies or lengths left out)" if found.left_out else ""  # fmt: skip
+    write(f"{found.requests:,} requests of {clean(name)}{left}: {found.verdict()}\n\n")
+    emit(
+        [
+            {
+                "latency": r["latency"],
+                "stat": r["stat"],
+                "measured": format_seconds(r["measured_s"]),
+                "simulated": format_seconds(r["simulated_s"]),
+                "error": _share(r["error"], sign=True),
+            }
+            for r in found.overall
+        ],
+        fmt,
+    )
+    if found.by_load:
+        write("\nmeans by requests in flight at arrival: measured, simulated, error\n")
+        emit([_load_row(r, format_seconds) for r in found.by_load], fmt)
+    if found.parts:
+        write("\n")
+        emit(
+            [
+                {
+                    "part of e2e": p.name,
+                    "measured": format_seconds(p.measured_s),
+                    "simulated": format_seconds(p.simulated_s),
+                }
+                for p in found.parts
+            ],
+            fmt,
+        )
+    if found.alone is not None:
+        n, e = found.alone
+        write(f"\n{n:,} requests had the engine to themselves: e2e {e:+.1%} without any queue.\n")
+    _print_proposal(found, fmt)
+
+
+def _load_row(r: Mapping[str, Any], seconds: Any) -> dict[str, Any]:
+    cells = {
+        k: f"{seconds(r[f'{k}_measured_s'])}, {seconds(r[f'{k}_simulated_s'])}, {_share(r[f'{k}_error'], sign=True)}"
+        for k in ("ttft", "tpot", "e2e")
+    }
+    return {
+        "in flight": f"{r['in_flight_min']}–{r['in_flight_max']}",
+        "requests": r["requests"],
+        **cells,
+    }
+
+
+def _print_proposal(found: Any, fmt: str) -> None:
+    p = found.proposal
+    if p is None:
+        write(f"\n{clean(found.why)}\n")
+        return
+    moved = ", ".join(f"{k} × {v:.2f}" for k, v in p.fit.factors.items())
+    helps = "it helps" if p.helps else "it does not help: keep the prior"
+    write(
+        f"\nfitted on the first half ({len(p.fit.points)} points): {moved}; on the second half {helps}\n"
+    )
+    emit(
+        [
+            {
+                "latency": k,
+                "error of the mean": f"{_share(p.before[k][0], sign=True)} → {_share(p.after[k][0], sign=True)}",
+                "mean |error| of a request": f"{_share(p.before[k][1])} → {_share(p.after[k][1])}",
+            }
+            for k in p.before
+            if k in p.after
+        ],
+        fmt,
+    )
