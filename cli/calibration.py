@@ -4,22 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from .options import OutputFormat, Seed, StoreAt, Where, reference
 from .output import clean, emit, emit_object, say, warn, write, write_file
 
+Device = Literal["cpu", "cuda"]
+
 
 def calibrate(
     points: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
-            metavar="POINTS...",
+            metavar="[POINTS]...",
             help="Measured points: a table (operating_points.csv), or traces and result files of benchmarks.",
         ),
-    ],
+    ] = None,
+    device: Annotated[
+        Device | None,
+        typer.Option(
+            "--device",
+            help="Instead of points: measure this machine (cuda needs the extra torch), held against --gpu.",
+        ),
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option("--model", help="Only this model; of a log of requests: what was served."),
@@ -56,15 +65,63 @@ def calibrate(
     Example: lamina-traces calibrate points.csv --gpu h100-sxm --model llama-3.1-70b -o mine.toml
     """
     from lamina_traces import measurements
+    from lamina_traces.errors import UsageError
     from lamina_traces.store.manifest import created_now
 
+    if (device is None) == (not points):
+        raise UsageError(
+            "calibrate takes measured points, or --device to measure this machine",
+            "for instance: lamina-traces calibrate points.csv --gpu h100-sxm",
+        )
+    if device is not None:
+        given = {"--model": model, "--tp": tp, "--dtype": dtype, "--engine": engine, "--where": where, "--era": era}  # fmt: skip
+        refuse(given, "--device", "it measures the machine, not a model or an engine")
+        _measure(device, gpu, output, fmt)
+        return
     stated = measurements.Stated(model, gpu, tp, dtype, engine)
-    found = measurements.read(points, stated, where=where, store=store, say=say)
+    found = measurements.read(points or [], stated, where=where, store=store, say=say)
     fit, calibration, notices = measurements.calibrate(
         found, era=era, date=created_now()[:10], seed=seed
     )
     warn(notices)
     _print_fit(found, fit, calibration, fmt)
+    if output is not None:
+        _write(output, calibration)
+
+
+def _measure(kind: Device, gpu: str | None, output: Path | None, fmt: str) -> None:
+    """calibrate --device: figures of this machine, as shares of a catalogue device's peaks."""
+    from lamina_traces import hardware, specs
+    from lamina_traces.costs.probe import probe
+    from lamina_traces.errors import UnknownName
+    from lamina_traces.store.manifest import created_now
+
+    known = None if gpu is None else hardware.device(gpu)
+    found = probe(kind)
+    if known is None:
+        try:
+            known = hardware.device(found.name)
+        except UnknownName:
+            say(f"note: {found.name} is not in the catalogue, so there are figures and no efficiencies; --gpu names one")  # fmt: skip
+    shares = {} if known is None else found.shares(known)
+    calibration = specs.Calibration(
+        efficiency=shares,
+        basis="measured",
+        date=created_now()[:10],
+        deployments=()
+        if known is None
+        else (specs.deployment_name("any model", known.name, "any type"),),
+        measured=found.figures,
+        about=f"{found.name}, {found.dtype}: {found.about}",
+    )
+    if fmt in ("json", "jsonl"):
+        about = {"device": found.name, "about": found.about, "dtype": found.dtype, "date": calibration.date}  # fmt: skip
+        emit_object({**about, **found.figures, "efficiency": shares}, fmt)
+    else:
+        if fmt in ("table", "md"):
+            write(f"{clean(found.name)}, {found.dtype}: {clean(found.about)}\n\n")
+        rows = [{"figure": k, "measured": f"{v:.4g}"} for k, v in found.figures.items()]
+        emit(rows + [{"figure": f"{k}, of the peak", "measured": f"{v:.4g}"} for k, v in shares.items()], fmt)  # fmt: skip
     if output is not None:
         _write(output, calibration)
 
@@ -159,16 +216,13 @@ def calibrated(spec: Any, path: Path) -> Any:
     return found.apply(spec)
 
 
-def refuse(given: Mapping[str, Any]) -> None:
-    """UsageError for flags that --backtest has no use for."""
+def refuse(given: Mapping[str, Any], flag: str, why: str) -> None:
+    """UsageError for the flags among ``given`` that are set and that ``flag`` has no use for."""
     from lamina_traces.errors import UsageError
 
-    wrong = [flag for flag, value in given.items() if value]
+    wrong = [name for name, value in given.items() if value]
     if wrong:
-        raise UsageError(
-            f"--backtest does not go with {', '.join(wrong)}",
-            "it replays the recorded requests as they came; leave these out",
-        )
+        raise UsageError(f"{flag} does not go with {', '.join(wrong)}", f"{why}; leave these out")
 
 
 def run_backtest(trace: Any, spec: Any, propose: Path | None, fmt: str) -> None:

@@ -151,7 +151,7 @@ def simulate(
     Example: lamina-traces simulate azure-code --model llama-3.1-8b --gpu h100-sxm --explain
     """
     from lamina_traces import runs, techniques, workloads
-    from lamina_traces.errors import CheckFailed
+    from lamina_traces.errors import CheckFailed, UsageError
     from lamina_traces.store import Store
 
     deployment = serving_spec(
@@ -170,10 +170,11 @@ def simulate(
     )
     if calibration is not None:
         deployment = calibrated(deployment, calibration)
-    if backtest or propose:
+    if propose is not None and not backtest:
+        raise UsageError("--propose goes with --backtest", "add --backtest")
+    if backtest:
         given = {"--with": with_, "--slo": slo, "--save": save, "--explain": explain, "--arrivals": arrivals}  # fmt: skip
-        given["--propose without --backtest"] = not backtest
-        refuse(given)
+        refuse(given, "--backtest", "it replays the recorded requests as they came")
         trace = workloads.trace(workload, store=store, say=say)
         run_backtest(workloads.selected(trace, where, from_, to), deployment, propose, fmt)
         return

@@ -26,7 +26,7 @@ from typing import Any, Literal
 
 from ..costs import era as known_era
 from ..errors import DataError, UsageError
-from .serving import Serving, check
+from .serving import Serving, check, main_group
 
 FORMAT = "lamina-calibration/1"
 _TEXTS = ("date", "era", "about")
@@ -97,10 +97,12 @@ class Calibration:
 
     def is_of(self, spec: Serving) -> bool:
         """Whether the spec's first pool is one of the deployments that this is of."""
-        from .serving import main_group
-
-        name = deployment_name(spec.model, main_group(spec.pools[0]).gpu, spec.dtype)
-        return name in self.deployments
+        gpu = main_group(spec.pools[0]).gpu
+        names = {
+            deployment_name(spec.model, gpu, spec.dtype),
+            deployment_name("any model", gpu, "any type"),
+        }
+        return not names.isdisjoint(self.deployments)
 
 
 def deployment_name(model: str, gpu: str, dtype: str) -> str:

@@ -178,8 +178,10 @@ def efficiency(spec: Serving) -> Efficiency:
             limits = "above 0, at most 1" if is_share(name) else f"{known[name].unit}, 0 or more"
             raise ModelError(f"efficiency {name} = {value:g} is impossible", f"give {limits}")
     basis, _, source = (spec.calibration or "").partition(": ")
-    if basis == "fitted" or basis == "measured":
-        return base.with_values(spec.efficiency, source, basis)
+    bases: tuple[Literal["fitted", "measured"], ...] = ("fitted", "measured")
+    for known_basis in bases:
+        if basis == known_basis:
+            return base.with_values(spec.efficiency, source, known_basis)
     return base.with_values(spec.efficiency, "the spec", "assumed")
 
 
