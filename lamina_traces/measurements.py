@@ -42,6 +42,8 @@ FEWEST = 5
 _ENGINES = {"mlenergy": ("ml.energy", "vllm"), "mlenergy_csv": ("ml.energy", "vllm")}
 _ENGINES["splitwise_perf"] = ("splitwise-sim", "vllm-2023")
 """source and engine of formats that do not write them (from their papers)."""
+_DGX = {"a100-80gb": "a100-80-sxm", "h100-80gb": "h100-sxm"}
+"""GPUs as Splitwise names them: of DGX servers (ISCA 2024, section 5)."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +60,13 @@ class Stated:
 
 @dataclass(frozen=True)
 class Measured:
-    """``points``: kept and rejected; ``rows``: all rows read; ``inputs``: (file name, sha256)."""
+    """``points``: kept and rejected; ``rows``: all rows read; ``inputs``: (file name, sha256); ``names``: the models
+    and GPUs of all rows, as their source spells them."""
 
     points: Points
     rows: int
     inputs: tuple[tuple[str, str], ...]
+    names: tuple[str, ...] = ()
 
 
 def read(
@@ -76,6 +80,7 @@ def read(
     """The operating points of files and traces. UsageError where a log lacks model or GPU and the caller states none."""
     rows: list[Row] = []
     inputs: list[tuple[str, str]] = []
+    names: dict[str, None] = {}
     total = 0
     for source in sources:
         path = Path(source)
@@ -89,8 +94,9 @@ def read(
             found = rows_of(trace, stated)
             inputs += [(i.name, i.sha256) for i in trace.manifest.inputs if i.sha256]
         total += len(found)
+        names |= dict.fromkeys(f"{r['model']} on {r['gpu']}" for r in found)
         rows += [r for r in found if _is_stated(r, stated)]
-    return Measured(points_of(rows), total, tuple(inputs))
+    return Measured(points_of(rows), total, tuple(inputs), tuple(names))
 
 
 def calibrate(
@@ -104,7 +110,9 @@ def calibrate(
         raise ModelError(
             f"no point has a TPOT: of {measured.rows:,} rows {measured.points.rows:,} match what was asked for"
             + (f", rejected: {rejected}" if rejected else ""),
-            "see the rules in docs/cost-model.md, and --model, --gpu, --tp, --dtype, --engine",
+            f"there are {', '.join(measured.names[:8])}{', …' if len(measured.names) > 8 else ''}"
+            if measured.names and not measured.points.rows
+            else "see the rules in docs/cost-model.md, and --model, --gpu, --tp, --dtype, --engine",
         )
     eras = sorted({p.era for p in points})
     if era is None and len(eras) > 1:
@@ -336,7 +344,7 @@ def _table_rows(trace: Trace) -> list[Row]:
             "source": source,
             "engine": engine,
             "model": text(r.get("model")),
-            "gpu": text(r.get("device_name")),
+            "gpu": _DGX.get(text(r.get("device_name")), text(r.get("device_name"))),
             "n_gpus": text(r.get("devices")),
             "tp": text(r.get("tensor_parallel")),
             "dp": text(extra.get("data_parallel")),
