@@ -29,6 +29,22 @@ def calibrate(
             help="Instead of points: measure this machine (cuda needs the extra torch), held against --gpu.",
         ),
     ] = None,
+    requests: Annotated[
+        str | None,
+        typer.Option(
+            "--requests",
+            metavar="TRACE",
+            help="Instead of points: a log of requests; with --power, watts of the site by phase.",
+        ),
+    ] = None,
+    power: Annotated[
+        str | None,
+        typer.Option("--power", metavar="TRACE", help="A power log of the same hours."),
+    ] = None,
+    window: Annotated[
+        str | None,
+        typer.Option("--window", help="With --power: its windows, as in 2s [default: 5 samples]."),
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option("--model", help="Only this model; of a log of requests: what was served."),
@@ -68,14 +84,19 @@ def calibrate(
     from lamina_traces.errors import UsageError
     from lamina_traces.store.manifest import created_now
 
-    if (device is None) == (not points):
+    joined = requests is not None or power is not None
+    if (device is not None) + bool(points) + joined != 1:
         raise UsageError(
-            "calibrate takes measured points, or --device to measure this machine",
+            "calibrate takes measured points, or --requests with --power, or --device to measure this machine",
             "for instance: lamina-traces calibrate points.csv --gpu h100-sxm",
         )
+    stating = {"--model": model, "--tp": tp, "--dtype": dtype, "--engine": engine, "--where": where, "--era": era}  # fmt: skip
+    if joined:
+        refuse({**stating, "--gpu": gpu, "-o": output}, "--power", "it fits watts, which no spec takes")  # fmt: skip
+        _print_power(requests, power, window, store, fmt)
+        return
     if device is not None:
-        given = {"--model": model, "--tp": tp, "--dtype": dtype, "--engine": engine, "--where": where, "--era": era}  # fmt: skip
-        refuse(given, "--device", "it measures the machine, not a model or an engine")
+        refuse(stating, "--device", "it measures the machine, not a model or an engine")
         _measure(device, gpu, output, fmt)
         return
     stated = measurements.Stated(model, gpu, tp, dtype, engine)
@@ -124,6 +145,70 @@ def _measure(kind: Device, gpu: str | None, output: Path | None, fmt: str) -> No
         emit(rows + [{"figure": f"{k}, of the peak", "measured": f"{v:.4g}"} for k, v in shares.items()], fmt)  # fmt: skip
     if output is not None:
         _write(output, calibration)
+
+
+def _print_power(
+    requests: str | None, power: str | None, window: str | None, store: Path | None, fmt: str
+) -> None:
+    """calibrate --requests TRACE --power TRACE: watts of the site by phase, with errors."""
+    from lamina_traces import phase_power, workloads
+    from lamina_traces.errors import UsageError
+    from lamina_traces.units import NS_PER_S, parse_duration_ns
+
+    if requests is None or power is None:
+        raise UsageError("--requests and --power go together", "give both logs")
+    width = None if window is None else parse_duration_ns(window) / NS_PER_S
+    if width is not None and width <= 0:
+        raise UsageError(f"--window {window} is no width", "write it like 2s")
+    logs = [workloads.trace(name, store=store, say=say) for name in (requests, power)]
+    found = phase_power.fit(logs[0], logs[1], window_s=width)
+    warn(found.notices)
+    rows = [
+        {"phase": p, "share_of_time": found.shares[p], "watts": w} for p, w in found.watts.items()
+    ]
+    later = found.later
+    errors = [
+        {"fitted_on": "all", "scored_on": "all, the same", "error": found.error, "bias": found.bias},
+        {"fitted_on": "first half", "scored_on": "second half", "error": later and later[0], "bias": later and later[1]},
+    ]  # fmt: skip
+    if fmt in ("json", "jsonl"):
+        about = {"windows": found.windows, "window_s": found.window_s, "domain": found.domain, "devices": found.devices}  # fmt: skip
+        emit_object({**about, "phases": rows, "errors": errors}, fmt)
+        return
+    if fmt == "csv":
+        emit(rows, fmt)
+        return
+    write(
+        f"{found.windows:,} windows of {found.window_s:g} s; power of {found.devices} {clean(found.domain)} devices together.\n\n"
+    )
+    emit(
+        [
+            {
+                "phase": p,
+                "share of time": _share(found.shares[p]),
+                "watts": "–" if w is None else f"{w:.4g}",
+            }
+            for p, w in found.watts.items()
+        ],
+        fmt,
+    )
+    write("\n")
+    scores = (
+        ("all", "all, the same", (found.error, found.bias)),
+        ("first half", "second half", later),
+    )
+    emit(
+        [
+            {
+                "fitted_on": on,
+                "scored_on": at,
+                "error": _share(e and e[0]),
+                "bias": _share(e and e[1], sign=True),
+            }
+            for on, at, e in scores
+        ],
+        fmt,
+    )
 
 
 def _write(path: Path, calibration: Any) -> None:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 
 from lamina_traces.measurements import in_flight, tenths
+from lamina_traces.store import Store
 
 from ..costs.test_calibration import machine
 
@@ -155,6 +156,98 @@ def test_requests_in_flight_are_counted() -> None:
     assert set(tenths(np.ones(30)).tolist()) == {0}
 
 
+WATTS = {"idle": 200.0, "prefill": 1300.0, "decode": 900.0}
+
+
+def site(path: Path, offset_s: float = 0.0) -> None:
+    """A store with a log of requests and the power of two devices, whose watts depend on the phase and 2 % noise; the
+    power log's clock starts ``offset_s`` later."""
+    rng = np.random.default_rng(3)
+    start = np.cumsum(rng.exponential(4.0, 200))
+    queue, prefill, decode = (
+        rng.uniform(0, 0.5, 200),
+        rng.uniform(0.2, 1, 200),
+        rng.uniform(0, 4, 200),
+    )
+    t = np.arange(0, start[-1], 0.1)
+
+    def during(a: Any, b: Any) -> Any:
+        return ((t[:, None] >= a) & (t[:, None] < b)).any(axis=1)
+
+    first = start + queue + prefill
+    phase = np.where(
+        during(start + queue, first),
+        "prefill",
+        np.where(during(first, first + decode), "decode", "idle"),
+    )
+    watts = np.array([WATTS[p] for p in phase]) * rng.normal(1, 0.02, len(t))
+    store = Store(path)
+    with store.writer("log", kind="llm", nature="measured") as w:
+        n = len(start)
+        w.write(
+            "llm_requests",
+            pl.DataFrame(
+                {
+                    "row_id": np.arange(n),
+                    "arrival_ns": (start * 1e9).astype(np.int64),
+                    "input_tokens": np.full(n, 100, np.int32),
+                    "output_tokens": np.full(n, 50, np.int32),
+                    "status": ["ok"] * n,
+                    "queue_s": queue,
+                    "ttft_s": queue + prefill,
+                    "e2e_s": queue + prefill + decode,
+                }
+            ),
+        )
+        w.commit(clock="utc", origin_ns=10**18, format="lamina")
+    with store.writer("watts", kind="power", nature="measured") as w:
+        n = len(t)
+        ns = ((t - offset_s) * 1e9).astype(np.int64)
+        both = pl.concat(
+            [
+                pl.DataFrame(
+                    {
+                        "arrival_ns": ns,
+                        "device": [f"gpu{g}"] * n,
+                        "domain": ["gpu"] * n,
+                        "power_w": watts * share,
+                    }
+                )
+                for g, share in enumerate((0.4, 0.6))
+            ]
+        )
+        w.write(
+            "power_samples",
+            both.sort("arrival_ns").with_row_index("row_id").cast({"row_id": pl.Int64}),
+        )
+        w.commit(clock="utc", origin_ns=10**18 + int(offset_s * 1e9), format="lamina")
+
+
+@pytest.mark.parametrize("offset_s", [0.0, 5.0])
+def test_watts_by_phase_come_back(lamina: Any, tmp_path: Path, offset_s: float) -> None:
+    site(tmp_path / "lamina-store", offset_s)
+    done = lamina("calibrate", "--requests", "log", "--power", "watts", "-f", "json")
+    assert done.code == 0, done.err
+    found = json.loads(done.out)
+    assert found["devices"] == 2
+    for row in found["phases"]:
+        assert row["watts"] == pytest.approx(WATTS[row["phase"]], rel=0.02)
+    assert found["errors"][1]["error"] < 0.03
+    assert (
+        "second half"
+        in lamina("calibrate", "--requests", "log", "--power", "watts", "--window", "2s").out
+    )
+    for argv, said in (
+        (("--requests", "log"), "go together"),
+        (("--requests", "log", "--power", "log"), "no power samples"),
+        (("--requests", "log", "--power", "watts", "--window", "10m"), "overlap"),
+        (("--requests", "log", "--power", "watts", "--gpu", "l4"), "does not go with --gpu"),
+    ):
+        refused = lamina("calibrate", *argv)
+        assert refused.code in (1, 2)
+        assert said in refused.err
+
+
 @pytest.mark.real_data
 def test_vllm_logs(lamina: Any, ground_truth: Path, tmp_path: Path) -> None:
     """Seen when written: Llama-3.1-8B e2e −1.1 %; Qwen3-32B −11.6 %, on the second half 12.2 % → 0.6 % a request."""
@@ -191,4 +284,3 @@ def test_tables_that_ingest_reads_are_points(lamina: Any, real_data: Path) -> No
     done = lamina("calibrate", perf, "--gpu", "a100-80-sxm", "-f", "json")
     assert done.code == 0, done.err
     assert json.loads(done.out)["era"] == "2023"
-    assert os.environ.get("LAMINA_TRACES_REAL_DATA")
