@@ -65,8 +65,8 @@ class Proposal:
 @dataclass(frozen=True)
 class Backtest:
     """``overall``: rows of latency, stat, measured_s, simulated_s, error. ``by_load``: one row for each tenth of the
-    requests by how many were in flight when they arrived. ``parts``: e2e as queue and service, where the log records
-    the queue. ``at_load``: mean error of TPOT with the load as it was measured, so that no queue feeds back; None
+    requests by how many were in flight when they arrived. ``parts``: e2e as queue and service, estimated
+    where the log records no queue, () without TTFT. ``at_load``: mean error of TPOT with the load as it was measured, so that no queue feeds back; None
     where TPOT is not recorded. ``alone``: (requests that had the engine to themselves, mean e2e error of them), None below
     ten of them. ``why``: in place of a proposal."""
 
@@ -158,6 +158,16 @@ def backtest(trace: Trace, spec: Serving, *, date: str = "") -> Backtest:
         )
     notices = [Notice("cached-prompts", "the log has cached prompt tokens, which the spec's engine computes again", "cached_input_tokens")] if trace.has("cached_input_tokens", "llm_requests") else []  # fmt: skip
     mine = _replayed(log, spec)
+    fits = ~np.isnan(mine["e2e"])
+    rejected = int((~fits).sum())
+    if not fits.any():
+        raise ModelError(
+            f"none of the {rejected:,} requests fits on this spec",
+            "see the context of the model and the memory of the device",
+        )
+    if rejected:
+        notices.append(Notice("rejected", f"{rejected:,} requests can never fit on this spec and are not compared", "requests"))  # fmt: skip
+        log, mine = log.filter(pl.Series(fits)), {k: v[fits] for k, v in mine.items()}
     theirs = {c: log[f"{c}_s"].to_numpy() for c in (*LATENCIES, "queue")}
     found: Proposal | None = None
     why = ""
@@ -167,10 +177,10 @@ def backtest(trace: Trace, spec: Serving, *, date: str = "") -> Backtest:
         why = e.message
     return Backtest(
         requests=log.height,
-        left_out=trace.rows("llm_requests") - log.height,
+        left_out=trace.rows("llm_requests") - log.height - rejected,
         overall=_overall(theirs, mine),
         by_load=_by_load(log, theirs, mine),
-        parts=_parts(theirs, mine),
+        parts=_parts(log, theirs, mine),
         at_load=_at_load(log, spec),
         alone=_alone(log, spec),
         proposal=found,
@@ -236,9 +246,7 @@ def _by_load(
     ok = _both(theirs["e2e"], mine["e2e"])
     if not ok.any():
         return []
-    start = log["start_ns"].to_numpy()[ok]
-    end = start + np.rint(theirs["e2e"][ok] * NS_PER_S).astype(np.int64)
-    at = measurements.in_flight(start, end)[0]
+    at = _load(log, theirs, ok)
     part = measurements.tenths(at)
     out = []
     for i in np.unique(part):
@@ -257,18 +265,36 @@ def _by_load(
     return out
 
 
-def _parts(theirs: Mapping[str, Floats], mine: Mapping[str, Floats]) -> tuple[Part, ...]:
-    """Queue (arrival to first scheduled) and service of requests whose queue is recorded."""
+def _parts(
+    log: pl.DataFrame, theirs: Mapping[str, Floats], mine: Mapping[str, Floats]
+) -> tuple[Part, ...]:
+    """Queue (arrival to first scheduled) and service of requests. Where the log does not record the queue it is
+    estimated on both sides: mean TTFT above that of the least loaded tenth, which hardly queued."""
     ok = _both(theirs["e2e"], mine["e2e"]) & _both(theirs["queue"], mine["queue"])
-    if not ok.any():
-        return ()
-    a, b = ({k: v[ok] for k, v in x.items()} for x in (theirs, mine))
-    return (
-        Part("queue", float(a["queue"].mean()), float(b["queue"].mean())),
-        Part(
-            "service", float((a["e2e"] - a["queue"]).mean()), float((b["e2e"] - b["queue"]).mean())
-        ),
-    )
+    if ok.any():
+        means = [(float(x["queue"][ok].mean()), float(x["e2e"][ok].mean())) for x in (theirs, mine)]
+        names = ("queue", "service")
+    else:
+        ok = _both(theirs["e2e"], mine["e2e"]) & _both(theirs["ttft"], mine["ttft"])
+        if not ok.any():
+            return ()
+        idle = measurements.tenths(_load(log, theirs, ok)) == 0
+        means = [
+            (float(x["ttft"][ok].mean() - x["ttft"][ok][idle].mean()), float(x["e2e"][ok].mean()))
+            for x in (theirs, mine)
+        ]
+        names = ("queue, estimated", "service, estimated")
+    (queue, e2e), (our_queue, our_e2e) = means
+    return Part(names[0], queue, our_queue), Part(names[1], e2e - queue, our_e2e - our_queue)
+
+
+def _load(
+    log: pl.DataFrame, theirs: Mapping[str, Floats], ok: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.int64]:
+    """[requests that are ok] measured requests in flight at arrival."""
+    start = log["start_ns"].to_numpy()[ok]
+    end = start + np.rint(theirs["e2e"][ok] * NS_PER_S).astype(np.int64)
+    return measurements.in_flight(start, end)[0]
 
 
 def _on(spec: Serving, source: str) -> dict[str, str]:

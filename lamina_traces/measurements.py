@@ -184,7 +184,7 @@ def requests(trace: Trace) -> pl.DataFrame:
     if not trace.has("arrival_ns", "llm_requests"):
         raise UsageError(
             f"trace {trace.name!r} records no arrivals, so the load is unknown",
-            "give a log with arrivals (vllm bench serve --save-detailed of this year writes start_times)",
+            "log when each request was sent; vLLM bench writes start_times with --save-detailed",
         )
     wanted = ("row_id", "arrival_ns", "queued_ns", "input_tokens", "output_tokens", "status")
     columns = [c for c in (*wanted, "queue_s", *measured) if trace.has(c, "llm_requests")]
@@ -277,15 +277,15 @@ def log_rows(
         .with_columns(first.alias("first"), (first + long).alias("last"))
         .sort("first")
     )
-    load = in_flight(known["first"].to_numpy(), known["last"].to_numpy())[1] / replicas
-    known = known.with_columns(load=np.maximum(1.0, load))
-    if before_ns is not None:
-        known = known.filter(pl.col("start_ns") < before_ns)
     if known.height < FEWEST:
         raise ModelError(
             f"{on['source']} has {known.height} requests with ttft_s and e2e_s, too few for a point",
             f"give {FEWEST} or more",
         )
+    load = in_flight(known["first"].to_numpy(), known["last"].to_numpy())[1] / replicas
+    known = known.with_columns(load=np.maximum(1.0, load))
+    if before_ns is not None:
+        known = known.filter(pl.col("start_ns") < before_ns)
     known = known.with_columns(part=tenths(known["load"].to_numpy()))
     means = known.group_by("part").agg(
         pl.len(), pl.col("load", "input_tokens", "output_tokens", "tpot_s").mean()

@@ -129,6 +129,30 @@ def test_another_limit_of_the_batch_is_queueing(lamina: Any, tmp_path: Path) -> 
     assert "it is queueing" in shown.out
 
 
+def test_requests_that_meet_an_idle_engine_are_not_said_to_queue(
+    lamina: Any, tmp_path: Path
+) -> None:
+    """A log without queue times, of slow answers that never overlap; one prompt that the model cannot take."""
+    lines = ["arrival_ns,input_tokens,output_tokens,ttft_s,e2e_s,status"]
+    lines += [f"{i * 10**9},{500 if i else 500_000},50,0.06,0.4,ok" for i in range(50)]
+    (tmp_path / "slow.csv").write_text("\n".join(lines) + "\n")
+    done = lamina("simulate", "slow.csv", "--backtest", "-f", "json")
+    assert done.code == 0, done.err
+    found = json.loads(done.out)
+    assert [n["code"] for n in found["notices"]] == ["rejected"]
+    assert (found["blame"], found["requests"]) == ("service", 49)
+    assert found["alone"]["requests"] == 49
+    assert found["alone"]["e2e_error"] == pytest.approx(found["latencies"][8]["error"], rel=0.05)
+    assert [p["name"] for p in found["parts"]] == ["queue, estimated", "service, estimated"]
+    lines = [",".join(x.split(",")[:4]) + ",ok" for x in lines[2:]]
+    (tmp_path / "first.csv").write_text(
+        "arrival_ns,input_tokens,output_tokens,ttft_s,status\n" + "\n".join(lines) + "\n"
+    )
+    done = lamina("simulate", "first.csv", "--backtest")
+    assert done.code == 0, done.err
+    assert "records no e2e" in done.out
+
+
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
