@@ -91,12 +91,18 @@ class Backtest:
 
     @property
     def blame(self) -> str:
-        """``none`` (e2e is within the noise of an engine), ``service`` or ``queueing``."""
+        """``none`` (e2e and its parts are within the noise of an engine, of e2e), ``service`` or ``queueing``."""
         e2e = self.error("e2e")
-        if e2e is None or abs(e2e) <= NOISE:
+        if e2e is None:
             return "none"
         if self.parts:
             queue, service = (abs(p.simulated_s - p.measured_s) for p in self.parts)
+            # parts that cancel are off too
+            if max(queue, service) > NOISE * sum(p.measured_s for p in self.parts):
+                return "service" if service >= queue else "queueing"
+        if abs(e2e) <= NOISE:
+            return "none"
+        if self.parts:
             return "service" if service >= queue else "queueing"
         return "service" if abs(self.at_load or 0.0) >= abs(e2e) / 2 else "queueing"
 
@@ -110,6 +116,8 @@ class Backtest:
             return (
                 f"mean e2e is within the noise of an engine ({e2e:+.1%}; {NOISE:.0%} is assumed)."
             )
+        if abs(e2e) <= NOISE:
+            return f"mean e2e is {e2e:+.1%} off, but its parts cancel: {self.blame.replace('service', 'service time')} is off the most."
         if self.blame == "service":
             return f"mean e2e is {e2e:+.1%} off, and it is the service time (TPOT {off or 'is not recorded'})."
         text = f"mean e2e is {e2e:+.1%} off, and it is queueing"
