@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from .calibration import calibrated, refuse, run_backtest
 from .options import (
     Arrivals,
     From,
@@ -53,6 +54,28 @@ Spec = Annotated[
     typer.Option(
         "--spec",
         help="A TOML file that states the deployment, in place of the flags; a saved run shows one (show RUN).",
+    ),
+]
+CalibrationFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--calibration",
+        metavar="FILE",
+        help="Efficiencies that calibrate wrote, in place of the era's.",
+    ),
+]
+BacktestFlag = Annotated[
+    bool,
+    typer.Option(
+        "--backtest", help="Hold the simulator against the latencies that the trace records."
+    ),
+]
+Propose = Annotated[
+    Path | None,
+    typer.Option(
+        "--propose",
+        metavar="FILE",
+        help="With --backtest: write the calibration fitted on the log's first half.",
     ),
 ]
 SloOption = Annotated[
@@ -117,6 +140,9 @@ def simulate(
         ),
     ] = "none",
     spec: Spec = None,
+    calibration: CalibrationFile = None,
+    backtest: BacktestFlag = False,
+    propose: Propose = None,
     with_: Annotated[
         list[str] | None,
         typer.Option(
@@ -237,6 +263,16 @@ def simulate(
         preempt=preempt,
         reuse=reuse,
     )
+    if calibration is not None:
+        deployment = calibrated(deployment, calibration)
+    if propose is not None and not backtest:
+        raise UsageError("--propose goes with --backtest", "add --backtest")
+    if backtest:
+        given = {"--with": with_, "--slo": slo, "--save": save, "--explain": explain, "--arrivals": arrivals}  # fmt: skip
+        refuse(given, "--backtest", "it replays the recorded requests as they came")
+        trace = workloads.trace(workload, store=store, say=say)
+        run_backtest(workloads.selected(trace, where, from_, to), deployment, propose, fmt)
+        return
     limits = runs.parse_slo(slo) if slo else None
     using = [techniques.parse(t) for t in with_ or []]
     source = workloads.Source(

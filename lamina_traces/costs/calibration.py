@@ -10,7 +10,7 @@ the logarithm of every factor.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -158,3 +158,92 @@ def calibrate(points: Sequence[Point], prior: Efficiency, source: str) -> Effici
     """The prior moved toward a few points by ``KNOBS``: three numbers, however few the points."""
     design = Design.of(points)
     return prior.with_values(fit(design, values_of(prior), KNOBS.values()), source, "fitted")
+
+
+FEW = (2, 4, 8)
+DRAWS = 10
+"""random choices of so many points, each scored on the points that were not chosen."""
+FOLDS = 60
+"""most fits of a leave-one-out: of more points, several are left out at once."""
+
+
+def timed(p: Point) -> Point | None:
+    """The point with a TPOT: measured, or from tokens per second where N sequences are always under way
+    (N / throughput, Little); None where it has neither, or is an open loop, which no sum of terms predicts."""
+    if p.mode == "open":
+        return None
+    if "tpot_s" in p.measured:
+        return p
+    rate = p.measured.get("output_tok_s")
+    if rate is None or p.mode not in ("closed", "throughput"):
+        return None
+    return replace(p, measured={**p.measured, "tpot_s": p.load / rate})
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """A fit to ``points``, with relative errors of TPOT (predicted / measured − 1) for judging it.
+
+    ``before``, ``inside`` [points]: by the prior, by the fit to all. ``left_out`` [points]: by fits without the
+    point, None for fewer than two. ``few``: by number of points, mean |error| on the others over DRAWS choices;
+    None where fewer than twice as many points exist.
+    """
+
+    points: tuple[Point, ...]
+    prior: Efficiency
+    efficiency: Efficiency
+    before: Floats
+    inside: Floats
+    left_out: Floats | None
+    few: Mapping[int, float | None]
+
+    @property
+    def factors(self) -> dict[str, float]:
+        """By knob: what its values were multiplied by (before shares are cut at 1)."""
+        old, new = values_of(self.prior), values_of(self.efficiency)
+        return {k: new[names[-1]] / old[names[-1]] for k, names in KNOBS.items()}
+
+    def moved(self) -> dict[str, float]:
+        """The values that the fit could move."""
+        new = values_of(self.efficiency)
+        return {n: new[n] for names in KNOBS.values() for n in names}
+
+
+def assess(points: Sequence[Point], prior: Efficiency, source: str, *, seed: int = 0) -> Calibrated:
+    """``calibrate`` on points that have a TPOT, and how far to trust it."""
+    design, start = Design.of(points), values_of(prior)
+    n, rng = len(points), np.random.default_rng(seed)
+
+    def errors(values: Mapping[str, float], rows: npt.NDArray[np.int64]) -> Floats:
+        part = design.take(rows)
+        return np.asarray(part.predict(values) / part.measured - 1)
+
+    def fitted(rows: npt.NDArray[np.int64]) -> dict[str, float]:
+        return fit(design.take(rows), start, KNOBS.values())
+
+    every = np.arange(n)
+    whole = fitted(every)
+    left_out = None
+    if n > 1:
+        left_out = np.zeros(n)
+        for part in np.array_split(rng.permutation(n), min(n, FOLDS)):
+            left_out[part] = errors(fitted(np.setdiff1d(every, part)), part)
+    few: dict[int, float | None] = {}
+    for k in FEW:
+        if n < 2 * k:
+            few[k] = None
+            continue
+        scores = []
+        for _ in range(DRAWS):
+            chosen = rng.choice(n, k, replace=False)
+            scores.append(np.abs(errors(fitted(chosen), np.setdiff1d(every, chosen))).mean())
+        few[k] = float(np.mean(scores))
+    return Calibrated(
+        tuple(points),
+        prior,
+        prior.with_values(whole, source, "fitted"),
+        errors(start, every),
+        errors(whole, every),
+        left_out,
+        few,
+    )

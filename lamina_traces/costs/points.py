@@ -19,7 +19,7 @@ import csv
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -157,20 +157,34 @@ class Points:
     rejected: Mapping[str, int]
 
 
+COLUMNS = ("model", "gpu", "tp", "metric", "value", "mode", "load")
+"""what a table of operating points cannot do without."""
+
+
 def read_points(path: Path) -> Points:
     """Read a table of operating points. Raises DataError for a file that lacks the columns."""
+    return points_of(read_rows(path))
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a table of operating points. Raises DataError for a file that lacks the columns."""
     try:
         with path.open(newline="", encoding="utf-8") as f:
             rows = list(csv.DictReader(f))
     except (OSError, UnicodeDecodeError, csv.Error) as e:
         raise DataError(f"cannot be read: {e}", "give an operating_points.csv", path=path) from e
-    needed = {"model", "gpu", "tp", "metric", "value", "mode", "load"}
-    if not rows or needed - set(rows[0]):
+    lacking = sorted(set(COLUMNS) - set(rows[0] if rows else ()))
+    if lacking:
         raise DataError(
-            f"lacks the columns {', '.join(sorted(needed - set(rows[0] if rows else ())))}",
+            f"lacks the columns {', '.join(lacking)}",
             "see the layout in docs/cost-model.md",
             path=path,
         )
+    return rows
+
+
+def points_of(rows: Sequence[Mapping[str, str]]) -> Points:
+    """The points of rows in the ``operating_points.csv`` layout, and what the rules reject."""
     rejected: Counter[str] = Counter()
     found: dict[tuple[object, ...], dict[str, list[float]]] = {}
     about: dict[tuple[object, ...], Point] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .calibration import Calibration, deployment_name, load_calibration
 from .engine_args import EngineArgs
 from .engine_args import parse as parse_engine_args
 from .files import dumps, load, loads
@@ -27,6 +28,7 @@ from .serving import (
 
 __all__ = [
     "Batch",
+    "Calibration",
     "EngineArgs",
     "Group",
     "Kv",
@@ -36,11 +38,13 @@ __all__ = [
     "Scale",
     "Serving",
     "check",
+    "deployment_name",
     "dumps",
     "efficiency",
     "hand_over_s",
     "kv_of",
     "load",
+    "load_calibration",
     "loads",
     "main_group",
     "parse_engine_args",

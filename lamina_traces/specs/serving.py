@@ -119,6 +119,8 @@ class Serving:
     dtype: str = "bf16"
     era: str = "2025"
     efficiency: Mapping[str, float] = field(default_factory=dict)
+    calibration: str | None = None
+    """where ``efficiency`` is from, as ``fitted: 12 points…`` or ``measured: …``; None: assumed."""
     combine: Literal["sum", "max"] = "sum"
     links: tuple[Link, ...] = ()
     route: str = "round-robin"
@@ -210,6 +212,11 @@ def efficiency(spec: Serving) -> Efficiency:
         if not (0 < value <= 1 if is_share(name) else 0 <= value < 1e3):
             limits = "above 0, at most 1" if is_share(name) else f"{known[name].unit}, 0 or more"
             raise ModelError(f"efficiency {name} = {value:g} is impossible", f"give {limits}")
+    basis, _, source = (spec.calibration or "").partition(": ")
+    bases: tuple[Literal["fitted", "measured"], ...] = ("fitted", "measured")
+    for known_basis in bases:
+        if basis == known_basis:
+            return base.with_values(spec.efficiency, source, known_basis)
     return base.with_values(spec.efficiency, "the spec", "assumed")
 
 
