@@ -349,8 +349,9 @@ def _usage(
         "kv_peak_frac": float((sim.peak_blocks / blocks).max()),
         "mfu_busy_mean": float(mfu @ windows.busy_s) / busy if busy > 0 else None,
         "mbu_busy_mean": float(mbu @ windows.busy_s) / busy if busy > 0 else None,
-        "cached_prompt_tokens": int(sim.cached_tokens.sum()),
     }
+    if any(e.prefix_unit for e in lowered):
+        values["cached_prompt_tokens"] = int(sim.cached_tokens.sum())
     return values, {name: why for name, v in values.items() if v is None}
 
 
