@@ -76,7 +76,7 @@ def calibrate(
     fmt: OutputFormat = "table",
     store: StoreAt = None,
 ) -> None:
-    """Fit efficiencies and overheads to measured points, toward the generic prior.
+    """Fit efficiencies to measured points.
 
     Example: lamina-traces calibrate points.csv --gpu h100-sxm --model llama-3.1-70b -o mine.toml
     """
