@@ -169,6 +169,7 @@ class Reuse:
             or (lru and lru[0].blocks < 1)
             or any(a >= b for (a, _), (b, _) in itertools.pairwise(by_size))
             or any(not 1 <= int(n) <= MOST_BLOCKS for _, n in d.get("heads", ()))
+            or len(d.get("heads", ())) > MOST_HEADS
         ):
             raise ModelError(
                 "prefixes of the profile: sizes must be positive and capacities must rise",

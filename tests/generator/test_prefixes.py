@@ -23,6 +23,7 @@ from lamina_traces.aspects.lengths import Lengths
 from lamina_traces.aspects.ratios import Ratio
 from lamina_traces.aspects.sessions import Sessions
 from lamina_traces.characterization import characterize
+from lamina_traces.errors import ModelError
 from lamina_traces.generator import trees
 from lamina_traces.generator.prefixes import PrefixStage, Woven, _variety
 from lamina_traces.generator.randomness import stream
@@ -187,6 +188,9 @@ def test_what_prompts_begin_with_is_fitted(source: tuple[Reuse, Lengths, Session
     assert law.heads[0][0] == law.top_root
     assert all(4 <= n <= 33 for _, n in law.heads)
     assert Reuse.from_dict(law.to_dict()).heads == law.heads
+    many = law.to_dict() | {"heads": [[0.01, 4]] * 100}  # the trees have room for fewer
+    with pytest.raises(ModelError, match="prefixes of the profile"):
+        Reuse.from_dict(many)
 
 
 def test_hits_with_sessions(source: tuple[Reuse, Lengths, Sessions]) -> None:
