@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -240,13 +240,9 @@ def simulate(
     from .studies import find_capacity, refuse_single, repeat
 
     deployment = serving_spec(
+        context,
         spec,
         engine_args,
-        [
-            n
-            for n in _FLAGS
-            if getattr(context.get_parameter_source(n), "name", "") == "COMMANDLINE"
-        ],
         model=model,
         gpu=gpu,
         tp=tp,
@@ -268,7 +264,10 @@ def simulate(
     if propose is not None and not backtest:
         raise UsageError("--propose goes with --backtest", "add --backtest")
     if backtest:
-        given = {"--with": with_, "--slo": slo, "--save": save, "--explain": explain, "--arrivals": arrivals}  # fmt: skip
+        given = {
+            "--with": with_, "--slo": slo, "--save": save, "--explain": explain, "--arrivals": arrivals, "--concurrency": concurrency,
+            "--warmup": warmup, "--cooldown": cooldown, "--by": by, "--repeats": repeats, "--capacity": capacity, "--target": target,
+        }  # fmt: skip
         refuse(given, "--backtest", "it replays the recorded requests as they came")
         trace = workloads.trace(workload, store=store, say=say)
         run_backtest(workloads.selected(trace, where, from_, to), deployment, propose, fmt)
@@ -326,36 +325,15 @@ def _seconds(duration: str | None) -> float:
     return 0.0 if duration is None else parse_duration_ns(duration) / 1e9
 
 
-_FLAGS = {
-    "model": "llama-3.1-8b",
-    "gpu": "h100-sxm",
-    "tp": 1,
-    "pp": 1,
-    "dp": 1,
-    "ep": 1,
-    "replicas": 1,
-    "dtype": "auto",
-    "kv_dtype": None,
-    "era": "2025",
-    "route": "round-robin",
-    "rank": "fcfs",
-    "prefill": "chunked",
-    "preempt": "recompute",
-    "reuse": "none",
-}
-"""defaults of the flags that state a deployment."""
-
-
 def serving_spec(
-    spec: Path | None, engine_args: str | None = None, written: Sequence[str] = (), **flags: Any
+    context: typer.Context, spec: Path | None, engine_args: str | None = None, **flags: Any
 ) -> Any:
-    """The serving spec of a file, of the command line of an engine with flags beside it, or of the flags alone.
-    ``written``: flags that were given, if only with their defaults."""
+    """The serving spec of a file, of the command line of an engine with flags beside it, or of the flags alone. Those
+    count as given that are written out, if only with their defaults."""
     from lamina_traces import runs
     from lamina_traces.errors import UsageError
 
-    flags = {**_FLAGS, **flags}
-    given = [n for n, default in _FLAGS.items() if flags[n] != default or n in written]
+    given = [n for n in flags if getattr(context.get_parameter_source(n), "name", "") == "COMMANDLINE"]  # fmt: skip
     if spec is not None and (given or engine_args is not None):
         also = [f"--{n.replace('_', '-')}" for n in given] + ["--engine-args"] * (
             engine_args is not None

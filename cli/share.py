@@ -15,6 +15,7 @@ from .output import clean, say, warn, write
 
 
 def report(
+    context: typer.Context,
     what: Annotated[
         str,
         typer.Argument(
@@ -62,7 +63,7 @@ def report(
     if trace is not None and runs.is_run(trace):
         run = runs.Run.load(trace)
     elif trace is not None and "llm_requests" in trace.tables:
-        deployment = serving_spec(spec, model=model, gpu=gpu, tp=tp, replicas=replicas)
+        deployment = serving_spec(context, spec, model=model, gpu=gpu, tp=tp, replicas=replicas)
         try:
             with compiling():
                 run = runs.simulate(trace, deployment, slo=runs.parse_slo(slo) if slo else None)

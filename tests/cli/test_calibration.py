@@ -158,6 +158,10 @@ def test_requests_that_meet_an_idle_engine_are_not_said_to_queue(
     [
         (("azure-code", "--to", "1m", "--backtest"), "records no latencies"),
         (("run", "--backtest", "--slo", "ttft.p99=2s"), "--backtest does not go with --slo"),
+        (
+            ("run", "--backtest", "--concurrency", "4", "--by", "length"),
+            "--backtest does not go with --concurrency, --by",
+        ),
         (("run", "--propose", "x.toml"), "--propose goes with --backtest"),
     ],
 )
