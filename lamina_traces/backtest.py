@@ -22,6 +22,7 @@ from .costs.points import chunks, points_of
 from .errors import ModelError, Notice
 from .schema import Requests
 from .simulator import simulate
+from .simulator.metrics import BEYOND, latencies_of
 from .specs import Calibration, Serving
 from .units import NS_PER_S
 
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float64]
 LATENCIES = ("ttft", "tpot", "e2e")
 STATS: Mapping[str, float | None] = {"mean": None, "p50": 0.5, "p90": 0.9, "p99": 0.99}
-BEYOND = 10
-"""samples that a percentile must have beyond it, as in all results."""
 ALONE = 1.5
 """mean requests in flight below which a request had the engine to itself."""
 
@@ -205,20 +204,7 @@ def _replayed(log: pl.DataFrame, spec: Serving) -> dict[str, Floats]:
         log["output_tokens"].to_numpy(),
         row_id=log["row_id"].to_numpy(),
     )
-    rows = simulate(requests, spec).rows
-    ok = (rows.last_token_ns >= 0) & (rows.first_token_ns >= 0)
-
-    def seconds(a: Any, b: Any) -> Floats:
-        return np.where(ok, (a - b) / NS_PER_S, np.nan)
-
-    gaps = log["output_tokens"].to_numpy() - 1
-    decode = seconds(rows.last_token_ns, rows.first_token_ns)
-    return {
-        "ttft": seconds(rows.first_token_ns, rows.release_ns),
-        "tpot": np.where(gaps > 0, decode / np.maximum(gaps, 1), np.nan),
-        "e2e": seconds(rows.last_token_ns, rows.release_ns),
-        "queue": seconds(rows.scheduled_ns, rows.release_ns),
-    }
+    return latencies_of(simulate(requests, spec).rows, requests.output_tokens)
 
 
 def _both(theirs: Floats, mine: Floats) -> npt.NDArray[np.bool_]:

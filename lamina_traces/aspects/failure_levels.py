@@ -24,10 +24,11 @@ import numpy.typing as npt
 
 from ..counts import significant
 from ..distributions import K_ANONYMITY
+from ..distributions.mixing import mixed
 from ..errors import ModelError
 from ..units import NS_PER_S, short
 from .failure_windows import FineWindows
-from .level_dependence import FEWEST_PARTS, lag_steps, simplex
+from .level_dependence import lag_steps, part_lengths, simplex
 from .modulation import FACTOR, rising_solution, staying
 from .rate_levels import FEWEST_WINDOWS, LEAST_AT_ALL, LEAST_SIGNAL, ROWS_PER_WINDOW, SURELY
 
@@ -265,11 +266,7 @@ def _law(s: Seen, noise: float) -> tuple[Array, Array]:
     made = mean_odds[:, None] * levels
     likely = (mean_k[:, None] * np.log(made) - mean_n[:, None] * np.log1p(made)) / noise
     kernel = np.exp(likely - likely.max(axis=1, keepdims=True))
-    share = times / times.sum()
-    weights = np.full(GRID, 1 / GRID)
-    for _ in range(ROUNDS):
-        weights = weights * (kernel.T @ (share / (kernel @ weights)))
-    return levels, weights / weights.sum()
+    return levels, mixed(kernel, times / times.sum(), ROUNDS)
 
 
 def _merged(levels: Array, shares: Array, rate: float, requests: float) -> tuple[Array, Array]:
@@ -341,7 +338,7 @@ def _parts(found: OddsLevels, s: Seen, rate: float) -> Array:
     many = len(s.n)
     covariance = _products(s.off) / np.maximum(_products(s.n), 0.5) / known[-1]
     wide, lags = np.array(lag_steps(many)), np.arange(many)
-    lengths = [FACTOR**k for k in range(20) if FACTOR**k <= max(many / FEWEST_PARTS, 1)]
+    lengths = part_lengths(many)
 
     def summed(x: Array) -> Array:
         """Over the pairs of windows of each width, per window."""

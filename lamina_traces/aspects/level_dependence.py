@@ -33,7 +33,13 @@ ALIKE = 0.02
 """relative difference of variances that is as good as none."""
 
 
+def part_lengths(n: int) -> list[int]:
+    """Mean lengths, in windows, of the parts that ``n`` windows can tell."""
+    return [FACTOR**k for k in range(20) if FACTOR**k <= max(n / FEWEST_PARTS, 1)]
+
+
 def lag_steps(n: int) -> list[int]:
+    """Lags, in windows, at which ``n`` of them are compared."""
     return sorted({round(2.0**j) for j in np.arange(0, 24.5, 0.5) if 2.0**j <= n / FEWEST_PARTS})
 
 
@@ -41,7 +47,7 @@ def copula(x: Array, seen: npt.NDArray[np.bool_], knots: Array) -> Array:
     """Shares of z's parts, such that levels averaged over 1, 2, 4… windows vary as in the source, those that are often seen first."""
     d, held = np.where(seen, x - x[seen].mean(), 0.0), seen.astype(np.float64)
     lags = lag_steps(len(d))
-    lengths = [FACTOR**k for k in range(20) if FACTOR**k <= max(len(x) / FEWEST_PARTS, 1)]
+    lengths = part_lengths(len(x))
     if len(lengths) == 1:
         return np.ones(1)
     covariance = np.empty(len(lags))

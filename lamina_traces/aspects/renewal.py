@@ -77,6 +77,7 @@ class UnitLaw:
 
 
 MAX_CV = 100.0
+MOST_WINDOWS = 1 << 22
 SMALL_CUT = 0.01
 """share of the gaps beyond a grid's ends, from which a family is considered."""
 Gaps = Grid | UnitLaw
@@ -146,14 +147,16 @@ def first_gap(gaps: Gaps, rng: np.random.Generator) -> float:
 
 
 def dispersions(gaps: Gaps, widths: Array, events: int, times: int) -> Array:
-    """[times, widths] IDC of the counts of ``times`` renewal processes of ``events`` gaps, in windows of ``widths`` mean gaps."""
+    """[times, widths] IDC of the counts of ``times`` renewal processes of ``events`` gaps, in windows of ``widths`` mean gaps, of
+    which MOST_WINDOWS are looked at."""
     rng = np.random.default_rng(0)
     out = np.empty((times, len(widths)))
     for i in range(times):
         at = np.cumsum(sample(gaps, rng, events))
         for j, w in enumerate(widths):
-            n = np.bincount((at / w).astype(np.int64))[:-1]
-            out[i, j] = n.var() / n.mean() if len(n) else 1.0
+            windows = int(min(at[-1] / w, MOST_WINDOWS))  # whole ones
+            n = np.bincount((at[at < windows * w] / w).astype(np.int64), minlength=windows)
+            out[i, j] = n.var() / n.mean() if windows and n.any() else 1.0
     return out
 
 

@@ -62,12 +62,7 @@ class Mixing:
         np.maximum.at(high, cell, n)
         mean = np.bincount(cell, expected) / times
         kernel = _between(low, high, mean, levels, evenness, excess)
-        share = times / times.sum()
-        weights = np.full(len(levels), 1 / len(levels))
-        for _ in range(ROUNDS):
-            weights = weights * (kernel.T @ (share / (kernel @ weights)))
-            weights /= weights.sum()
-        return cls(levels, weights, evenness, excess)
+        return cls(levels, mixed(kernel, times / times.sum(), ROUNDS), evenness, excess)
 
     def posterior(self, n: Ints, expected: Array) -> Array:
         """[windows] the mean of each window's level, given its count."""
@@ -84,6 +79,16 @@ class Mixing:
             told = (kernel @ (self.weights * self.levels)) / (kernel @ self.weights)
             out[mine] = np.interp(n[mine], at, told)
         return out
+
+
+def mixed(kernel: Array, share: Array, rounds: int) -> Array:
+    """[levels] weights of a mixture by EM, from equal ones on: ``kernel`` [cells, levels] chances of a cell at a level, ``share``
+    [cells] of what was seen."""
+    weights = np.full(kernel.shape[1], 1 / kernel.shape[1])
+    for _ in range(rounds):
+        weights = weights * (kernel.T @ (share / (kernel @ weights)))
+        weights /= weights.sum()
+    return weights
 
 
 def _alike(expected: Array) -> Ints:

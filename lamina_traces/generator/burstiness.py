@@ -80,11 +80,7 @@ def noise(m: Modulation, mean: float) -> float:
 def _renewal_idc(gaps: renewal.Gaps, mean: float) -> float:
     if mean >= _MANY:
         return renewal.squared_cv(gaps)
-    rng = np.random.default_rng(0)
-    t = np.cumsum(renewal.sample(gaps, rng, _GAPS))
-    windows = int(min(t[-1] / mean, 1 << 22))
-    counts = np.bincount((t[t < windows * mean] / mean).astype(np.int64), minlength=windows)
-    return float(counts.var() / counts.mean())
+    return float(renewal.dispersions(gaps, np.array([mean]), _GAPS, 1)[0, 0])
 
 
 def season_variance(m: Modulation) -> float:

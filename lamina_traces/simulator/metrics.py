@@ -9,7 +9,7 @@ Definitions (measured at the engine, no client and no network):
 - the run's span is from the first release to the last token; rates, money and energy are over it;
 - attainment counts offered requests: rejected and unfinished ones are misses;
 - requests of a warm-up or cool-down are served and not measured: latencies, attainment and goodput are of the
-  others, while throughput, memory, money and energy are of the whole run;
+  others, while throughput, gaps between tokens, memory, money and energy are of the whole run;
 - money and energy are over provisioned device-hours: idle devices cost, too.
 """
 
@@ -125,19 +125,31 @@ def part(done: Finished, of: npt.NDArray[np.bool_] | Ints) -> Finished:
     return Finished(*(getattr(done, f.name)[of] for f in fields(done)))
 
 
-def latencies(done: Finished, output_tokens: Ints) -> dict[str, Floats]:
-    """[requests] seconds by latency for the completed ones (in row order); tpot only of those with ≥ 2 tokens."""
+def latencies_of(done: Finished, output_tokens: Ints) -> dict[str, Floats]:
+    """[requests] seconds by latency; NaN for those that did not complete, and tpot of those with one token."""
     ok = done.status == k.OK
-    release = done.release_ns[ok]
-    ttft = done.first_token_ns[ok] - release
-    e2e = done.last_token_ns[ok] - release
-    many = output_tokens[ok] > 1
+    ttft = done.first_token_ns - done.release_ns
+    e2e = done.last_token_ns - done.release_ns
     return {
-        "ttft": ttft / 1e9,
-        "tpot": (e2e - ttft)[many] / (output_tokens[ok][many] - 1) / 1e9,
-        "e2e": e2e / 1e9,
-        "queue": (done.scheduled_ns[ok] - release) / 1e9,
-    }
+        "ttft": np.where(ok, ttft / 1e9, np.nan),
+        "tpot": np.where(ok & (output_tokens > 1), (e2e - ttft) / np.maximum(output_tokens - 1, 1) / 1e9, np.nan),
+        "e2e": np.where(ok, e2e / 1e9, np.nan),
+        "queue": np.where(ok, (done.scheduled_ns - done.release_ns) / 1e9, np.nan),
+    }  # fmt: skip
+
+
+def latencies(done: Finished, output_tokens: Ints) -> dict[str, Floats]:
+    """Seconds by latency for the completed ones (in row order); tpot only of those with ≥ 2 tokens."""
+    return {name: x[~np.isnan(x)] for name, x in latencies_of(done, output_tokens).items()}
+
+
+def _lacking(n: int, q: float, what: str, saturated: bool) -> str | None:
+    """Why there is no percentile ``q`` of ``n`` samples; None where there is one."""
+    if saturated:
+        return "the run is saturated: there is no steady state"
+    if n * (100.0 - q) / 100.0 < BEYOND - 1e-9:
+        return f"{n} {what}: fewer than {BEYOND} samples beyond it"
+    return None
 
 
 def latency_metrics(
@@ -152,18 +164,11 @@ def latency_metrics(
         wanted = []
         for q in PERCENTILES:
             key = f"{name}_p{q:g}_s"
-            if saturated:
-                _set(values, reasons, key, None, "the run is saturated: there is no steady state")
-            elif len(x) * (100.0 - q) / 100.0 < BEYOND - 1e-9:
-                _set(
-                    values,
-                    reasons,
-                    key,
-                    None,
-                    f"{len(x)} {what}: fewer than {BEYOND} samples beyond it",
-                )
-            else:
+            why = _lacking(len(x), q, what, saturated)
+            if why is None:
                 wanted.append((key, q))
+            else:
+                _set(values, reasons, key, None, why)
         if wanted:
             found = np.percentile(x, [q for _, q in wanted])
             values.update({key: float(v) for (key, _), v in zip(wanted, found, strict=True)})
@@ -187,9 +192,11 @@ def gap_metrics(
     _set(values, reasons, "itl_mean_s", float(n @ middle) / total if total else None, "no gaps between tokens")  # fmt: skip
     upto = np.cumsum(n)
     for q in PERCENTILES:
-        why = "no gaps between tokens" if not total else "the run is saturated: there is no steady state" if saturated else None  # fmt: skip
-        if why is None and total * (100.0 - q) / 100.0 < BEYOND - 1e-9:
-            why = f"{total} gaps between tokens: fewer than {BEYOND} samples beyond it"
+        why = (
+            _lacking(total, q, "gaps between tokens", saturated)
+            if total
+            else "no gaps between tokens"
+        )
         at = int(np.searchsorted(upto, q / 100 * total)) if total else 0
         _set(values, reasons, f"itl_p{q:g}_s", float(middle[at]) if why is None else None, why or "")  # fmt: skip
     return values, reasons
