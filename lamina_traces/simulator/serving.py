@@ -70,108 +70,145 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import types
+from numba import from_dtype, types
 
 from ..compiled import called, hot
 
 NEVER = 2**63 - 1
 """the instant after all others."""
 
-# Columns of req: one row per request the clock knows (int64). -1 is "none" for links and instants.
-POS = 0  # position in the workload, over all chunks
-ROW = 1  # row_id
-ARRIVAL = 2
-RELEASE = 3
-SCHEDULED = 4
-FIRST = 5
-END = 6
-INPUT = 7
-OUTPUT = 8
-STEPS = 9
-DELAY = 10
-PRIORITY = 11
-REPLICA = 12
-PREEMPTED = 13  # how often
-STATE = 14
-PENDING = 15  # parents not yet ended
-LAST_PARENT = 16  # latest end of a parent so far
-EDGE = 17  # first edge to a child
-UNSEEN = 18  # children in chunks that have not come yet
-DONE = 19  # steps emitted before its present stay in the batch
-TOTAL = 20  # tokens to hold after prefill
-PROGRESS = 21  # of them computed; at its end: blocks held
-AHEAD = 22  # tokens reserved beyond one per step
-JOINED = 23  # first iteration in decode
-FINISH = 24  # iteration that emits the last step
-ORDER = 25  # admission number
-PREV = 26  # admitted before, on this replica
-NEXT = 27  # admitted after; waiting: first child in the heap
-RING_PREV = 28
-RING_NEXT = 29
-SIBLING = 30  # waiting: next sibling in the heap; in prefill: next one whose prefill ended
-KEY = 31  # rank
-READY = 32  # its keys and values come with it: SWAPPED from the host, MOVED from a prefill replica, 0 neither
-TOKEN = 33  # when it emitted last, before its present stay in the decode
-SESSION = 34  # what keeps requests together on a replica; -1: nothing
-HEAD = 35  # what its prompt begins with; -1: unknown
-DEADLINE = 36  # when its first token is due, after its release; NEVER: at no time
-IDS = 37  # where the ids of its prompt's full units begin in ids
-UNITS = 38  # how many there are
-KEPT = 39  # of them, from the first on, entries of the cache that it holds
-REQ_COLUMNS = 40
+# A row of req: a request that the clock knows, in three lines of the cache (what the batch asks, what the queue asks, the
+# rest). Instants and times are ns; -1 is "none" for links and instants. What is read before a release and what is
+# written after it share a field.
+REQUEST = np.dtype(
+    [
+        ("joined", np.int64),  # first iteration in decode
+        ("order", np.int64),  # admission number
+        ("input", np.int32),
+        ("output", np.int32),
+        ("steps", np.int32),
+        ("done", np.int32),  # steps emitted before its present stay in the batch
+        ("total", np.int32),  # tokens to hold after prefill
+        ("ahead", np.int32),  # tokens reserved beyond one per step
+        ("prev", np.int32),  # admitted before, on this replica
+        (
+            "next",
+            np.int32,
+        ),  # admitted after; before that: the next in a line, first child in a heap
+        ("ring_prev", np.int32),
+        ("ring_next", np.int32),
+        ("sibling", np.int32),  # in a heap: next sibling; in prefill: next one whose prefill ended
+        ("state", np.int8),
+        ("ready", np.int8),  # its keys and values come with it: SWAPPED, MOVED, 0 neither
+        ("row", np.int64),  # row_id
+        ("pos", np.int64),  # position in the workload, over all chunks
+        ("arrival", np.int64),
+        ("release", np.int64),
+        ("key", np.int64),  # delay after the last parent; then when it is due; then its rank
+        ("scheduled", np.int64),
+        ("first", np.int64),
+        (
+            "last",
+            np.int64,
+        ),  # end of a parent; then of its emissions before its stay in the decode; then its end
+        ("deadline", np.int64),  # when its first token is due, after its release; NEVER: at no time
+        ("head", np.int64),  # what its prompt begins with; -1: unknown
+        ("ids", np.int64),  # where the ids of its prompt's full units begin in ids
+        ("units", np.int32),  # how many there are
+        ("kept", np.int32),  # of them, from the first on, entries of the cache that it holds
+        ("progress", np.int32),  # of total computed; at its end: blocks held
+        ("replica", np.int32),
+        ("preempted", np.int32),  # how often
+        ("priority", np.int32),
+        ("session", np.int32),  # what keeps requests together on a replica; -1: nothing
+        ("pending", np.int32),  # parents not yet ended
+        ("unseen", np.int32),  # children in chunks that have not come yet
+        ("edge", np.int32),  # first edge to a child
+    ],
+    align=True,
+)
 
-# READY
+# ready
 SWAPPED, MOVED = 1, 2
 
-# STATE
+# state
 PLANNED, WAITING, PREFILL, DECODE, OVER, MOVING = 0, 1, 2, 3, 4, 5
 
-# Columns of rep: one row per replica (int64).
-R_END = 0  # when its iteration ends, NEVER when idle
-R_START = 1
-R_ITER = 2  # number of the current (or next) iteration
-R_DECODE = 3  # D
-R_CONTEXT = 4  # S
-R_HELD = 5  # admitted requests
-R_FREE = 6  # free blocks
-R_QUEUE = 7  # root of the waiting heap
-R_WAITING = 8  # how many wait
-R_LAST = 9  # admitted last
-R_PARTIAL = 10  # the request whose prefill is unfinished
-R_ENDED = 11  # first request whose prefill ends in this iteration
-R_ENDED_LAST = 12
-R_RATE = 13  # tokens per step summed over D, in 1/65536
-R_TOKENS = 14  # tokens emitted by this iteration, in 1/65536
-R_PEAK = 15  # most blocks ever in use
-R_POOL = 16
-R_WON = 17  # bit mask of the rows that were the longest of their block
-R_PREEMPTIONS = 18
-R_BATCH = 19  # sequences taking part in this iteration
-R_PHASE = 20  # R_ITER modulo the block size
-R_WINDOW = 21  # a window number that R_START lay in
-R_WINDOW_END = 22  # and the end of that window
-R_COASTS = 23  # this iteration may be followed by others like it
-R_TAKES = 24  # NEW requests, those HANDED over, or none
-R_BLOCKS = 25  # all its blocks
-R_STALLED = 26  # this iteration only prefills, and who decodes waits
-R_DECODED = 27  # when the last iteration ended in which it decoded
-R_FRESH = 28  # how many have joined the decode in stalled iterations since
-R_JOINED = (
-    29  # first request whose keys and values came with it, of those that joined in this iteration
+# A row of rep: a replica. Instants and times are ns.
+REPLICA = np.dtype(
+    [
+        (name, np.int64)
+        for name in (
+            "takes",  # NEW requests, those HANDED over, or none
+            "waiting",  # how many wait
+            "held",  # admitted requests
+            "free",  # free blocks
+            "blocks",  # all its blocks
+            "end",  # when its iteration ends, NEVER when idle
+            "start",
+            "iter",  # number of the current (or next) iteration
+            "phase",  # of it, modulo the block size
+            "decode",  # D
+            "context",  # S
+            "rate",  # tokens per step summed over D, in 1/65536
+            "tokens",  # tokens emitted by this iteration, in 1/65536
+            "batch",  # sequences taking part in this iteration
+            "coasts",  # this iteration may be followed by others like it
+            "stalled",  # this iteration only prefills, and who decodes waits
+            "decoded",  # when the last iteration ended in which it decoded
+            "fresh",  # how many have joined the decode in stalled iterations since
+            "joined",  # first request whose keys and values came with it, of those that joined in this iteration
+            "last",  # admitted last
+            "partial",  # the request whose prefill is unfinished
+            "ended",  # first request whose prefill ends in this iteration
+            "ended_last",
+            "queue",  # who is next of those that wait
+            "line",  # first of those that came in their order
+            "line_last",
+            "heap",  # root of the others
+            "pool",
+            "window",  # a window number that start lay in
+            "window_end",  # and the end of that window
+            "won",  # bit mask of the rows that were the longest of their block
+            "moved",  # tokens whose keys and values this iteration moves to the host or from it
+            "peak",  # most blocks ever in use
+            "preemptions",
+            "todo",  # something happened to it at this instant
+            "since",  # since when it is provisioned, NEVER where it is not
+            "paid",  # for how long it was provisioned before
+            "loaded",  # when it takes requests that is being loaded, NEVER where it is not
+            "low",  # fewest free blocks since the cache was last looked at
+            "evictable",  # entries of the cache that no request holds
+            "oldest",  # of them, the first to go
+            "newest",
+            "entry",  # first unused entry
+            "refused",  # the head of the queue that found no blocks
+            "refused_at",  # and how many were free
+            "cached",  # tokens of prompts that needed no computing
+        )
+    ]
 )
-R_SINCE = 30  # since when it is provisioned, NEVER where it is not
-R_PAID = 31  # ns for which it was provisioned before
-R_LOADED = 32  # when it takes requests that is being loaded, NEVER where it is not
-R_MOVED = 33  # tokens whose keys and values this iteration moves to the host or from it
-R_LOW = 34  # fewest free blocks since the cache was last looked at
-R_EVICTABLE = 35  # entries of the cache that no request holds
-R_OLDEST = 36  # of them, the first to go
-R_NEWEST = 37
-R_ENTRY = 38  # first unused entry
-R_REFUSED = 39  # the head of the queue that found no blocks
-R_REFUSED_AT = 40  # and how many were free
-R_CACHED = 41  # tokens of prompts that needed no computing
-REP_COLUMNS = 42
+
+# A row of pool.
+POOL = np.dtype(
+    [
+        (name, np.int64)
+        for name in (
+            "blocks",
+            "block_size",
+            "watermark",
+            "max_seqs",
+            "max_batched",
+            "max_context",
+            "row_from",  # its rows of coef
+            "row_to",
+            "chunked",  # 0: prefills go first, alone and whole
+            "swaps",  # preempts by moving to the host
+            "role",  # BOTH, PREFILLS or DECODES
+            "unit",  # blocks of a unit of the prefix cache, 0: there is none
+        )
+    ]
+)
 
 # Columns of ent: one row per entry of a replica's prefix cache (int64).
 E_ID = 0
@@ -181,47 +218,35 @@ E_OLDER = 3
 E_NEWER = 4
 ENT_COLUMNS = 5
 
-# R_TAKES
+# takes
 NEW, HANDED = 1, 2
 
-# Columns of pool: one row per pool (int64).
-P_BLOCKS = 0
-P_BLOCK_SIZE = 1
-P_WATERMARK = 2
-P_MAX_SEQS = 3
-P_MAX_BATCHED = 4
-P_MAX_CONTEXT = 5
-P_ROW_FROM = 6  # its rows of coef
-P_ROW_TO = 7
-P_CHUNKED = 8  # 0: prefills go first, alone and whole
-P_SWAPS = 9  # preempts by moving to the host
-P_ROLE = 10  # BOTH, PREFILLS or DECODES
-P_UNIT = 11  # blocks of a unit of the prefix cache, 0: there is none
-POOL_COLUMNS = 12
-
-# P_ROLE
+# role
 BOTH, PREFILLS, DECODES = 0, 1, 2
 
 # Entries of g, the scalars (int64).
 G_NOW = 0
 G_LIMIT = 1  # instants at or after this are not processed yet
-G_FED = 2  # next entry of fed
-G_FED_TO = 3
-G_HEAP = 4  # entries of the release heap
+G_FED = 2  # first of those without parents that are not yet released
+G_FED_LAST = 3
+G_HEAP = 4  # root of the heap of those that are due otherwise
 G_OUT = 5  # rows written to out
-G_FREE = 6  # free slots on the stack
-G_EDGE_FREE = 7  # first free edge
-G_WINDOW_NS = 8
-G_WINDOW_BASE = 9  # window number of win[:, 0]
-G_NEEDED = 10  # window number that did not fit
-G_TICK = 11  # next call of tick
-G_ADMITTED = 12  # admission numbers given
-G_TIES = 13  # instants with more than one iteration end or release
-G_DEPENDENT = 14  # releases that waited for a parent
-G_WINDOW_LIMIT = 15  # end of the last window that fits into win
-G_CONCURRENCY = 16  # most requests in flight when one without parents is released
-G_FLIGHT = 17  # released and not over
-G_SIZE = 18
+G_FREE = 6  # first free slot
+G_ROOM = 7  # how many there are
+G_EDGE_FREE = 8  # first free edge
+G_WINDOW_NS = 9
+G_WINDOW_BASE = 10  # window number of win[:, 0]
+G_NEEDED = 11  # window number that did not fit
+G_TICK = 12  # next call of tick
+G_ADMITTED = 13  # admission numbers given
+G_TIES = 14  # instants with more than one iteration end or release
+G_HAPPENED = 15  # iteration ends and releases of this instant
+G_DEPENDENT = 16  # releases that waited for a parent
+G_WINDOW_LIMIT = 17  # end of the last window that fits into win
+G_CONCURRENCY = 18  # most requests in flight when one without parents is released
+G_FLIGHT = 19  # released and not over
+G_TODO = 20  # entries of todo
+G_SIZE = 21
 
 # Columns of win: accumulators of one replica and window (float64), then one per entry of x.
 W_ITERATIONS, W_BUSY_NS, W_GENERATED, W_PREFILL, W_SEQ_NS, W_BLOCK_NS, W_MOVED = 0, 1, 2, 3, 4, 5, 6
@@ -231,12 +256,12 @@ WINDOW_COLUMNS = 7
 X_ONE, X_D, X_P, X_Q, X_S, X_C, X_TABLES = 0, 1, 2, 3, 4, 5, 6
 
 # What advance returns.
-PAUSED, NEEDS_WINDOWS = 0, 1
+PAUSED, NEEDS_WINDOWS, FULL = 0, 1, 2
 
 # Status of a finished row.
 OK, REJECTED_MEMORY, REJECTED_CONTEXT, UNFINISHED = 0, 1, 2, 3
 
-# Columns of out, the finished rows (int64).
+# Rows of out: a column for each that is over (int64).
 O_POS, O_ROW, O_ARRIVAL, O_RELEASE, O_SCHEDULED = 0, 1, 2, 3, 4
 O_FIRST, O_LAST, O_REPLICA, O_PREEMPTIONS, O_STATUS = 5, 6, 7, 8, 9
 OUT_COLUMNS = 10
@@ -247,17 +272,19 @@ _I3 = types.Array(types.int64, 3, "C")
 _F1 = types.Array(types.float64, 1, "C")
 _F2 = types.Array(types.float64, 2, "C")
 _F3 = types.Array(types.float64, 3, "C")
+_REQ, _REP, _POOL = (types.Array(from_dtype(t), 1, "C") for t in (REQUEST, REPLICA, POOL))
 
-POLICY = types.int64(types.int64, types.int64, types.int64, _I2, _I2, _I1, _F1)
+POLICY = types.int64(types.int64, types.int64, types.int64, _REQ, _REP, _I1, _F1)
 _POLICY_TYPE = types.FunctionType(POLICY)
 
 ADVANCE = types.int64(
-    *(_I1, _I2, _I2, _I2, _I2, _I2, _I2, _I2, _I1, _I1, _I2),  # g … out
+    *(_I1, _REQ, _REP, _POOL, _I2, _I1, _I1, _I2, _I2, _I2),  # g … out
     *(_I3, _I2, _I1),  # ent, buckets, ids
     *(_F2, _I1, _F3, _F2, _F2, _F3, _F2, _I2, _I1, _F1),  # coef … par
     *(_POLICY_TYPE, _POLICY_TYPE, _POLICY_TYPE, _POLICY_TYPE),
 )
-FEED = types.void(_I1, _I2, _I2, _I2, _I1, _I1, _I1, _I1, _I1)
+FEED = types.void(_I1, _REQ, _I1, types.int64, *(12 * (_I1,)), types.int64)
+LINK = types.void(_I1, _REQ, _I2, _I1, _I1, _I1)
 
 
 # ---------------------------------------------------------------------------- policies
@@ -266,13 +293,13 @@ FEED = types.void(_I1, _I2, _I2, _I2, _I1, _I1, _I1, _I1, _I1)
 @hot
 def _takes(slot: int, r: int, req: Any, rep: Any) -> Any:
     """May the request go to the replica?"""
-    return rep[r, R_TAKES] & (HANDED if req[slot, STATE] == MOVING else NEW) != 0
+    return rep[r].takes & (HANDED if req[slot].state == MOVING else NEW) != 0
 
 
 @hot
 def _load(rep: Any, r: int) -> Any:
     """Requests that wait or are admitted."""
-    return rep[r, R_WAITING] + rep[r, R_HELD]
+    return rep[r].waiting + rep[r].held
 
 
 @called
@@ -324,8 +351,8 @@ def route_least_kv(now, slot, replica, req, rep, mem, par):  # type: ignore[no-u
         if best < 0:
             best = r
             continue
-        mine = (rep[r, R_BLOCKS] - rep[r, R_FREE]) * rep[best, R_BLOCKS]
-        least = (rep[best, R_BLOCKS] - rep[best, R_FREE]) * rep[r, R_BLOCKS]
+        mine = (rep[r].blocks - rep[r].free) * rep[best].blocks
+        least = (rep[best].blocks - rep[best].free) * rep[r].blocks
         if mine < least or (mine == least and _load(rep, r) < _load(rep, best)):
             best = r
     return max(best, 0)
@@ -342,22 +369,22 @@ def route_power_of_two(now, slot, replica, req, rep, mem, par):  # type: ignore[
 
 def route_session_affinity(now, slot, replica, req, rep, mem, par):  # type: ignore[no-untyped-def] # noqa: ARG001
     """All requests of a session to one replica, named by a hash; others to the replica with the fewest requests."""
-    if req[slot, SESSION] < 0:
+    if req[slot].session < 0:
         return _lightest(slot, req, rep)
-    return _next(slot, _mixed(req[slot, SESSION]) % rep.shape[0], req, rep)
+    return _next(slot, _mixed(req[slot].session) % rep.shape[0], req, rep)
 
 
 def route_prefix_affinity(now, slot, replica, req, rep, mem, par):  # type: ignore[no-untyped-def] # noqa: ARG001
     """Requests that begin alike to one replica, named by a hash of the first block, or to the first after it that has no more
     than 5/4 of its share of the requests (bounded loads; Mirrokni, Thorup, Zadimoghaddam 2018)."""
-    if req[slot, HEAD] < 0:
+    if req[slot].head < 0:
         return _lightest(slot, req, rep)
     n, total, some = rep.shape[0], 0, 0
     for r in range(n):
         if _takes(slot, r, req, rep):
             total += _load(rep, r)
             some += 1
-    r = _next(slot, _mixed(req[slot, HEAD]) % n, req, rep)
+    r = _next(slot, _mixed(req[slot].head) % n, req, rep)
     for _ in range(n):
         if 4 * some * _load(rep, r) <= 5 * (total + 1):
             break
@@ -372,15 +399,15 @@ def rank_fcfs(now, slot, replica, req, rep, mem, par):  # type: ignore[no-untype
 
 def rank_priority(now, slot, replica, req, rep, mem, par):  # type: ignore[no-untyped-def] # noqa: ARG001
     """By the request's priority (lower first), then first come, first served."""
-    return req[slot, PRIORITY]
+    return req[slot].priority
 
 
 def rank_least_slack(now, slot, replica, req, rep, mem, par):  # type: ignore[no-untyped-def] # noqa: ARG001
     """By when its prefill must begin at the latest: its deadline less par[0] ns for each token of its prompt. What is to spare
     shrinks for all alike, so the order stays."""
-    if req[slot, DEADLINE] == NEVER:
+    if req[slot].deadline == NEVER:
         return NEVER
-    return req[slot, RELEASE] + req[slot, DEADLINE] - int(par[0] * req[slot, INPUT])
+    return req[slot].release + req[slot].deadline - int(par[0] * req[slot].input)
 
 
 def reuse_none(now, slot, replica, req, rep, mem, par):  # type: ignore[no-untyped-def] # noqa: ARG001
@@ -395,13 +422,13 @@ def tick_scale(now, slot, replica, req, rep, mem, par):  # type: ignore[no-untyp
     n, load, on = rep.shape[0], 0, 0
     for r in range(n):
         load += _load(rep, r)
-        if rep[r, R_LOADED] <= now:
-            rep[r, R_TAKES], rep[r, R_LOADED] = NEW, NEVER
-        if rep[r, R_TAKES] != 0 or rep[r, R_LOADED] != NEVER:
+        if rep[r].loaded <= now:
+            rep[r].takes, rep[r].loaded = NEW, NEVER
+        if rep[r].takes != 0 or rep[r].loaded != NEVER:
             on += 1
-        elif rep[r, R_SINCE] != NEVER and _load(rep, r) == 0:
-            rep[r, R_PAID] += now - rep[r, R_SINCE]
-            rep[r, R_SINCE] = NEVER
+        elif rep[r].since != NEVER and _load(rep, r) == 0:
+            rep[r].paid += now - rep[r].since
+            rep[r].since = NEVER
     due = NEVER
     if mem[2] <= now:
         mem[2] = now + int(par[1])
@@ -409,22 +436,22 @@ def tick_scale(now, slot, replica, req, rep, mem, par):  # type: ignore[no-untyp
         for r in range(n):  # who is being emptied is taken back before others are loaded
             if (
                 on < wanted
-                and rep[r, R_SINCE] != NEVER
-                and rep[r, R_TAKES] == 0
-                and rep[r, R_LOADED] == NEVER
+                and rep[r].since != NEVER
+                and rep[r].takes == 0
+                and rep[r].loaded == NEVER
             ):
-                rep[r, R_TAKES] = NEW
+                rep[r].takes = NEW
                 on += 1
         for r in range(n):
-            if on < wanted and rep[r, R_SINCE] == NEVER:
-                rep[r, R_SINCE], rep[r, R_LOADED] = now, now + int(par[4])
+            if on < wanted and rep[r].since == NEVER:
+                rep[r].since, rep[r].loaded = now, now + int(par[4])
                 on += 1
         for r in range(n - 1, -1, -1):
-            if on > wanted and (rep[r, R_TAKES] != 0 or rep[r, R_LOADED] != NEVER):
-                rep[r, R_TAKES], rep[r, R_LOADED] = 0, NEVER
+            if on > wanted and (rep[r].takes != 0 or rep[r].loaded != NEVER):
+                rep[r].takes, rep[r].loaded = 0, NEVER
                 on -= 1
     for r in range(n):
-        due = min(due, rep[r, R_LOADED])
+        due = min(due, rep[r].loaded)
     return min(due, mem[2])
 
 
@@ -433,195 +460,256 @@ def tick_never(now, slot, replica, req, rep, mem, par):  # type: ignore[no-untyp
     return NEVER
 
 
-# ---------------------------------------------------------------------------- waiting queue
+# ---------------------------------------------------------------------------- heaps and the waiting queue
 
 
 @hot
-def _before(req: Any, a: int, b: int) -> Any:
-    """Does ``a`` come before ``b`` in the queue?"""
-    if req[a, KEY] != req[b, KEY]:
-        return req[a, KEY] < req[b, KEY]
-    if req[a, RELEASE] != req[b, RELEASE]:
-        return req[a, RELEASE] < req[b, RELEASE]
-    return req[a, ROW] < req[b, ROW]
+def _before(req: Any, a: int, b: int, waiting: int) -> Any:
+    """Does ``a`` come before ``b``, in the queue or (``waiting`` 0) among those that are due?"""
+    if req[a].key != req[b].key:
+        return req[a].key < req[b].key
+    if waiting and req[a].release != req[b].release:
+        return req[a].release < req[b].release
+    return req[a].row < req[b].row
 
 
 @hot
-def _meld(req: Any, a: int, b: int) -> Any:
+def _meld(req: Any, a: int, b: int, waiting: int) -> Any:
     """Two pairing heaps into one; either may be -1. Both roots have no sibling."""
     if a < 0:
         return b
     if b < 0:
         return a
-    if _before(req, b, a):
+    if _before(req, b, a, waiting):
         a, b = b, a
-    req[b, SIBLING] = req[a, NEXT]
-    req[a, NEXT] = b
+    req[b].sibling = req[a].next
+    req[a].next = b
     return a
 
 
 @called
-def _pop(req: Any, root: int) -> Any:
+def _pop(req: Any, root: int, waiting: int) -> Any:
     """Remove the root; returns the new root. Pairs from left to right, then melds from right to left."""
     paired = -1
-    child = req[root, NEXT]
+    child = req[root].next
     while child >= 0:
         a = child
-        b = req[a, SIBLING]
-        child = req[b, SIBLING] if b >= 0 else -1
-        req[a, SIBLING] = -1
+        b = req[a].sibling
+        child = req[b].sibling if b >= 0 else -1
+        req[a].sibling = -1
         if b >= 0:
-            req[b, SIBLING] = -1
-        m = _meld(req, a, b)
-        req[m, SIBLING] = paired
+            req[b].sibling = -1
+        m = _meld(req, a, b, waiting)
+        req[m].sibling = paired
         paired = m
     top = -1
     while paired >= 0:
-        following = req[paired, SIBLING]
-        req[paired, SIBLING] = -1
-        top = _meld(req, top, paired)
+        following = req[paired].sibling
+        req[paired].sibling = -1
+        top = _meld(req, top, paired, waiting)
         paired = following
     return top
 
 
 @called
 def _enqueue(req: Any, rep: Any, r: int, slot: int) -> None:
-    req[slot, STATE] = WAITING
-    req[slot, NEXT] = -1
-    req[slot, SIBLING] = -1
-    rep[r, R_QUEUE] = _meld(req, rep[r, R_QUEUE], slot)
-    rep[r, R_WAITING] += 1
-    rep[r, R_COASTS] = 0  # who comes may be admitted at the next start
+    """Into the queue: a line of those that came in their order, as all do under FCFS, and a heap of the others."""
+    req[slot].state = WAITING
+    req[slot].next = -1
+    if rep[r].line < 0:
+        rep[r].line = rep[r].line_last = slot
+    elif _before(req, rep[r].line_last, slot, 1):
+        req[rep[r].line_last].next = slot
+        rep[r].line_last = slot
+    else:
+        req[slot].sibling = -1
+        rep[r].heap = _meld(req, rep[r].heap, slot, 1)
+    if rep[r].queue < 0 or _before(req, slot, rep[r].queue, 1):
+        rep[r].queue = slot
+    rep[r].waiting += 1
+    rep[r].coasts = 0  # who comes may be admitted at the next start
+
+
+@called
+def _dequeue(req: Any, rep: Any, r: int) -> None:
+    """The head leaves the queue."""
+    slot = rep[r].queue
+    if slot == rep[r].line:
+        rep[r].line = req[slot].next
+    else:
+        rep[r].heap = _pop(req, slot, 1)
+    a, b = rep[r].line, rep[r].heap
+    rep[r].queue = b if a < 0 or (b >= 0 and _before(req, b, a, 1)) else a
+    rep[r].waiting -= 1
+
+
+# ---------------------------------------------------------------------------- the next end of an iteration
+
+
+@hot
+def _sooner(rep: Any, a: int, b: int) -> Any:
+    return a if rep[a].end < rep[b].end or (rep[a].end == rep[b].end and a < b) else b
+
+
+@hot
+def _set_end(rep: Any, tree: Any, r: int, when: int) -> None:
+    """The replica's iteration ends ``when``: tree[1] is the replica whose does first, the lowest index of equals; tree[replicas
+    + r] is r, and each node the sooner of its two children."""
+    rep[r].end = when
+    node = (rep.shape[0] + r) >> 1
+    while node > 0:
+        tree[node] = _sooner(rep, tree[2 * node], tree[2 * node + 1])
+        node >>= 1
+
+
+@hot
+def _second_end(rep: Any, tree: Any, r: int) -> Any:
+    """When the first iteration of another replica ends, NEVER where none does."""
+    soonest = NEVER
+    node = rep.shape[0] + r
+    while node > 1:
+        soonest = min(soonest, rep[tree[node ^ 1]].end)
+        node >>= 1
+    return soonest
+
+
+@hot
+def _touch(g: Any, rep: Any, todo: Any, r: int) -> None:
+    """The replica may start an iteration at this instant: into todo, in the order of the index."""
+    if rep[r].todo == 1:
+        return
+    rep[r].todo = 1
+    i = g[G_TODO]
+    g[G_TODO] += 1
+    while i > 0 and todo[i - 1] > r:
+        todo[i] = todo[i - 1]
+        i -= 1
+    todo[i] = r
 
 
 # ---------------------------------------------------------------------------- releases
 
 
-@hot
-def _heap_less(heap: Any, i: int, j: int) -> Any:
-    if heap[i, 0] != heap[j, 0]:
-        return heap[i, 0] < heap[j, 0]
-    return heap[i, 1] < heap[j, 1]
+@called
+def _due(g: Any, req: Any, slot: int, when: int) -> None:
+    """The request is released, or has been handed over, ``when``."""
+    req[slot].key = when
+    req[slot].next = -1
+    req[slot].sibling = -1
+    g[G_HEAP] = _meld(req, g[G_HEAP], slot, 0)
 
 
 @called
-def _heap_swap(heap: Any, i: int, j: int) -> None:
-    for c in range(3):
-        held = heap[i, c]
-        heap[i, c] = heap[j, c]
-        heap[j, c] = held
-
-
-@called
-def _heap_push(g: Any, heap: Any, when: int, row: int, slot: int) -> None:
-    i = g[G_HEAP]
-    g[G_HEAP] += 1
-    heap[i, 0] = when
-    heap[i, 1] = row
-    heap[i, 2] = slot
-    while i > 0 and _heap_less(heap, i, (i - 1) // 2):
-        _heap_swap(heap, i, (i - 1) // 2)
-        i = (i - 1) // 2
-
-
-@called
-def _heap_pop(g: Any, heap: Any) -> Any:
-    """Remove the earliest (ties: lowest row_id); returns its slot."""
-    slot = heap[0, 2]
-    g[G_HEAP] -= 1
-    n = g[G_HEAP]
-    _heap_swap(heap, 0, n)
-    i = 0
-    while True:
-        least = i
-        for child in (2 * i + 1, 2 * i + 2):
-            if child < n and _heap_less(heap, child, least):
-                least = child
-        if least == i:
-            return slot
-        _heap_swap(heap, i, least)
-        i = least
-
-
-@called
-def _plan_release(g: Any, req: Any, heap: Any, slot: int) -> None:
-    """All parents have ended: put the request into the release heap."""
+def _plan_release(g: Any, req: Any, slot: int) -> None:
+    """All parents have ended."""
     g[G_DEPENDENT] += 1
-    when = max(req[slot, ARRIVAL], req[slot, LAST_PARENT] + req[slot, DELAY])
-    _heap_push(g, heap, when, req[slot, ROW], slot)
+    _due(g, req, slot, max(req[slot].arrival, req[slot].last + req[slot].key))
 
 
-@called
-def _free_slot(g: Any, req: Any, free: Any, slot: int) -> None:
-    req[slot, POS] = -1
-    free[g[G_FREE]] = slot
-    g[G_FREE] += 1
+@hot
+def _free_slot(g: Any, req: Any, slot: int) -> None:
+    req[slot].pos = -1
+    req[slot].next = g[G_FREE]
+    g[G_FREE] = slot
+    g[G_ROOM] += 1
 
 
-def feed(g, req, edges, heap, free, slots, fed, parents_from, parent_slots):  # type: ignore[no-untyped-def]
-    """Link newly written rows: ``slots`` in workload order, parents as slots.
+def feed(  # type: ignore[no-untyped-def]
+    g, req, slots, seen, row, arrival, inputs, outputs, steps, delay, priority, session, head, deadline, children, units_from, ids_at
+):  # fmt: skip
+    """Write rows of a chunk whose first has the position ``seen``; ``slots`` [n] gets where. Columns of ``Requests`` [n]; the last
+    five may be empty. ``children``: how many are to come, parents in the chunk count theirs; -1 - it for who has parents
+    and is not in line. ``units_from`` [n + 1]: where the ids of each begin, the first of them at ``ids_at`` of ids."""
+    for i in range(len(row)):
+        slot = g[G_FREE]
+        g[G_FREE] = req[slot].next
+        slots[i] = slot
+        q = req[slot]
+        q.joined = q.order = -1
+        q.input, q.output, q.steps, q.done = inputs[i], outputs[i], steps[i], 0
+        q.total = q.ahead = 0
+        q.prev = q.next = q.ring_prev = q.ring_next = q.sibling = -1
+        q.state, q.ready = PLANNED, 0
+        q.row, q.pos, q.arrival, q.key = row[i], seen + i, arrival[i], delay[i]
+        q.release = q.scheduled = q.first = q.last = -1
+        q.deadline = deadline[i] if len(deadline) > 0 else NEVER
+        q.head = head[i] if len(head) > 0 else -1
+        q.session = session[i] if len(session) > 0 else -1
+        q.ids = q.units = q.kept = 0
+        if len(units_from) > 0:
+            q.ids, q.units = (
+                ids_at + units_from[i] - units_from[0],
+                units_from[i + 1] - units_from[i],
+            )
+        q.progress, q.replica, q.preempted, q.priority = 0, -1, 0, priority[i]
+        q.pending, q.edge = 0, -1
+        q.unseen = children[i] if len(children) > 0 else 0
+    g[G_ROOM] -= len(row)
 
-    Rows without parents are appended to ``fed``. A parent that has already ended counts at once.
-    """
+
+def link(g, req, edges, slots, parents_from, parent_slots):  # type: ignore[no-untyped-def]
+    """What is fed waits for its parents, given as slots, or goes into the line of those without. A parent that has already
+    ended counts at once."""
     for i in range(len(slots)):
         slot = slots[i]
         first, last = parents_from[i], parents_from[i + 1]
         if first == last:
-            fed[g[G_FED_TO]] = slot
-            g[G_FED_TO] += 1
+            if g[G_FED] < 0:
+                g[G_FED] = slot
+            else:
+                req[g[G_FED_LAST]].next = slot
+            g[G_FED_LAST] = slot
             continue
         for e in range(first, last):
             parent = parent_slots[e]
-            req[parent, UNSEEN] -= 1
-            if req[parent, STATE] == OVER:
-                req[slot, LAST_PARENT] = max(req[slot, LAST_PARENT], req[parent, END])
-                if req[parent, UNSEEN] == 0:
-                    _free_slot(g, req, free, parent)
+            req[parent].unseen -= 1
+            if req[parent].state == OVER:
+                req[slot].last = max(req[slot].last, req[parent].last)
+                if req[parent].unseen == 0:
+                    _free_slot(g, req, parent)
             else:
-                req[slot, PENDING] += 1
+                req[slot].pending += 1
                 edge = g[G_EDGE_FREE]
                 g[G_EDGE_FREE] = edges[edge, 1]
                 edges[edge, 0] = slot
-                edges[edge, 1] = req[parent, EDGE]
-                req[parent, EDGE] = edge
-        if req[slot, PENDING] == 0:
-            _plan_release(g, req, heap, slot)
+                edges[edge, 1] = req[parent].edge
+                req[parent].edge = edge
+        if req[slot].pending == 0:
+            _plan_release(g, req, slot)
 
 
 @called
-def _over(
-    g: Any, req: Any, edges: Any, heap: Any, free: Any, out: Any, slot: int, now: int, status: int
-) -> None:
+def _over(g: Any, req: Any, edges: Any, out: Any, slot: int, now: int, status: int) -> None:
     """The request ends now: write its row, tell its children, give its slot back."""
     o = g[G_OUT]
     g[G_OUT] += 1
-    out[o, O_POS] = req[slot, POS]
-    out[o, O_ROW] = req[slot, ROW]
-    out[o, O_ARRIVAL] = req[slot, ARRIVAL]
-    out[o, O_RELEASE] = req[slot, RELEASE]
-    out[o, O_SCHEDULED] = req[slot, SCHEDULED]
-    out[o, O_FIRST] = req[slot, FIRST]
-    out[o, O_LAST] = now if status == OK else -1
-    out[o, O_REPLICA] = req[slot, REPLICA]
-    out[o, O_PREEMPTIONS] = req[slot, PREEMPTED]
-    out[o, O_STATUS] = status
-    req[slot, STATE] = OVER
-    req[slot, END] = now
+    out[O_POS, o] = req[slot].pos
+    out[O_ROW, o] = req[slot].row
+    out[O_ARRIVAL, o] = req[slot].arrival
+    out[O_RELEASE, o] = req[slot].release
+    out[O_SCHEDULED, o] = req[slot].scheduled
+    out[O_FIRST, o] = req[slot].first
+    out[O_LAST, o] = now if status == OK else -1
+    out[O_REPLICA, o] = req[slot].replica
+    out[O_PREEMPTIONS, o] = req[slot].preempted
+    out[O_STATUS, o] = status
+    req[slot].state = OVER
+    req[slot].last = now
     g[G_FLIGHT] -= 1
-    edge = req[slot, EDGE]
+    edge = req[slot].edge
     while edge >= 0:
         child = edges[edge, 0]
-        req[child, LAST_PARENT] = now
-        req[child, PENDING] -= 1
-        if req[child, PENDING] == 0:
-            _plan_release(g, req, heap, child)
+        req[child].last = now
+        req[child].pending -= 1
+        if req[child].pending == 0:
+            _plan_release(g, req, child)
         following = edges[edge, 1]
         edges[edge, 1] = g[G_EDGE_FREE]
         g[G_EDGE_FREE] = edge
         edge = following
-    req[slot, EDGE] = -1
-    if req[slot, UNSEEN] == 0:
-        _free_slot(g, req, free, slot)
+    req[slot].edge = -1
+    if req[slot].unseen == 0:
+        _free_slot(g, req, slot)
 
 
 # ---------------------------------------------------------------------------- the prefix cache
@@ -648,19 +736,19 @@ def _aside(rep: Any, ent: Any, r: int, e: int) -> None:
     if older >= 0:
         ent[r, older, E_NEWER] = newer
     else:
-        rep[r, R_OLDEST] = newer
+        rep[r].oldest = newer
     if newer >= 0:
         ent[r, newer, E_OLDER] = older
     else:
-        rep[r, R_NEWEST] = older
-    rep[r, R_EVICTABLE] -= 1
+        rep[r].newest = older
+    rep[r].evictable -= 1
 
 
 @called
 def _evict(rep: Any, ent: Any, buckets: Any, r: int, unit: int) -> None:
     """Those that may go and had no room go, the longest unused first."""
-    while rep[r, R_EVICTABLE] * unit > rep[r, R_LOW]:
-        e = rep[r, R_OLDEST]
+    while rep[r].evictable * unit > rep[r].low:
+        e = rep[r].oldest
         _aside(rep, ent, r, e)
         at = _bucket(buckets, ent[r, e, E_ID])
         if buckets[r, at] == e:
@@ -670,9 +758,9 @@ def _evict(rep: Any, ent: Any, buckets: Any, r: int, unit: int) -> None:
             while ent[r, before, E_CHAIN] != e:
                 before = ent[r, before, E_CHAIN]
             ent[r, before, E_CHAIN] = ent[r, e, E_CHAIN]
-        ent[r, e, E_CHAIN] = rep[r, R_ENTRY]
-        rep[r, R_ENTRY] = e
-    rep[r, R_LOW] = rep[r, R_FREE]
+        ent[r, e, E_CHAIN] = rep[r].entry
+        rep[r].entry = e
+    rep[r].low = rep[r].free
 
 
 @called
@@ -682,8 +770,8 @@ def _known(
     """(leading units of the prompt that the cache has, those of them that other requests hold)."""
     _evict(rep, ent, buckets, r, unit)
     known, shared = 0, 0
-    while known < req[slot, UNITS]:
-        e = _find(ent, buckets, r, ids[req[slot, IDS] + known])
+    while known < req[slot].units:
+        e = _find(ent, buckets, r, ids[req[slot].ids + known])
         if e < 0:
             break
         shared += ent[r, e, E_HELD] > 0
@@ -697,11 +785,11 @@ def _hold(
 ) -> None:
     """The request holds the first units, which the cache has."""
     for i in range(known):
-        e = _find(ent, buckets, r, ids[req[slot, IDS] + i])
+        e = _find(ent, buckets, r, ids[req[slot].ids + i])
         if ent[r, e, E_HELD] == 0:
             _aside(rep, ent, r, e)
         ent[r, e, E_HELD] += 1
-    req[slot, KEPT] = known
+    req[slot].kept = known
 
 
 @called
@@ -710,16 +798,16 @@ def _enter(
 ) -> None:
     """The prompt is computed: its units are known from now on, up to one that is known already."""
     _evict(rep, ent, buckets, r, unit)
-    while req[slot, KEPT] < req[slot, UNITS]:
-        key = ids[req[slot, IDS] + req[slot, KEPT]]
+    while req[slot].kept < req[slot].units:
+        key = ids[req[slot].ids + req[slot].kept]
         if _find(ent, buckets, r, key) >= 0:
             return
-        e = rep[r, R_ENTRY]
-        rep[r, R_ENTRY] = ent[r, e, E_CHAIN]
+        e = rep[r].entry
+        rep[r].entry = ent[r, e, E_CHAIN]
         at = _bucket(buckets, key)
         ent[r, e, E_ID], ent[r, e, E_HELD], ent[r, e, E_CHAIN] = key, 1, buckets[r, at]
         buckets[r, at] = e
-        req[slot, KEPT] += 1
+        req[slot].kept += 1
 
 
 @called
@@ -728,21 +816,21 @@ def _let_go(
 ) -> None:
     """Of the blocks that the request gave back those of units that others hold are not free; of the others the deepest go
     first."""
-    for i in range(req[slot, KEPT] - 1, -1, -1):
-        e = _find(ent, buckets, r, ids[req[slot, IDS] + i])
+    for i in range(req[slot].kept - 1, -1, -1):
+        e = _find(ent, buckets, r, ids[req[slot].ids + i])
         ent[r, e, E_HELD] -= 1
         if ent[r, e, E_HELD] > 0:
-            rep[r, R_FREE] -= unit
+            rep[r].free -= unit
             continue
-        newest = rep[r, R_NEWEST]
+        newest = rep[r].newest
         ent[r, e, E_OLDER], ent[r, e, E_NEWER] = newest, -1
         if newest >= 0:
             ent[r, newest, E_NEWER] = e
         else:
-            rep[r, R_OLDEST] = e
-        rep[r, R_NEWEST] = e
-        rep[r, R_EVICTABLE] += 1
-    req[slot, KEPT] = 0
+            rep[r].oldest = e
+        rep[r].newest = e
+        rep[r].evictable += 1
+    req[slot].kept = 0
 
 
 @hot
@@ -750,14 +838,14 @@ def _give(
     req: Any, rep: Any, pool: Any, ent: Any, buckets: Any, ids: Any, slot: int, r: int, blocks: int
 ) -> None:
     """The request gives its blocks back."""
-    if req[slot, KEPT] == 0:
-        rep[r, R_FREE] += blocks
+    if req[slot].kept == 0:
+        rep[r].free += blocks
         return
-    unit = pool[rep[r, R_POOL], P_UNIT]
+    unit = pool[rep[r].pool].unit
     _evict(rep, ent, buckets, r, unit)
-    rep[r, R_FREE] += blocks
+    rep[r].free += blocks
     _let_go(req, rep, ent, buckets, ids, slot, r, unit)
-    rep[r, R_LOW] = rep[r, R_FREE]
+    rep[r].low = rep[r].free
 
 
 # ---------------------------------------------------------------------------- the batch
@@ -771,18 +859,24 @@ def _blocks(tokens: int, size: int) -> Any:
 @hot
 def _emitted(req: Any, slot: int, steps: int) -> Any:
     """Tokens that ``steps`` steps of this request have emitted."""
-    return steps * req[slot, OUTPUT] // req[slot, STEPS]
+    return steps * req[slot].output // req[slot].steps
 
 
 @hot
 def _context(req: Any, slot: int, iteration: int) -> Any:
     """Tokens that the request attends to when it decodes in ``iteration``."""
-    return req[slot, TOTAL] + 1 + req[slot, AHEAD] // 2 + iteration - req[slot, JOINED]
+    return req[slot].total + 1 + req[slot].ahead // 2 + iteration - req[slot].joined
+
+
+@hot
+def _finish(req: Any, slot: int) -> Any:
+    """The iteration that emits its last step."""
+    return req[slot].joined + req[slot].steps - req[slot].done - 1
 
 
 @hot
 def _rate(req: Any, slot: int) -> Any:
-    return (req[slot, OUTPUT] * 65536) // req[slot, STEPS]
+    return (req[slot].output * 65536) // req[slot].steps
 
 
 @hot
@@ -794,14 +888,14 @@ def _bin(gap: int) -> Any:
 @hot
 def _unlink(req: Any, rep: Any, r: int, slot: int) -> None:
     """Out of the list of admitted requests."""
-    before, after = req[slot, PREV], req[slot, NEXT]
+    before, after = req[slot].prev, req[slot].next
     if after >= 0:
-        req[after, PREV] = before
+        req[after].prev = before
     else:
-        rep[r, R_LAST] = before
+        rep[r].last = before
     if before >= 0:
-        req[before, NEXT] = after
-    rep[r, R_HELD] -= 1
+        req[before].next = after
+    rep[r].held -= 1
 
 
 @hot
@@ -809,21 +903,19 @@ def _join(
     req: Any, rep: Any, ring: Any, grow: Any, r: int, slot: int, iteration: int, size: int
 ) -> None:
     """Into the decode, from ``iteration`` on."""
-    req[slot, STATE], req[slot, READY] = DECODE, 0
-    req[slot, JOINED] = iteration
-    finish = iteration + req[slot, STEPS] - req[slot, DONE] - 1
-    req[slot, FINISH] = finish
-    bucket = finish & (ring.shape[1] - 1)
+    req[slot].state, req[slot].ready = DECODE, 0
+    req[slot].joined = iteration
+    bucket = _finish(req, slot) & (ring.shape[1] - 1)
     head = ring[r, bucket]
-    req[slot, RING_PREV] = -1
-    req[slot, RING_NEXT] = head
+    req[slot].ring_prev = -1
+    req[slot].ring_next = head
     if head >= 0:
-        req[head, RING_PREV] = slot
+        req[head].ring_prev = slot
     ring[r, bucket] = slot
-    grow[r, (iteration - req[slot, TOTAL] - req[slot, AHEAD]) % size] += 1
-    rep[r, R_DECODE] += 1
-    rep[r, R_CONTEXT] += _context(req, slot, iteration)
-    rep[r, R_RATE] += _rate(req, slot)
+    grow[r, (iteration - req[slot].total - req[slot].ahead) % size] += 1
+    rep[r].decode += 1
+    rep[r].context += _context(req, slot, iteration)
+    rep[r].rate += _rate(req, slot)
 
 
 @hot
@@ -831,19 +923,19 @@ def _leave(
     req: Any, rep: Any, ring: Any, grow: Any, r: int, slot: int, iteration: int, size: int
 ) -> Any:
     """Out of the decode, before ``iteration``; returns the blocks held."""
-    before, after = req[slot, RING_PREV], req[slot, RING_NEXT]
+    before, after = req[slot].ring_prev, req[slot].ring_next
     if before >= 0:
-        req[before, RING_NEXT] = after
+        req[before].ring_next = after
     else:
-        ring[r, req[slot, FINISH] & (ring.shape[1] - 1)] = after
+        ring[r, _finish(req, slot) & (ring.shape[1] - 1)] = after
     if after >= 0:
-        req[after, RING_PREV] = before
-    held = req[slot, TOTAL] + req[slot, AHEAD]
-    grow[r, (req[slot, JOINED] - held) % size] -= 1
-    rep[r, R_DECODE] -= 1
-    rep[r, R_CONTEXT] -= _context(req, slot, iteration)
-    rep[r, R_RATE] -= _rate(req, slot)
-    return _blocks(held + iteration - req[slot, JOINED], size)
+        req[after].ring_prev = before
+    held = req[slot].total + req[slot].ahead
+    grow[r, (req[slot].joined - held) % size] -= 1
+    rep[r].decode -= 1
+    rep[r].context -= _context(req, slot, iteration)
+    rep[r].rate -= _rate(req, slot)
+    return _blocks(held + iteration - req[slot].joined, size)
 
 
 @hot
@@ -851,33 +943,33 @@ def _account(
     g: Any, req: Any, rep: Any, xs: Any, pool: Any, win: Any, rowacc: Any, hist: Any, r: int
 ) -> None:
     """Add the iteration that ends now to its windows (split by time where it spans several), and the gaps between emissions."""
-    start, end = rep[r, R_START], rep[r, R_END]
-    if rep[r, R_STALLED] == 0:
-        p, old = rep[r, R_POOL], rep[r, R_DECODE] - rep[r, R_FRESH]
-        slot = rep[r, R_JOINED]
+    start, end = rep[r].start, rep[r].end
+    if rep[r].stalled == 0:
+        p, old = rep[r].pool, rep[r].decode - rep[r].fresh
+        slot = rep[r].joined
         while slot >= 0:
-            hist[p, _bin(end - req[slot, TOKEN])] += 1
+            hist[p, _bin(end - req[slot].last)] += 1
             old -= 1
-            slot = req[slot, SIBLING]
-        if rep[r, R_FRESH] > 0:
-            hist[p, _bin(end - start)] += rep[r, R_FRESH]
+            slot = req[slot].sibling
+        if rep[r].fresh > 0:
+            hist[p, _bin(end - start)] += rep[r].fresh
         if old > 0:
-            hist[p, _bin(end - rep[r, R_DECODED])] += old
-        rep[r, R_JOINED], rep[r, R_FRESH], rep[r, R_DECODED] = -1, 0, end
+            hist[p, _bin(end - rep[r].decoded)] += old
+        rep[r].joined, rep[r].fresh, rep[r].decoded = -1, 0, end
     width = g[G_WINDOW_NS]
-    if start >= rep[r, R_WINDOW_END]:  # iterations are far shorter than windows: divide rarely
-        rep[r, R_WINDOW] = start // width
-        rep[r, R_WINDOW_END] = (rep[r, R_WINDOW] + 1) * width
-    p = rep[r, R_POOL]
-    used = pool[p, P_BLOCKS] - rep[r, R_FREE]
+    if start >= rep[r].window_end:  # iterations are far shorter than windows: divide rarely
+        rep[r].window = start // width
+        rep[r].window_end = (rep[r].window + 1) * width
+    p = rep[r].pool
+    used = pool[p].blocks - rep[r].free
     n = xs.shape[1]
-    i = rep[r, R_WINDOW] - g[G_WINDOW_BASE]
-    begin, until = start, rep[r, R_WINDOW_END]
+    i = rep[r].window - g[G_WINDOW_BASE]
+    begin, until = start, rep[r].window_end
     while True:
         part = min(end, until) - begin
         share = part / (end - start)
         win[r, i, W_BUSY_NS] += part
-        win[r, i, W_SEQ_NS] += rep[r, R_BATCH] * part
+        win[r, i, W_SEQ_NS] += rep[r].batch * part
         win[r, i, W_BLOCK_NS] += used * part
         for k in range(n):
             win[r, i, WINDOW_COLUMNS + k] += share * xs[r, k]
@@ -885,17 +977,17 @@ def _account(
             break
         begin, until, i = until, until + width, i + 1
     win[r, i, W_ITERATIONS] += 1
-    win[r, i, W_GENERATED] += rep[r, R_TOKENS] / 65536.0
+    win[r, i, W_GENERATED] += rep[r].tokens / 65536.0
     win[r, i, W_PREFILL] += xs[r, X_P]
-    win[r, i, W_MOVED] += rep[r, R_MOVED]
+    win[r, i, W_MOVED] += rep[r].moved
     _credit(rep, xs, pool, rowacc, r)
 
 
 @hot
 def _credit(rep: Any, xs: Any, pool: Any, rowacc: Any, r: int) -> None:
     """Add the state to the rows that were the longest of their block."""
-    won = rep[r, R_WON]
-    row = pool[rep[r, R_POOL], P_ROW_FROM]
+    won = rep[r].won
+    row = pool[rep[r].pool].row_from
     while won > 0:
         if won & 1:
             for k in range(xs.shape[1]):
@@ -908,12 +1000,12 @@ def _credit(rep: Any, xs: Any, pool: Any, rowacc: Any, r: int) -> None:
 def _duration(rep: Any, xs: Any, pool: Any, coef: Any, ends: Any, moving_ns: float, r: int) -> Any:
     """How long an iteration in the replica's state lasts, ns, of which moving takes ``moving_ns``; notes which rows were the
     longest."""
-    p = rep[r, R_POOL]
+    p = rep[r].pool
     total_ns = moving_ns
     won = 0
     best = 0.0
     best_row = -1
-    for row in range(pool[p, P_ROW_FROM], pool[p, P_ROW_TO]):
+    for row in range(pool[p].row_from, pool[p].row_to):
         v = 0.0
         for i in range(xs.shape[1]):
             v += coef[row, i] * xs[r, i]
@@ -922,9 +1014,9 @@ def _duration(rep: Any, xs: Any, pool: Any, coef: Any, ends: Any, moving_ns: flo
             best_row = row
         if ends[row] == 1:
             total_ns += best
-            won |= 1 << (best_row - pool[p, P_ROW_FROM])
+            won |= 1 << (best_row - pool[p].row_from)
             best_row = -1
-    rep[r, R_WON] = won
+    rep[r].won = won
     return max(1, int(total_ns + 0.5))
 
 
@@ -941,6 +1033,7 @@ def _coast(
     hist: Any,
     coef: Any,
     ends: Any,
+    tree: Any,
     r: int,
     horizon: int,
 ) -> None:
@@ -950,14 +1043,14 @@ def _coast(
     ``horizon``, and it stays in one window. Who waits cannot be admitted: no block and no place came free.
     The result is that of the full path, step by step, at a tenth of its cost.
     """
-    p = rep[r, R_POOL]
-    size = pool[p, P_BLOCK_SIZE]
-    decode = rep[r, R_DECODE]
-    latest = min(horizon - 1, min(rep[r, R_WINDOW_END], g[G_WINDOW_LIMIT]))
+    p = rep[r].pool
+    size = pool[p].block_size
+    decode = rep[r].decode
+    latest = min(horizon - 1, min(rep[r].window_end, g[G_WINDOW_LIMIT]))
     mask = ring.shape[1] - 1
-    k, phase = rep[r, R_ITER], rep[r, R_PHASE]
-    start, end = rep[r, R_START], rep[r, R_END]
-    free, context = rep[r, R_FREE], rep[r, R_CONTEXT]
+    k, phase = rep[r].iter, rep[r].phase
+    start, end = rep[r].start, rep[r].end
+    free, context = rep[r].free, rep[r].context
     begin, first = start, k
     contexts, block_ns = 0, 0
     while end <= latest and ring[r, k & mask] < 0:
@@ -965,11 +1058,11 @@ def _coast(
         if free < grow[r, following]:
             break
         contexts += context
-        block_ns += (pool[p, P_BLOCKS] - free) * (end - start)
+        block_ns += (pool[p].blocks - free) * (end - start)
         _credit(rep, xs, pool, rowacc, r)
         hist[p, _bin(end - start)] += decode
         for i in range(X_TABLES, xs.shape[1]):
-            win[r, rep[r, R_WINDOW] - g[G_WINDOW_BASE], WINDOW_COLUMNS + i] += xs[r, i]
+            win[r, rep[r].window - g[G_WINDOW_BASE], WINDOW_COLUMNS + i] += xs[r, i]
         k += 1
         phase = following
         context += decode
@@ -980,21 +1073,22 @@ def _coast(
     n = k - first
     if n == 0:
         return
-    i = rep[r, R_WINDOW] - g[G_WINDOW_BASE]
+    i = rep[r].window - g[G_WINDOW_BASE]
     win[r, i, W_ITERATIONS] += n
     win[r, i, W_BUSY_NS] += start - begin
     win[r, i, W_SEQ_NS] += decode * (start - begin)
     win[r, i, W_BLOCK_NS] += block_ns
-    win[r, i, W_GENERATED] += n * rep[r, R_TOKENS] / 65536.0
+    win[r, i, W_GENERATED] += n * rep[r].tokens / 65536.0
     win[r, i, WINDOW_COLUMNS + X_ONE] += n
     win[r, i, WINDOW_COLUMNS + X_D] += n * decode
     win[r, i, WINDOW_COLUMNS + X_S] += contexts
-    rep[r, R_ITER], rep[r, R_PHASE] = k, phase
-    rep[r, R_START], rep[r, R_END] = start, end
-    rep[r, R_DECODED] = start
-    rep[r, R_FREE], rep[r, R_CONTEXT] = free, context
-    rep[r, R_LOW] = min(rep[r, R_LOW], free)
-    rep[r, R_PEAK] = max(rep[r, R_PEAK], pool[p, P_BLOCKS] - free)
+    rep[r].iter, rep[r].phase = k, phase
+    rep[r].start = start
+    _set_end(rep, tree, r, end)
+    rep[r].decoded = start
+    rep[r].free, rep[r].context = free, context
+    rep[r].low = min(rep[r].low, free)
+    rep[r].peak = max(rep[r].peak, pool[p].blocks - free)
     g[G_NOW] = start
 
 
@@ -1006,107 +1100,104 @@ def _end_iteration(
     pool: Any,
     link: Any,
     edges: Any,
-    heap: Any,
+    tree: Any,
     ring: Any,
     grow: Any,
     hist: Any,
     ent: Any,
     buckets: Any,
     ids: Any,
-    free: Any,
     out: Any,
     r: int,
 ) -> None:
     now = g[G_NOW]
-    p = rep[r, R_POOL]
-    size = pool[p, P_BLOCK_SIZE]
-    rep[r, R_END] = NEVER
+    p = rep[r].pool
+    size = pool[p].block_size
+    _set_end(rep, tree, r, NEVER)
     done = -1
-    if rep[r, R_STALLED] == 0:
-        k = rep[r, R_ITER]
-        rep[r, R_ITER] = k + 1
-        rep[r, R_PHASE] = 0 if rep[r, R_PHASE] + 1 == size else rep[r, R_PHASE] + 1
-        rep[r, R_CONTEXT] += rep[r, R_DECODE]
+    if rep[r].stalled == 0:
+        k = rep[r].iter
+        rep[r].iter = k + 1
+        rep[r].phase = 0 if rep[r].phase + 1 == size else rep[r].phase + 1
+        rep[r].context += rep[r].decode
         # Completions are gathered in admission order, linked through SIBLING (free outside the queue).
         slot = ring[r, k & (ring.shape[1] - 1)]
         while slot >= 0:
-            following = req[slot, RING_NEXT]
-            if (
-                req[slot, FINISH] == k
-            ):  # others in this bucket finish a whole turn of the ring later
-                req[slot, PROGRESS] = _leave(req, rep, ring, grow, r, slot, k + 1, size)
+            following = req[slot].ring_next
+            if _finish(req, slot) == k:  # others in this bucket do a whole turn of the ring later
+                req[slot].progress = _leave(req, rep, ring, grow, r, slot, k + 1, size)
                 done = _in_order(req, done, slot)
             slot = following
-    slot = rep[r, R_ENDED]
+    slot = rep[r].ended
     while slot >= 0:
-        following = req[slot, SIBLING]
-        if req[slot, FIRST] < 0:
-            req[slot, FIRST] = now
+        following = req[slot].sibling
+        if req[slot].first < 0:
+            req[slot].first = now
         else:
-            hist[p, _bin(now - req[slot, TOKEN])] += 1
-        req[slot, DONE] += 1
-        req[slot, TOKEN] = now
-        if req[slot, KEPT] < req[slot, UNITS] and pool[p, P_UNIT] > 0:
-            _enter(req, rep, ent, buckets, ids, slot, r, pool[p, P_UNIT])
-        if req[slot, DONE] == req[slot, STEPS]:
-            req[slot, PROGRESS] = _blocks(req[slot, TOTAL] + req[slot, AHEAD], size)
+            hist[p, _bin(now - req[slot].last)] += 1
+        req[slot].done += 1
+        req[slot].last = now
+        if req[slot].kept < req[slot].units and pool[p].unit > 0:
+            _enter(req, rep, ent, buckets, ids, slot, r, pool[p].unit)
+        if req[slot].done == req[slot].steps:
+            req[slot].progress = _blocks(req[slot].total + req[slot].ahead, size)
             done = _in_order(req, done, slot)
-        elif pool[p, P_ROLE] == PREFILLS:
+        elif pool[p].role == PREFILLS:
             _unlink(req, rep, r, slot)
-            req[slot, STATE] = MOVING
-            takes = int(link[p, 0] + link[p, 1] * req[slot, TOTAL] + 0.5)
-            _heap_push(g, heap, now + takes, req[slot, ROW], slot)
+            req[slot].state = MOVING
+            takes = int(link[p, 0] + link[p, 1] * req[slot].total + 0.5)
+            _due(g, req, slot, now + takes)
         else:
-            _join(req, rep, ring, grow, r, slot, rep[r, R_ITER], size)
-            rep[r, R_FRESH] += rep[r, R_STALLED]
+            _join(req, rep, ring, grow, r, slot, rep[r].iter, size)
+            rep[r].fresh += rep[r].stalled
         slot = following
-    rep[r, R_ENDED] = -1
-    rep[r, R_ENDED_LAST] = -1
+    rep[r].ended = -1
+    rep[r].ended_last = -1
     while done >= 0:
-        following = req[done, SIBLING]
+        following = req[done].sibling
         _unlink(req, rep, r, done)
-        _give(req, rep, pool, ent, buckets, ids, done, r, req[done, PROGRESS])
-        _over(g, req, edges, heap, free, out, done, now, OK)
+        _give(req, rep, pool, ent, buckets, ids, done, r, req[done].progress)
+        _over(g, req, edges, out, done, now, OK)
         done = following
 
 
 @called
 def _in_order(req: Any, head: int, slot: int) -> Any:
     """Insert into a list sorted by admission number; returns its head."""
-    if head < 0 or req[slot, ORDER] < req[head, ORDER]:
-        req[slot, SIBLING] = head
+    if head < 0 or req[slot].order < req[head].order:
+        req[slot].sibling = head
         return slot
     at = head
-    while req[at, SIBLING] >= 0 and req[req[at, SIBLING], ORDER] < req[slot, ORDER]:
-        at = req[at, SIBLING]
-    req[slot, SIBLING] = req[at, SIBLING]
-    req[at, SIBLING] = slot
+    while req[at].sibling >= 0 and req[req[at].sibling].order < req[slot].order:
+        at = req[at].sibling
+    req[slot].sibling = req[at].sibling
+    req[at].sibling = slot
     return head
 
 
 @hot
 def _chunk(req: Any, rep: Any, xs: Any, r: int, slot: int, budget: int) -> Any:
     """The prefill takes its share of the budget; returns what is left of it."""
-    rest = req[slot, TOTAL] - req[slot, PROGRESS]
+    rest = req[slot].total - req[slot].progress
     m = min(rest, budget)
-    a = req[slot, PROGRESS]
-    req[slot, PROGRESS] += m
+    a = req[slot].progress
+    req[slot].progress += m
     xs[r, X_P] += m
     xs[r, X_Q] += a * m + m * (m + 1) // 2
     xs[r, X_C] += a + m
-    rep[r, R_BATCH] += 1
+    rep[r].batch += 1
     if m < rest:
-        rep[r, R_PARTIAL] = slot
+        rep[r].partial = slot
         return 0
-    rep[r, R_PARTIAL] = -1
-    req[slot, SIBLING] = -1
-    if rep[r, R_ENDED] < 0:
-        rep[r, R_ENDED] = slot
+    rep[r].partial = -1
+    req[slot].sibling = -1
+    if rep[r].ended < 0:
+        rep[r].ended = slot
     else:
-        req[rep[r, R_ENDED_LAST], SIBLING] = slot
-    rep[r, R_ENDED_LAST] = slot
+        req[rep[r].ended_last].sibling = slot
+    rep[r].ended_last = slot
     # Tokens this prefill will emit: one step's worth.
-    rep[r, R_TOKENS] += _rate(req, slot)
+    rep[r].tokens += _rate(req, slot)
     return budget - m
 
 
@@ -1115,29 +1206,28 @@ def _admit(
     now: int, slot: int, r: int, total: int, ahead: int, blocks: int, g: Any, req: Any, rep: Any
 ) -> None:
     """The head of the queue gets its blocks, and a place among those admitted."""
-    rep[r, R_QUEUE] = _pop(req, slot)
-    rep[r, R_WAITING] -= 1
-    rep[r, R_FREE] -= blocks
-    rep[r, R_LOW] = min(rep[r, R_LOW], rep[r, R_FREE])
-    req[slot, TOTAL] = total
-    req[slot, AHEAD] = ahead
-    req[slot, ORDER] = g[G_ADMITTED]
+    _dequeue(req, rep, r)
+    rep[r].free -= blocks
+    rep[r].low = min(rep[r].low, rep[r].free)
+    req[slot].total = total
+    req[slot].ahead = ahead
+    req[slot].order = g[G_ADMITTED]
     g[G_ADMITTED] += 1
-    if req[slot, SCHEDULED] < 0:
-        req[slot, SCHEDULED] = now
-    before = rep[r, R_LAST]
-    req[slot, PREV] = before
-    req[slot, NEXT] = -1
+    if req[slot].scheduled < 0:
+        req[slot].scheduled = now
+    before = rep[r].last
+    req[slot].prev = before
+    req[slot].next = -1
     if before >= 0:
-        req[before, NEXT] = slot
-    rep[r, R_LAST] = slot
-    rep[r, R_HELD] += 1
+        req[before].next = slot
+    rep[r].last = slot
+    rep[r].held += 1
 
 
 @hot
 def _fits(rep: Any, pool: Any, r: int, blocks: int) -> Any:
-    spare = pool[rep[r, R_POOL], P_WATERMARK] if rep[r, R_HELD] > 0 else 0
-    return rep[r, R_FREE] - blocks >= spare
+    spare = pool[rep[r].pool].watermark if rep[r].held > 0 else 0
+    return rep[r].free - blocks >= spare
 
 
 @called
@@ -1161,37 +1251,37 @@ def _prefill(
 ) -> Any:
     """Admit the head of the queue and begin its prefill; returns what is left of the budget, -1 where it is not admitted: for
     want of blocks or, whole prompts going first, of budget where there are ``more`` in the iteration."""
-    p = rep[r, R_POOL]
-    size, unit = pool[p, P_BLOCK_SIZE], pool[p, P_UNIT]
-    emitted = _emitted(req, slot, req[slot, DONE])
-    total = req[slot, INPUT] + emitted
-    ahead = req[slot, OUTPUT] - emitted - (req[slot, STEPS] - req[slot, DONE])
-    if pool[p, P_ROLE] == PREFILLS:
+    p = rep[r].pool
+    size, unit = pool[p].block_size, pool[p].unit
+    emitted = _emitted(req, slot, req[slot].done)
+    total = req[slot].input + emitted
+    ahead = req[slot].output - emitted - (req[slot].steps - req[slot].done)
+    if pool[p].role == PREFILLS:
         ahead = 0
     blocks = _blocks(total + ahead, size)
     known, shared = 0, 0
-    if unit > 0 and req[slot, UNITS] > 0:
-        if rep[r, R_REFUSED] == slot and rep[r, R_FREE] <= rep[r, R_REFUSED_AT]:
+    if unit > 0 and req[slot].units > 0:
+        if rep[r].refused == slot and rep[r].free <= rep[r].refused_at:
             return -1
         known, shared = _known(req, rep, ent, buckets, ids, slot, r, unit)
         blocks -= shared * unit
     if not _fits(rep, pool, r, blocks):
-        rep[r, R_REFUSED], rep[r, R_REFUSED_AT] = slot, rep[r, R_FREE]
+        rep[r].refused, rep[r].refused_at = slot, rep[r].free
         return -1
     cached = min(known * unit * size, total - 1)
     if more and total - cached > budget:
         return -1
     _admit(now, slot, r, total, ahead, blocks, g, req, rep)
-    rep[r, R_REFUSED] = -1
+    rep[r].refused = -1
     if known > 0:
         _hold(req, rep, ent, buckets, ids, slot, r, known)
         _evict(rep, ent, buckets, r, unit)
-    req[slot, STATE] = PREFILL
+    req[slot].state = PREFILL
     cached = max(cached, min(reuse(now, slot, r, req, rep, mem, par), total - 1))
-    req[slot, PROGRESS] = cached
-    if pool[p, P_CHUNKED] == 0:  # the first is taken however long it is
+    req[slot].progress = cached
+    if pool[p].chunked == 0:  # the first is taken however long it is
         budget = max(budget, total - cached)
-    rep[r, R_CACHED] += cached
+    rep[r].cached += cached
     return _chunk(req, rep, xs, r, slot, budget)
 
 
@@ -1209,21 +1299,21 @@ def _resume(
 ) -> Any:
     """Admit the head of the queue, whose keys and values come with it, to this iteration's decode; False where it finds no
     blocks."""
-    p = rep[r, R_POOL]
-    size = pool[p, P_BLOCK_SIZE]
-    emitted = _emitted(req, slot, req[slot, DONE])
-    total = req[slot, INPUT] + emitted - 1
-    ahead = req[slot, OUTPUT] - emitted - (req[slot, STEPS] - req[slot, DONE])
+    p = rep[r].pool
+    size = pool[p].block_size
+    emitted = _emitted(req, slot, req[slot].done)
+    total = req[slot].input + emitted - 1
+    ahead = req[slot].output - emitted - (req[slot].steps - req[slot].done)
     blocks = _blocks(total + ahead + 1, size)  # this iteration's growth is over
     if not _fits(rep, pool, r, blocks):
         return False
     _admit(now, slot, r, total, ahead, blocks, g, req, rep)
-    if req[slot, READY] == SWAPPED:
-        rep[r, R_MOVED] += total
-    _join(req, rep, ring, grow, r, slot, rep[r, R_ITER], size)
-    req[slot, SIBLING] = rep[r, R_JOINED]
-    rep[r, R_JOINED] = slot
-    rep[r, R_BATCH] += 1
+    if req[slot].ready == SWAPPED:
+        rep[r].moved += total
+    _join(req, rep, ring, grow, r, slot, rep[r].iter, size)
+    req[slot].sibling = rep[r].joined
+    rep[r].joined = slot
+    rep[r].batch += 1
     return True
 
 
@@ -1234,26 +1324,20 @@ def _arrive(
     rep: Any,
     pool: Any,
     edges: Any,
-    heap: Any,
-    free: Any,
     out: Any,
     slot: int,
     r: int,
 ) -> Any:
     """The request comes to replica ``r``. Returns whether it is to wait there; else it was rejected."""
-    p = rep[r, R_POOL]
+    p = rep[r].pool
     now = g[G_NOW]
-    req[slot, REPLICA] = r
-    tokens = (
-        req[slot, INPUT]
-        if pool[p, P_ROLE] == PREFILLS
-        else req[slot, INPUT] + req[slot, OUTPUT] - 1
-    )
-    if req[slot, INPUT] + req[slot, OUTPUT] > pool[p, P_MAX_CONTEXT]:
-        _over(g, req, edges, heap, free, out, slot, now, REJECTED_CONTEXT)
+    req[slot].replica = r
+    tokens = req[slot].input if pool[p].role == PREFILLS else req[slot].input + req[slot].output - 1
+    if req[slot].input + req[slot].output > pool[p].max_context:
+        _over(g, req, edges, out, slot, now, REJECTED_CONTEXT)
         return False
-    if _blocks(tokens, pool[p, P_BLOCK_SIZE]) > pool[p, P_BLOCKS]:
-        _over(g, req, edges, heap, free, out, slot, now, REJECTED_MEMORY)
+    if _blocks(tokens, pool[p].block_size) > pool[p].blocks:
+        _over(g, req, edges, out, slot, now, REJECTED_MEMORY)
         return False
     return True
 
@@ -1263,27 +1347,27 @@ def _preempt(
     req: Any, rep: Any, pool: Any, ring: Any, grow: Any, ent: Any, buckets: Any, ids: Any, r: int
 ) -> Any:
     """Take the request that was admitted last off the replica; returns its slot."""
-    p = rep[r, R_POOL]
-    size = pool[p, P_BLOCK_SIZE]
-    k = rep[r, R_ITER]
-    victim = rep[r, R_LAST]
-    if req[victim, STATE] == DECODE:
-        req[victim, DONE] += k - req[victim, JOINED]
-        if req[victim, JOINED] < k:
-            req[victim, TOKEN] = rep[r, R_DECODED]
-        else:
-            rep[r, R_FRESH] -= rep[r, R_FRESH] > 0
+    p = rep[r].pool
+    size = pool[p].block_size
+    k = rep[r].iter
+    victim = rep[r].last
+    if req[victim].state == DECODE:
         held = _leave(req, rep, ring, grow, r, victim, k, size)
-        if pool[p, P_SWAPS] == 1:
-            req[victim, READY] = SWAPPED
-            rep[r, R_MOVED] += req[victim, INPUT] + _emitted(req, victim, req[victim, DONE]) - 1
+        req[victim].done += k - req[victim].joined
+        if req[victim].joined < k:
+            req[victim].last = rep[r].decoded
+        else:
+            rep[r].fresh -= rep[r].fresh > 0
+        if pool[p].swaps == 1:
+            req[victim].ready = SWAPPED
+            rep[r].moved += req[victim].input + _emitted(req, victim, req[victim].done) - 1
     else:
-        held = _blocks(req[victim, TOTAL] + req[victim, AHEAD], size)
-        rep[r, R_PARTIAL] = -1
+        held = _blocks(req[victim].total + req[victim].ahead, size)
+        rep[r].partial = -1
     _give(req, rep, pool, ent, buckets, ids, victim, r, held)
     _unlink(req, rep, r, victim)
-    req[victim, PREEMPTED] += 1
-    rep[r, R_PREEMPTIONS] += 1
+    req[victim].preempted += 1
+    rep[r].preemptions += 1
     return victim
 
 
@@ -1293,11 +1377,10 @@ def advance(  # type: ignore[no-untyped-def]
     rep,
     pool,
     edges,
-    heap,
+    tree,
+    todo,
     ring,
     grow,
-    free,
-    fed,
     out,
     ent,
     buckets,
@@ -1317,125 +1400,108 @@ def advance(  # type: ignore[no-untyped-def]
     reuse,
     tick,
 ):
-    """Process all instants before g[G_LIMIT]; returns PAUSED, or NEEDS_WINDOWS when ``win`` is too short.
+    """Process all instants before g[G_LIMIT]; returns PAUSED, or NEEDS_WINDOWS when ``win`` is too short, or FULL when ``out`` is
+    (it has room for those that one replica holds).
 
-    ent [replicas, entries], buckets [replicas, buckets] (first entry of each) and ids (of the prompts' units) are the prefix
+    tree [2 replicas] as ``_set_end`` says, todo [replicas]. ent [replicas, entries], buckets [replicas, buckets] (first entry of each) and ids (of the prompts' units) are the prefix
     cache's; coef [rows, x] in ns, ends [rows] (1 ends a block), tables [pools, tables, tokens], link [pools, 3] (ns that
     handing a request over takes, ns for each of its tokens, and ns for each token moved to the host or from it), xs [replicas, x], win [replicas, windows, columns], rowacc
     [rows, x] (sum of x over the iterations in which the row was the longest of its block), hist [pools, bins] (gaps between emissions).
     """
-    replicas = rep.shape[0]
-    n_x = xs.shape[1]
     while True:
         # -- the next instant
-        now = NEVER
-        soonest = -1
-        others = NEVER  # the first event that is not the end of soonest's iteration
-        for r in range(replicas):
-            if rep[r, R_END] < now:
-                others = now
-                now = rep[r, R_END]
-                soonest = r
-            else:
-                others = min(others, rep[r, R_END])
-        if g[G_FED] < g[G_FED_TO] and g[G_FLIGHT] < g[G_CONCURRENCY]:
-            others = min(others, max(req[fed[g[G_FED]], ARRIVAL], g[G_NOW]))
-        if g[G_HEAP] > 0:
-            others = min(others, heap[0, 0])
-        if soonest >= 0 and rep[soonest, R_COASTS] == 1 and now < others:
+        soonest = tree[1]
+        now = rep[soonest].end
+        others = _second_end(rep, tree, soonest)  # first what is not the end of soonest's iteration
+        if g[G_FED] >= 0 and g[G_FLIGHT] < g[G_CONCURRENCY]:
+            others = min(others, max(req[g[G_FED]].arrival, g[G_NOW]))
+        if g[G_HEAP] >= 0:
+            others = min(others, req[g[G_HEAP]].key)
+        if rep[soonest].coasts == 1 and now < others:
             horizon = min(min(others, g[G_TICK]), g[G_LIMIT])
-            _coast(g, rep, pool, ring, grow, xs, win, rowacc, hist, coef, ends, soonest, horizon)
-            now = rep[soonest, R_END]
+            _coast(
+                g, rep, pool, ring, grow, xs, win, rowacc, hist, coef, ends, tree, soonest, horizon
+            )
+            now = rep[soonest].end
         now = min(now, others)
         if now == NEVER:  # tick alone does not keep the clock running
             return PAUSED
         now = min(now, g[G_TICK])
         if now >= g[G_LIMIT]:
             return PAUSED
-        happened = 0
-        for r in range(replicas):
-            if rep[r, R_END] == now:
-                happened += 1
-                if now > g[G_WINDOW_LIMIT]:
-                    g[G_NEEDED] = (now - 1) // g[G_WINDOW_NS]
-                    return NEEDS_WINDOWS
-        g[G_NOW] = now
+        if now > g[G_NOW]:
+            g[G_HAPPENED] = 0
         # -- 1. iterations that end
-        if happened > 0:
-            for r in range(replicas):
-                if rep[r, R_END] == now:
-                    _account(g, req, rep, xs, pool, win, rowacc, hist, r)
-                    _end_iteration(
-                        g,
-                        req,
-                        rep,
-                        pool,
-                        link,
-                        edges,
-                        heap,
-                        ring,
-                        grow,
-                        hist,
-                        ent,
-                        buckets,
-                        ids,
-                        free,
-                        out,
-                        r,
-                    )
+        while rep[tree[1]].end == now:
+            r = tree[1]
+            if now > g[G_WINDOW_LIMIT]:
+                g[G_NEEDED] = (now - 1) // g[G_WINDOW_NS]
+                return NEEDS_WINDOWS
+            if g[G_OUT] + rep[r].held > out.shape[1]:
+                return FULL
+            g[G_NOW] = now
+            g[G_HAPPENED] += 1
+            _account(g, req, rep, xs, pool, win, rowacc, hist, r)
+            _end_iteration(
+                g, req, rep, pool, link, edges, tree, ring, grow, hist, ent, buckets, ids, out, r
+            )
+            _touch(g, rep, todo, r)
+        g[G_NOW] = now
         # -- 2. tick
         if g[G_TICK] == now:
             g[G_TICK] = max(now + 1, tick(now, -1, -1, req, rep, mem, par))
         # -- 3. releases
         while True:
             slot = -1
-            if (
-                g[G_FED] < g[G_FED_TO]
-                and g[G_FLIGHT] < g[G_CONCURRENCY]
-                and req[fed[g[G_FED]], ARRIVAL] <= now
-            ):
-                slot = fed[g[G_FED]]
-            if g[G_HEAP] > 0 and heap[0, 0] == now and (slot < 0 or heap[0, 1] < req[slot, ROW]):
-                slot = _heap_pop(g, heap)
-            elif slot >= 0:
-                g[G_FED] += 1
-            else:
+            if g[G_FED] >= 0 and g[G_FLIGHT] < g[G_CONCURRENCY] and req[g[G_FED]].arrival <= now:
+                slot = g[G_FED]
+            due = g[G_HEAP]
+            if due >= 0 and req[due].key == now and (slot < 0 or req[due].row < req[slot].row):
+                slot = due
+            if slot < 0:
                 break
-            happened += 1
-            if req[slot, STATE] == MOVING:
-                r = req[slot, REPLICA]
-                held = _blocks(
-                    req[slot, TOTAL] + req[slot, AHEAD], pool[rep[r, R_POOL], P_BLOCK_SIZE]
-                )
-                _give(req, rep, pool, ent, buckets, ids, slot, r, held)
-                rep[r, R_COASTS] = 0
-                req[slot, READY] = MOVED
+            if g[G_OUT] == out.shape[1]:
+                return FULL
+            if slot == due:
+                g[G_HEAP] = _pop(req, due, 0)
             else:
-                req[slot, RELEASE] = now
+                g[G_FED] = req[slot].next
+            g[G_HAPPENED] += 1
+            if req[slot].state == MOVING:
+                r = req[slot].replica
+                held = _blocks(req[slot].total + req[slot].ahead, pool[rep[r].pool].block_size)
+                _give(req, rep, pool, ent, buckets, ids, slot, r, held)
+                rep[r].coasts = 0
+                req[slot].ready = MOVED
+                _touch(g, rep, todo, r)
+            else:
+                req[slot].release = now
                 g[G_FLIGHT] += 1
             r = route(now, slot, -1, req, rep, mem, par)
-            if _arrive(g, req, rep, pool, edges, heap, free, out, slot, r):
-                req[slot, KEY] = rank(now, slot, r, req, rep, mem, par)
+            if _arrive(g, req, rep, pool, edges, out, slot, r):
+                req[slot].key = rank(now, slot, r, req, rep, mem, par)
                 _enqueue(req, rep, r, slot)
-        if happened > 1:
+                _touch(g, rep, todo, r)
+        if g[G_HAPPENED] > 1:
             g[G_TIES] += 1
         # -- 4. idle replicas start
-        for r in range(replicas):
-            if rep[r, R_END] != NEVER or (rep[r, R_HELD] == 0 and rep[r, R_QUEUE] < 0):
+        for i in range(g[G_TODO]):
+            r = todo[i]
+            rep[r].todo = 0
+            if rep[r].end != NEVER or (rep[r].held == 0 and rep[r].queue < 0):
                 continue
-            p = rep[r, R_POOL]
-            phase = rep[r, R_PHASE]
-            for i in range(n_x):
-                xs[r, i] = 0.0
-            rep[r, R_BATCH], rep[r, R_TOKENS], rep[r, R_MOVED] = 0, 0, 0
-            chunked = pool[p, P_CHUNKED] == 1
+            p = rep[r].pool
+            phase = rep[r].phase
+            xs[r, :] = 0.0
+            rep[r].batch, rep[r].tokens, rep[r].moved = 0, 0, 0
+            chunked = pool[p].chunked == 1
             # prefills first: whole prompts, and who decodes waits
             stalled = False
             if not chunked:
-                budget = pool[p, P_MAX_BATCHED]
-                while rep[r, R_QUEUE] >= 0 and rep[r, R_HELD] < pool[p, P_MAX_SEQS]:
-                    slot = rep[r, R_QUEUE]
-                    if req[slot, READY] > 0:
+                budget = pool[p].max_batched
+                while rep[r].queue >= 0 and rep[r].held < pool[p].max_seqs:
+                    slot = rep[r].queue
+                    if req[slot].ready > 0:
                         break
                     rest = _prefill(
                         now,
@@ -1463,26 +1529,26 @@ def advance(  # type: ignore[no-untyped-def]
             preempted = False
             joined = 0
             if not stalled:
-                while rep[r, R_FREE] < grow[r, phase]:
+                while rep[r].free < grow[r, phase]:
                     victim = _preempt(req, rep, pool, ring, grow, ent, buckets, ids, r)
                     preempted = True
-                    req[victim, KEY] = rank(now, victim, r, req, rep, mem, par)
+                    req[victim].key = rank(now, victim, r, req, rep, mem, par)
                     _enqueue(req, rep, r, victim)
-                rep[r, R_FREE] -= grow[r, phase]
-                rep[r, R_LOW] = min(rep[r, R_LOW], rep[r, R_FREE])
-                rep[r, R_BATCH] += rep[r, R_DECODE]
-                budget = pool[p, P_MAX_BATCHED] - rep[r, R_DECODE]
-                if rep[r, R_PARTIAL] >= 0 and budget > 0:
-                    budget = _chunk(req, rep, xs, r, rep[r, R_PARTIAL], budget)
+                rep[r].free -= grow[r, phase]
+                rep[r].low = min(rep[r].low, rep[r].free)
+                rep[r].batch += rep[r].decode
+                budget = pool[p].max_batched - rep[r].decode
+                if rep[r].partial >= 0 and budget > 0:
+                    budget = _chunk(req, rep, xs, r, rep[r].partial, budget)
                 while (
                     not preempted
                     and budget > 0
-                    and rep[r, R_PARTIAL] < 0
-                    and rep[r, R_QUEUE] >= 0
-                    and rep[r, R_HELD] < pool[p, P_MAX_SEQS]
+                    and rep[r].partial < 0
+                    and rep[r].queue >= 0
+                    and rep[r].held < pool[p].max_seqs
                 ):
-                    slot = rep[r, R_QUEUE]
-                    if req[slot, READY] > 0:
+                    slot = rep[r].queue
+                    if req[slot].ready > 0:
                         if not _resume(now, slot, r, g, req, rep, pool, ring, grow):
                             break
                         budget -= 1
@@ -1510,26 +1576,24 @@ def advance(  # type: ignore[no-untyped-def]
                     )
                     if budget < 0:
                         break
-                rep[r, R_TOKENS] += rep[r, R_RATE]
-            if not stalled and rep[r, R_DECODE] == 0 and xs[r, X_P] == 0.0:
+                rep[r].tokens += rep[r].rate
+            if not stalled and rep[r].decode == 0 and xs[r, X_P] == 0.0:
                 continue  # blocks that are being handed over are what the head waits for
             # its length
-            decode = 0 if stalled else rep[r, R_DECODE]
+            decode = 0 if stalled else rep[r].decode
             xs[r, X_ONE] = 1.0
             xs[r, X_D] = decode
-            xs[r, X_S] = 0 if stalled else rep[r, R_CONTEXT]
+            xs[r, X_S] = 0 if stalled else rep[r].context
             n = min(decode + int(xs[r, X_P]), tables.shape[2] - 1)
-            for i in range(X_TABLES, n_x):
-                xs[r, i] = tables[p, i - X_TABLES, n]
-            rep[r, R_START] = now
-            rep[r, R_STALLED] = 1 if stalled else 0
-            rep[r, R_END] = now + _duration(
-                rep, xs, pool, coef, ends, rep[r, R_MOVED] * link[p, 2], r
-            )
+            for x in range(X_TABLES, xs.shape[1]):
+                xs[r, x] = tables[p, x - X_TABLES, n]
+            rep[r].start = now
+            rep[r].stalled = 1 if stalled else 0
+            lasts = _duration(rep, xs, pool, coef, ends, rep[r].moved * link[p, 2], r)
+            _set_end(rep, tree, r, now + lasts)
             # With D >= the token budget a prefill may be waiting: it stays so until somebody leaves.
-            even = rep[r, R_FRESH] == 0 and rep[r, R_DECODED] == now
-            rep[r, R_COASTS] = (
-                1 if xs[r, X_P] == 0.0 and not preempted and joined == 0 and even else 0
-            )
-            used = pool[p, P_BLOCKS] - rep[r, R_FREE]
-            rep[r, R_PEAK] = max(rep[r, R_PEAK], used)
+            even = rep[r].fresh == 0 and rep[r].decoded == now
+            rep[r].coasts = 1 if xs[r, X_P] == 0.0 and not preempted and joined == 0 and even else 0
+            used = pool[p].blocks - rep[r].free
+            rep[r].peak = max(rep[r].peak, used)
+        g[G_TODO] = 0

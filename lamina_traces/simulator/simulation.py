@@ -30,6 +30,22 @@ CHUNK = 16_384
 """requests fed at a time: large enough to forget the call, small enough to stay in cache."""
 _RING = 2048  # a power of two
 _MAX_WINDOWS = 5_000_000
+_NOTHING = np.empty(0, np.int64)
+_NONE = [
+    "queue",
+    "line",
+    "line_last",
+    "heap",
+    "last",
+    "partial",
+    "ended",
+    "ended_last",
+    "joined",
+    "oldest",
+    "newest",
+    "refused",
+]
+"""fields of a replica that name a request or an entry."""
 
 ROUTES: Mapping[str, Callable[..., Any]] = {
     "round-robin": k.route_round_robin,
@@ -120,8 +136,8 @@ def policy(function: Callable[..., Any]) -> Any:
 
 def warm_up() -> None:
     """Compile (or load) the clock now: 0.3 s from the cache, some seconds without."""
-    kernel(k, "advance")
-    kernel(k, "feed")
+    for name in ("advance", "feed", "link"):
+        kernel(k, name)
     for f in (*ROUTES.values(), *RANKS.values(), k.reuse_none, k.tick_never):
         policy(f)
 
@@ -144,10 +160,6 @@ class Finished:
     replica: Ints
     preemptions: Ints
     status: Ints
-
-    @classmethod
-    def of(cls, table: Ints) -> Finished:
-        return cls(*(table[:, c].copy() for c in range(k.OUT_COLUMNS)))
 
     def __len__(self) -> int:
         return len(self.position)
@@ -184,7 +196,7 @@ class Windows:
         return len(self.window)
 
 
-KEYS = {"session": k.SESSION, "head": k.HEAD, "deadline_ns": k.DEADLINE}
+POLICIES_READ = ("session", "head", "deadline_ns")
 """columns of ``Requests.extra`` that policies read."""
 NOT_RELEASED = 4
 """status of a request that would arrive after ``until_ns``, or waits for one that did not end."""
@@ -241,7 +253,7 @@ class Simulation:
         states = k.X_TABLES + max(e.rows.tables.shape[0] for e in engines)
         tokens = max(e.max_num_batched_tokens for e in engines) + 1
 
-        self._pool = np.zeros((len(engines), k.POOL_COLUMNS), np.int64)
+        self._pool = np.zeros(len(engines), k.POOL)
         self._coef = np.zeros((sum(len(e.rows.ends) for e in engines), states))
         self._tables = np.zeros((len(engines), states - k.X_TABLES, tokens))
         row = 0
@@ -278,29 +290,31 @@ class Simulation:
                 "a coefficient of the step model is not finite", "check rates for zero"
             )
 
-        self._rep = np.zeros((replicas, k.REP_COLUMNS), np.int64)
+        self._rep = np.zeros(replicas, k.REPLICA)
         rep = self._rep
-        rep[:, k.R_POOL] = np.repeat(np.arange(len(engines)), [e.replicas for e in engines])
-        rep[:, k.R_BLOCKS] = rep[:, k.R_FREE] = self._pool[rep[:, k.R_POOL], k.P_BLOCKS]
-        rep[:, [k.R_END, k.R_LOADED]] = k.NEVER
-        rep[:, [k.R_QUEUE, k.R_LAST, k.R_PARTIAL, k.R_ENDED, k.R_ENDED_LAST, k.R_JOINED]] = -1
-        rep[:, [k.R_OLDEST, k.R_NEWEST, k.R_REFUSED]] = -1
-        rep[:, k.R_LOW] = rep[:, k.R_FREE]
+        rep["pool"] = np.repeat(np.arange(len(engines)), [e.replicas for e in engines])
+        rep["blocks"] = rep["free"] = rep["low"] = self._pool["blocks"][rep["pool"]]
+        rep["end"] = rep["loaded"] = k.NEVER
+        for name in _NONE:
+            rep[name] = -1
+        self._tree = np.zeros(2 * replicas, np.int64)
+        self._tree[replicas:] = np.arange(replicas)
+        for node in range(replicas - 1, 0, -1):
+            self._tree[node] = min(self._tree[2 * node], self._tree[2 * node + 1])
+        self._todo = np.zeros(replicas, np.int64)
         entries = max((e.blocks // e.prefix_unit for e in engines if e.prefix_unit), default=0)
         self._ent = np.zeros((replicas, entries, k.ENT_COLUMNS), np.int64)
         self._ent[:, :, k.E_CHAIN] = np.arange(1, entries + 1)
         self._buckets = np.full((replicas, 1 << max(entries - 1, 0).bit_length()), -1, np.int64)
         self._ids = np.empty(0, np.int64)
-        rep[:, k.R_TAKES] = np.where(
-            self._pool[rep[:, k.R_POOL], k.P_ROLE] == k.DECODES, k.HANDED, k.NEW
-        )
-        rep[:, k.R_SINCE] = 0 if first_tick_ns == k.NEVER else first_tick_ns
+        rep["takes"] = np.where(self._pool["role"][rep["pool"]] == k.DECODES, k.HANDED, k.NEW)
+        rep["since"] = 0 if first_tick_ns == k.NEVER else first_tick_ns
         if start_on is not None:
-            rep[start_on:, k.R_TAKES], rep[start_on:, k.R_SINCE] = 0, k.NEVER
+            rep["takes"][start_on:], rep["since"][start_on:] = 0, k.NEVER
         self._link = np.array([(*e.hand_over_s, e.swap_s_per_token or 0.0) for e in engines]) * 1e9
         self._hist = np.zeros((len(engines), 64 * 16), np.int64)
         self._ring = np.full((replicas, _RING), -1, np.int64)
-        self._grow = np.zeros((replicas, int(self._pool[:, k.P_BLOCK_SIZE].max())), np.int64)
+        self._grow = np.zeros((replicas, int(self._pool["block_size"].max())), np.int64)
         self._xs = np.zeros((replicas, states))
         self.window_ns = max(1, round(window_s * 1e9))
         self._win = np.zeros((replicas, 256, k.WINDOW_COLUMNS + states))
@@ -309,16 +323,14 @@ class Simulation:
         self._mem = np.zeros(64, np.int64) if mem is None else np.ascontiguousarray(mem, np.int64)
         self._par = np.zeros(1) if par is None else np.ascontiguousarray(par, np.float64)
         self._g = np.zeros(k.G_SIZE, np.int64)
-        self._g[k.G_EDGE_FREE] = -1
+        self._g[[k.G_EDGE_FREE, k.G_FED, k.G_HEAP, k.G_FREE]] = -1
         self._g[k.G_WINDOW_NS] = self.window_ns
         self._g[k.G_TICK] = first_tick_ns
         self._g[k.G_CONCURRENCY] = k.NEVER if concurrency is None else concurrency
-        self._req = np.empty((0, k.REQ_COLUMNS), np.int64)
-        self._free = np.empty(0, np.int64)
-        self._heap = np.empty((0, 3), np.int64)
-        self._out = np.empty((0, k.OUT_COLUMNS), np.int64)
+        self._req = np.empty(0, k.REQUEST)
+        rows = max(CHUNK, *(e.max_num_seqs for e in engines))
+        self._out = np.zeros((k.OUT_COLUMNS, rows), np.int64)
         self._edges = np.empty((0, 2), np.int64)
-        self._fed = np.empty(0, np.int64)
         self._seen = 0
         self._last = (-1, -1)
         self._windows: list[Floats] = []
@@ -338,23 +350,17 @@ class Simulation:
     def finish(self) -> Finished:
         """No more requests come: go to the end; returns the remaining rows."""
         done = self._run(k.NEVER)
-        left = np.flatnonzero((self._req[:, k.POS] >= 0) & (self._req[:, k.STATE] != k.OVER))
+        left = self._req[(self._req["pos"] >= 0) & (self._req["state"] != k.OVER)]
         if len(left) == 0:
             return done
-        rows = self._req[left]
-        out = np.full((len(left), k.OUT_COLUMNS), -1, np.int64)
-        columns = (k.POS, k.ROW, k.ARRIVAL, k.RELEASE, k.SCHEDULED, k.FIRST)
-        out[:, : len(columns)] = rows[:, columns]
-        out[:, k.O_REPLICA] = rows[:, k.REPLICA]
-        out[:, k.O_PREEMPTIONS] = rows[:, k.PREEMPTED]
-        out[:, k.O_STATUS] = np.where(rows[:, k.RELEASE] >= 0, k.UNFINISHED, NOT_RELEASED)
-        rest = Finished.of(out)
-        return Finished(
-            *(
-                np.concatenate(pair)
-                for pair in zip(vars(done).values(), vars(rest).values(), strict=True)
-            )
-        )
+        out = np.full((k.OUT_COLUMNS, len(left)), -1, np.int64)
+        names = ("pos", "row", "arrival", "release", "scheduled", "first")
+        for column, name in enumerate(names):
+            out[column] = left[name]
+        out[k.O_REPLICA] = left["replica"]
+        out[k.O_PREEMPTIONS] = left["preempted"]
+        out[k.O_STATUS] = np.where(left["release"] >= 0, k.UNFINISHED, NOT_RELEASED)
+        return _joined([done, Finished(*out)])
 
     def _take(self, chunk: Requests) -> None:
         n = len(chunk)
@@ -364,65 +370,42 @@ class Simulation:
             self._window_from = int(chunk.arrival_ns[0]) // self.window_ns
             self._g[k.G_WINDOW_BASE] = self._window_from
         self._reserve(n, len(chunk.parents))
-        g, req = self._g, self._req
-        top = int(g[k.G_FREE])
-        slots = self._free[top - n : top][::-1].copy()
-        g[k.G_FREE] = top - n
-        rows = np.full((n, k.REQ_COLUMNS), -1, np.int64)
-        rows[:, k.POS] = np.arange(self._seen, self._seen + n)
-        rows[:, k.ROW] = chunk.row_id
-        rows[:, k.ARRIVAL] = chunk.arrival_ns
-        rows[:, k.INPUT] = chunk.input_tokens
-        rows[:, k.OUTPUT] = chunk.output_tokens
-        rows[:, k.STEPS] = chunk.steps
-        rows[:, k.DELAY] = chunk.delay_ns
-        rows[:, k.PRIORITY] = chunk.priority
-        rows[:, [k.PREEMPTED, k.STATE, k.PENDING, k.DONE, k.UNSEEN, k.READY]] = 0
-        rows[:, k.DEADLINE] = k.NEVER
-        for name, column in KEYS.items():
-            if name in chunk.extra:
-                rows[:, column] = chunk.extra[name]
-        rows[:, [k.IDS, k.UNITS, k.KEPT]] = 0
+        slots = np.empty(n, np.int64)
+        children = _NOTHING
+        if len(chunk.parents):
+            inside = chunk.parents[chunk.parents >= self._seen] - self._seen
+            children = np.bincount(inside, minlength=n)[:n]
+        if "children" in chunk.extra:
+            told = chunk.extra["children"]
+            children = np.maximum(children, told) if len(children) else told
+        units_from, ids_at = _NOTHING, 0
         if chunk.ids is not None and self._ent.shape[1]:
             self._keep_ids()
-            rows[:, k.IDS] = chunk.ids_from[:-1] - chunk.ids_from[0] + len(self._ids)
-            rows[:, k.UNITS] = np.diff(chunk.ids_from)
+            units_from, ids_at = chunk.ids_from, len(self._ids)
             self._ids = np.concatenate([self._ids, chunk.ids.view(np.int64)])
-        parents_from = np.ascontiguousarray(chunk.parents_from, np.int64)
-        parent_slots = np.empty(0, np.int64)
-        if len(chunk.parents):
-            parent_slots = self._find(chunk, slots)
-            inside = chunk.parents[chunk.parents >= self._seen] - self._seen
-            rows[:, k.UNSEEN] = np.bincount(inside, minlength=n)
-        if "children" in chunk.extra:
-            rows[:, k.UNSEEN] = np.maximum(rows[:, k.UNSEEN], chunk.extra["children"])
-        req[slots] = rows
-        waiting = self._fed[g[k.G_FED] : g[k.G_FED_TO]]
-        self._fed = np.concatenate([waiting, np.empty(n, np.int64)])
-        g[k.G_FED], g[k.G_FED_TO] = 0, len(waiting)
-        self._seen += n
+        columns = (
+            chunk.row_id, chunk.arrival_ns, chunk.input_tokens, chunk.output_tokens, chunk.steps, chunk.delay_ns, chunk.priority,
+            *(chunk.extra.get(name, _NOTHING) for name in POLICIES_READ), children, units_from,
+        )  # fmt: skip
         kernel(k, "feed")(
-            g,
-            req,
-            self._edges,
-            self._heap,
-            self._free,
-            slots,
-            self._fed,
-            parents_from,
-            parent_slots,
-        )
+            self._g, self._req, slots, self._seen, *(np.ascontiguousarray(c, np.int64) for c in columns), ids_at
+        )  # fmt: skip
+        parents = self._find(chunk, slots) if len(chunk.parents) else _NOTHING
+        kernel(k, "link")(
+            self._g, self._req, self._edges, slots, np.ascontiguousarray(chunk.parents_from, np.int64), parents
+        )  # fmt: skip
+        self._seen += n
 
     def _keep_ids(self) -> None:
         """Forget the ids of prompts that are over, where these are most."""
-        held = np.flatnonzero((self._req[:, k.POS] >= 0) & (self._req[:, k.STATE] != k.OVER))
-        first, many = self._req[held, k.IDS], self._req[held, k.UNITS]
+        held = np.flatnonzero((self._req["pos"] >= 0) & (self._req["state"] != k.OVER))
+        first, many = self._req["ids"][held], self._req["units"][held].astype(np.int64)
         if 2 * many.sum() >= len(self._ids):
             return
         begins = np.cumsum(many) - many
         at = np.arange(many.sum()) + np.repeat(first - begins, many)
         self._ids = self._ids[at]
-        self._req[held, k.IDS] = begins
+        self._req["ids"][held] = begins
 
     def _find(self, chunk: Requests, slots: Ints) -> Ints:
         """Slots of the chunk's parents, in this chunk or before it."""
@@ -439,8 +422,8 @@ class Simulation:
         found[inside] = slots[chunk.parents[inside] - self._seen]
         before = chunk.parents[~inside]
         if len(before):
-            kept = np.flatnonzero(self._req[:, k.POS] >= 0)
-            positions = self._req[kept, k.POS]
+            kept = np.flatnonzero((self._req["pos"] >= 0) & (self._req["pos"] < self._seen))
+            positions = self._req["pos"][kept]
             order = np.argsort(positions)
             at = np.searchsorted(positions, before, sorter=order)
             hit = (
@@ -459,23 +442,17 @@ class Simulation:
 
     def _reserve(self, n: int, n_edges: int) -> None:
         g = self._g
-        lack = n - int(g[k.G_FREE])
+        lack = n - int(g[k.G_ROOM])
         if lack > 0:
             old = len(self._req)
-            new = max(old + lack, old + old // 2, 1024)
-            grown = np.full((new, k.REQ_COLUMNS), -1, np.int64)
-            grown[:old] = self._req
-            self._req = grown
-            free = np.empty(new, np.int64)
-            kept = int(g[k.G_FREE])
-            free[: new - old] = np.arange(new - 1, old - 1, -1)
-            free[new - old : new - old + kept] = self._free[:kept]
-            self._free = free
-            g[k.G_FREE] = new - old + kept
-            heap = np.zeros((new, 3), np.int64)
-            heap[: len(self._heap)] = self._heap
-            self._heap = heap
-            self._out = np.zeros((new, k.OUT_COLUMNS), np.int64)
+            new = old + max(lack, old // 8)
+            self._req.resize(new, refcheck=False)  # nobody else holds it
+            added = self._req[old:]
+            added["pos"] = -1
+            added["next"] = np.arange(old + 1, new + 1)
+            added["next"][-1] = g[k.G_FREE]
+            g[k.G_FREE] = old
+            g[k.G_ROOM] += new - old
         if n_edges:
             # Edges in use are at most all of them: give the chunk its own.
             unused = self._unused_edges(n_edges)
@@ -502,8 +479,12 @@ class Simulation:
         g = self._g
         g[k.G_LIMIT] = min(limit, self._until)
         g[k.G_OUT] = 0
+        parts = []
         self._limit_windows()
-        while self._advance() == k.NEEDS_WINDOWS:
+        while (why := self._advance()) != k.PAUSED:
+            if why == k.FULL:
+                parts.append(self._ended())
+                continue
             self._flush_windows()
             needed = int(g[k.G_NEEDED] - g[k.G_WINDOW_BASE]) + 1
             if needed > self._win.shape[1]:
@@ -514,7 +495,14 @@ class Simulation:
                 grown[:, : self._win.shape[1]] = self._win
                 self._win = grown
             self._limit_windows()
-        return Finished.of(self._out[: g[k.G_OUT]])
+        parts.append(self._ended())
+        return parts[0] if len(parts) == 1 else _joined(parts)
+
+    def _ended(self) -> Finished:
+        """The rows of out, which is empty then."""
+        n = int(self._g[k.G_OUT])
+        self._g[k.G_OUT] = 0
+        return Finished(*self._out[:, :n].copy())
 
     def _advance(self) -> int:
         return int(
@@ -524,11 +512,10 @@ class Simulation:
                 self._rep,
                 self._pool,
                 self._edges,
-                self._heap,
+                self._tree,
+                self._todo,
                 self._ring,
                 self._grow,
-                self._free,
-                self._fed,
                 self._out,
                 self._ent,
                 self._buckets,
@@ -554,7 +541,7 @@ class Simulation:
     def _flush_windows(self) -> None:
         """Move the windows that nothing can touch any more out of the accumulators."""
         g = self._g
-        busy = self._rep[self._rep[:, k.R_END] != k.NEVER, k.R_START]
+        busy = self._rep["start"][self._rep["end"] != k.NEVER]
         first = min(int(busy.min()) if len(busy) else int(g[k.G_NOW]), int(g[k.G_NOW]))
         if not len(busy):  # an idle gap: nothing happens before the instant that asked for room
             first = int(g[k.G_NEEDED]) * self.window_ns
@@ -618,29 +605,29 @@ class Simulation:
     @property
     def free_blocks(self) -> Ints:
         """[replicas]"""
-        return self._rep[:, k.R_FREE].copy()
+        return self._rep["free"].copy()
 
     @property
     def peak_blocks(self) -> Ints:
         """[replicas] the most KV blocks that were ever in use."""
-        return self._rep[:, k.R_PEAK].copy()
+        return self._rep["peak"].copy()
 
     @property
     def cached_tokens(self) -> Ints:
         """[replicas] tokens of prompts that needed no computing."""
-        return self._rep[:, k.R_CACHED].copy()
+        return self._rep["cached"].copy()
 
     @property
     def provisioned_s(self) -> Floats:
         """[replicas] for how long each was provisioned, up to the present instant."""
-        since = self._rep[:, k.R_SINCE]
+        since = self._rep["since"]
         now = np.where(since == k.NEVER, 0, self.now_ns - since)
-        return np.asarray((self._rep[:, k.R_PAID] + now) / 1e9)
+        return np.asarray((self._rep["paid"] + now) / 1e9)
 
     @property
     def preemptions(self) -> Ints:
         """[replicas]"""
-        return self._rep[:, k.R_PREEMPTIONS].copy()
+        return self._rep["preemptions"].copy()
 
     @property
     def ties(self) -> int:
@@ -655,6 +642,11 @@ class Simulation:
     def slots(self) -> int:
         """Requests that memory is held for: those in flight, parents awaiting children, one chunk."""
         return len(self._req)
+
+
+def _joined(parts: Sequence[Finished]) -> Finished:
+    columns = zip(*(vars(p).values() for p in parts), strict=True)
+    return Finished(*(np.concatenate(c) for c in columns))
 
 
 def chunks(requests: Requests, size: int = CHUNK) -> Iterator[Requests]:
@@ -695,11 +687,17 @@ def run(sim: Simulation, requests: Requests | Iterable[Requests]) -> Finished:
         cut = chunks(piece) if isinstance(requests, Requests) else [piece]
         parts += [sim.feed(c) for c in cut]
     parts.append(sim.finish())
-    joined = Finished(
-        *(np.concatenate(c) for c in zip(*(vars(p).values() for p in parts), strict=True))
-    )
-    order = np.argsort(joined.position, kind="stable")
-    return Finished(*(c[order] for c in vars(joined).values()))
+    total = sum(map(len, parts))
+    columns = np.empty((k.OUT_COLUMNS, total), np.int64)
+    places = np.concatenate([p.position for p in parts])
+    # a workload that was fed whole is whole; else the places of what came before are missing
+    whole = total > 0 and places.max() == total - 1
+    order = _NOTHING if whole else np.sort(places)
+    for part in parts:
+        at = part.position if whole else np.searchsorted(order, part.position)
+        for into, column in zip(columns, vars(part).values(), strict=True):
+            into[at] = column
+    return Finished(*columns)
 
 
 def own_policy(text: str) -> Callable[..., Any]:

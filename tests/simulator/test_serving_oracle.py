@@ -209,7 +209,7 @@ def random_case(seed: int) -> Case:
 
 
 def half(now, slot, replica, req, rep, mem, par):  # type: ignore[no-untyped-def]
-    return req[slot, 7] // mem[20] if mem[20] > 0 else 0
+    return req[slot].input // mem[20] if mem[20] > 0 else 0
 
 
 def simulate(case: Case) -> tuple[Simulation, Finished]:

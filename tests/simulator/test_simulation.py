@@ -138,7 +138,7 @@ def test_priority_goes_before_arrival() -> None:
 
 
 def shortest_first(now, slot, replica, req, rep, mem, par):  # type: ignore[no-untyped-def]
-    return req[slot, 8]  # OUTPUT
+    return req[slot].output
 
 
 def to_last(now, slot, replica, req, rep, mem, par):  # type: ignore[no-untyped-def]
@@ -147,17 +147,16 @@ def to_last(now, slot, replica, req, rep, mem, par):  # type: ignore[no-untyped-
 
 
 def all_but_ten(now, slot, replica, req, rep, mem, par):  # type: ignore[no-untyped-def]
-    return req[slot, 7] - 10  # INPUT
+    return req[slot].input - 10
 
 
 def every_ms(now, slot, replica, req, rep, mem, par):  # type: ignore[no-untyped-def]
     mem[17] += 1
-    mem[18] = max(mem[18], rep[0, 8])  # R_WAITING
+    mem[18] = max(mem[18], rep[0].waiting)
     return now + int(par[0])
 
 
 def test_a_callers_policies_are_called() -> None:
-    assert (k.OUTPUT, k.INPUT, k.R_WAITING) == (8, 7, 8)
     n = 50
     rng = np.random.default_rng(0)
     load = Requests.make(np.arange(n), np.full(n, 200), rng.integers(1, 60, n))
