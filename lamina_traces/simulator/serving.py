@@ -98,8 +98,8 @@ REQUEST = np.dtype(
         ("ring_prev", np.int32),
         ("ring_next", np.int32),
         ("sibling", np.int32),  # in a heap: next sibling; in prefill: next one whose prefill ended
-        ("state", np.int8),
-        ("ready", np.int8),  # its keys and values come with it: SWAPPED, MOVED, 0 neither
+        ("state", np.int32),
+        ("ready", np.int32),  # its keys and values come with it: SWAPPED, MOVED, 0 neither
         ("row", np.int64),  # row_id
         ("pos", np.int64),  # position in the workload, over all chunks
         ("arrival", np.int64),
@@ -227,8 +227,8 @@ BOTH, PREFILLS, DECODES = 0, 1, 2
 # Entries of g, the scalars (int64).
 G_NOW = 0
 G_LIMIT = 1  # instants at or after this are not processed yet
-G_FED = 2  # first of those without parents that are not yet released
-G_FED_LAST = 3
+G_LINE = 2  # first of those without parents that are known and not yet released
+G_LINE_LAST = 3
 G_HEAP = 4  # root of the heap of those that are due otherwise
 G_OUT = 5  # rows written to out
 G_FREE = 6  # first free slot
@@ -246,7 +246,14 @@ G_WINDOW_LIMIT = 17  # end of the last window that fits into win
 G_CONCURRENCY = 18  # most requests in flight when one without parents is released
 G_FLIGHT = 19  # released and not over
 G_TODO = 20  # entries of todo
-G_SIZE = 21
+G_POS = 21  # position in the workload of the first row of fed
+G_CURSOR = 22  # first row of fed that is not known yet
+G_SIZE = 23
+
+# Columns of fed, the rows of a chunk as they come (int64).
+F_ROW, F_ARRIVAL, F_INPUT, F_OUTPUT, F_STEPS, F_DELAY, F_PRIORITY = 0, 1, 2, 3, 4, 5, 6
+F_SESSION, F_HEAD, F_DEADLINE, F_CHILDREN, F_IDS, F_UNITS = 7, 8, 9, 10, 11, 12
+FED_COLUMNS = 13
 
 # Columns of win: accumulators of one replica and window (float64), then one per entry of x.
 W_ITERATIONS, W_BUSY_NS, W_GENERATED, W_PREFILL, W_SEQ_NS, W_BLOCK_NS, W_MOVED = 0, 1, 2, 3, 4, 5, 6
@@ -278,12 +285,12 @@ POLICY = types.int64(types.int64, types.int64, types.int64, _REQ, _REP, _I1, _F1
 _POLICY_TYPE = types.FunctionType(POLICY)
 
 ADVANCE = types.int64(
-    *(_I1, _REQ, _REP, _POOL, _I2, _I1, _I1, _I2, _I2, _I2),  # g … out
+    *(_I1, _I2, _REQ, _REP, _POOL, _I2, _I1, _I1, _I2, _I2, _I2),  # g … out
     *(_I3, _I2, _I1),  # ent, buckets, ids
     *(_F2, _I1, _F3, _F2, _F2, _F3, _F2, _I2, _I1, _F1),  # coef … par
     *(_POLICY_TYPE, _POLICY_TYPE, _POLICY_TYPE, _POLICY_TYPE),
 )
-FEED = types.void(_I1, _REQ, _I1, types.int64, *(12 * (_I1,)), types.int64)
+FEED = types.void(_I1, _REQ, _I2, _I1)
 LINK = types.void(_I1, _REQ, _I2, _I1, _I1, _I1)
 
 
@@ -614,37 +621,33 @@ def _free_slot(g: Any, req: Any, slot: int) -> None:
     g[G_ROOM] += 1
 
 
-def feed(  # type: ignore[no-untyped-def]
-    g, req, slots, seen, row, arrival, inputs, outputs, steps, delay, priority, session, head, deadline, children, units_from, ids_at
-):  # fmt: skip
-    """Write rows of a chunk whose first has the position ``seen``; ``slots`` [n] gets where. Columns of ``Requests`` [n]; the last
-    five may be empty. ``children``: how many are to come, parents in the chunk count theirs; -1 - it for who has parents
-    and is not in line. ``units_from`` [n + 1]: where the ids of each begin, the first of them at ``ids_at`` of ids."""
-    for i in range(len(row)):
-        slot = g[G_FREE]
-        g[G_FREE] = req[slot].next
-        slots[i] = slot
-        q = req[slot]
-        q.joined = q.order = -1
-        q.input, q.output, q.steps, q.done = inputs[i], outputs[i], steps[i], 0
-        q.total = q.ahead = 0
-        q.prev = q.next = q.ring_prev = q.ring_next = q.sibling = -1
-        q.state, q.ready = PLANNED, 0
-        q.row, q.pos, q.arrival, q.key = row[i], seen + i, arrival[i], delay[i]
-        q.release = q.scheduled = q.first = q.last = -1
-        q.deadline = deadline[i] if len(deadline) > 0 else NEVER
-        q.head = head[i] if len(head) > 0 else -1
-        q.session = session[i] if len(session) > 0 else -1
-        q.ids = q.units = q.kept = 0
-        if len(units_from) > 0:
-            q.ids, q.units = (
-                ids_at + units_from[i] - units_from[0],
-                units_from[i + 1] - units_from[i],
-            )
-        q.progress, q.replica, q.preempted, q.priority = 0, -1, 0, priority[i]
-        q.pending, q.edge = 0, -1
-        q.unseen = children[i] if len(children) > 0 else 0
-    g[G_ROOM] -= len(row)
+@hot
+def _known_from(g: Any, req: Any, fed: Any, i: int) -> Any:
+    """A slot for the row ``i`` of fed, from here on a request that the clock knows."""
+    slot = g[G_FREE]
+    q = req[slot]
+    g[G_FREE] = q.next
+    g[G_ROOM] -= 1
+    q.joined = q.order = -1
+    q.input, q.output, q.steps, q.done = fed[i, F_INPUT], fed[i, F_OUTPUT], fed[i, F_STEPS], 0
+    q.total = q.ahead = 0
+    q.prev = q.next = q.ring_prev = q.ring_next = q.sibling = -1
+    q.state, q.ready = PLANNED, 0
+    q.row, q.pos = fed[i, F_ROW], g[G_POS] + i
+    q.arrival, q.key = fed[i, F_ARRIVAL], fed[i, F_DELAY]
+    q.release = q.scheduled = q.first = q.last = -1
+    q.deadline, q.head, q.session = fed[i, F_DEADLINE], fed[i, F_HEAD], fed[i, F_SESSION]
+    q.ids, q.units, q.kept = fed[i, F_IDS], fed[i, F_UNITS], 0
+    q.progress, q.replica, q.preempted, q.priority = 0, -1, 0, fed[i, F_PRIORITY]
+    q.pending, q.unseen, q.edge = 0, fed[i, F_CHILDREN], -1
+    return slot
+
+
+def feed(g, req, fed, slots):  # type: ignore[no-untyped-def]
+    """All rows of fed that are not yet known become so; ``slots`` gets where."""
+    for i in range(len(slots)):
+        slots[i] = _known_from(g, req, fed, g[G_CURSOR])
+        g[G_CURSOR] += 1
 
 
 def link(g, req, edges, slots, parents_from, parent_slots):  # type: ignore[no-untyped-def]
@@ -654,11 +657,11 @@ def link(g, req, edges, slots, parents_from, parent_slots):  # type: ignore[no-u
         slot = slots[i]
         first, last = parents_from[i], parents_from[i + 1]
         if first == last:
-            if g[G_FED] < 0:
-                g[G_FED] = slot
+            if g[G_LINE] < 0:
+                g[G_LINE] = slot
             else:
-                req[g[G_FED_LAST]].next = slot
-            g[G_FED_LAST] = slot
+                req[g[G_LINE_LAST]].next = slot
+            g[G_LINE_LAST] = slot
             continue
         for e in range(first, last):
             parent = parent_slots[e]
@@ -1373,6 +1376,7 @@ def _preempt(
 
 def advance(  # type: ignore[no-untyped-def]
     g,
+    fed,
     req,
     rep,
     pool,
@@ -1403,7 +1407,7 @@ def advance(  # type: ignore[no-untyped-def]
     """Process all instants before g[G_LIMIT]; returns PAUSED, or NEEDS_WINDOWS when ``win`` is too short, or FULL when ``out`` is
     (it has room for those that one replica holds).
 
-    tree [2 replicas] as ``_set_end`` says, todo [replicas]. ent [replicas, entries], buckets [replicas, buckets] (first entry of each) and ids (of the prompts' units) are the prefix
+    fed [rows, columns] what may come, tree [2 replicas] as ``_set_end`` says, todo [replicas]. ent [replicas, entries], buckets [replicas, buckets] (first entry of each) and ids (of the prompts' units) are the prefix
     cache's; coef [rows, x] in ns, ends [rows] (1 ends a block), tables [pools, tables, tokens], link [pools, 3] (ns that
     handing a request over takes, ns for each of its tokens, and ns for each token moved to the host or from it), xs [replicas, x], win [replicas, windows, columns], rowacc
     [rows, x] (sum of x over the iterations in which the row was the longest of its block), hist [pools, bins] (gaps between emissions).
@@ -1413,8 +1417,11 @@ def advance(  # type: ignore[no-untyped-def]
         soonest = tree[1]
         now = rep[soonest].end
         others = _second_end(rep, tree, soonest)  # first what is not the end of soonest's iteration
-        if g[G_FED] >= 0 and g[G_FLIGHT] < g[G_CONCURRENCY]:
-            others = min(others, max(req[g[G_FED]].arrival, g[G_NOW]))
+        if g[G_FLIGHT] < g[G_CONCURRENCY]:
+            if g[G_LINE] >= 0:
+                others = min(others, max(req[g[G_LINE]].arrival, g[G_NOW]))
+            elif g[G_CURSOR] < fed.shape[0]:
+                others = min(others, max(fed[g[G_CURSOR], F_ARRIVAL], g[G_NOW]))
         if g[G_HEAP] >= 0:
             others = min(others, req[g[G_HEAP]].key)
         if rep[soonest].coasts == 1 and now < others:
@@ -1452,20 +1459,27 @@ def advance(  # type: ignore[no-untyped-def]
             g[G_TICK] = max(now + 1, tick(now, -1, -1, req, rep, mem, par))
         # -- 3. releases
         while True:
-            slot = -1
-            if g[G_FED] >= 0 and g[G_FLIGHT] < g[G_CONCURRENCY] and req[g[G_FED]].arrival <= now:
-                slot = g[G_FED]
+            slot, row = g[G_LINE], NEVER
+            if g[G_FLIGHT] < g[G_CONCURRENCY]:
+                if slot >= 0:
+                    if req[slot].arrival <= now:
+                        row = req[slot].row
+                elif g[G_CURSOR] < fed.shape[0] and fed[g[G_CURSOR], F_ARRIVAL] <= now:
+                    row = fed[g[G_CURSOR], F_ROW]
             due = g[G_HEAP]
-            if due >= 0 and req[due].key == now and (slot < 0 or req[due].row < req[slot].row):
-                slot = due
-            if slot < 0:
+            is_due = due >= 0 and req[due].key == now and req[due].row < row
+            if not is_due and row == NEVER:
                 break
             if g[G_OUT] == out.shape[1]:
                 return FULL
-            if slot == due:
+            if is_due:
+                slot = due
                 g[G_HEAP] = _pop(req, due, 0)
+            elif slot >= 0:
+                g[G_LINE] = req[slot].next
             else:
-                g[G_FED] = req[slot].next
+                slot = _known_from(g, req, fed, g[G_CURSOR])
+                g[G_CURSOR] += 1
             g[G_HAPPENED] += 1
             if req[slot].state == MOVING:
                 r = req[slot].replica
@@ -1492,7 +1506,8 @@ def advance(  # type: ignore[no-untyped-def]
                 continue
             p = rep[r].pool
             phase = rep[r].phase
-            xs[r, :] = 0.0
+            for x in range(xs.shape[1]):
+                xs[r, x] = 0.0
             rep[r].batch, rep[r].tokens, rep[r].moved = 0, 0, 0
             chunked = pool[p].chunked == 1
             # prefills first: whole prompts, and who decodes waits

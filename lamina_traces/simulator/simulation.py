@@ -196,8 +196,6 @@ class Windows:
         return len(self.window)
 
 
-POLICIES_READ = ("session", "head", "deadline_ns")
-"""columns of ``Requests.extra`` that policies read."""
 NOT_RELEASED = 4
 """status of a request that would arrive after ``until_ns``, or waits for one that did not end."""
 
@@ -323,14 +321,16 @@ class Simulation:
         self._mem = np.zeros(64, np.int64) if mem is None else np.ascontiguousarray(mem, np.int64)
         self._par = np.zeros(1) if par is None else np.ascontiguousarray(par, np.float64)
         self._g = np.zeros(k.G_SIZE, np.int64)
-        self._g[[k.G_EDGE_FREE, k.G_FED, k.G_HEAP, k.G_FREE]] = -1
+        self._g[[k.G_EDGE_FREE, k.G_LINE, k.G_HEAP, k.G_FREE]] = -1
         self._g[k.G_WINDOW_NS] = self.window_ns
         self._g[k.G_TICK] = first_tick_ns
         self._g[k.G_CONCURRENCY] = k.NEVER if concurrency is None else concurrency
         self._req = np.empty(0, k.REQUEST)
-        rows = max(CHUNK, *(e.max_num_seqs for e in engines))
+        # an odd number of cache lines: columns that lie a page apart would share a set of the cache
+        rows = max(CHUNK, *(e.max_num_seqs for e in engines)) // 16 * 16 + 8
         self._out = np.zeros((k.OUT_COLUMNS, rows), np.int64)
         self._edges = np.empty((0, 2), np.int64)
+        self._fed = np.empty((0, k.FED_COLUMNS), np.int64)
         self._seen = 0
         self._last = (-1, -1)
         self._windows: list[Floats] = []
@@ -350,6 +350,7 @@ class Simulation:
     def finish(self) -> Finished:
         """No more requests come: go to the end; returns the remaining rows."""
         done = self._run(k.NEVER)
+        self._know()
         left = self._req[(self._req["pos"] >= 0) & (self._req["state"] != k.OVER)]
         if len(left) == 0:
             return done
@@ -369,32 +370,44 @@ class Simulation:
         if self._window_from < 0:
             self._window_from = int(chunk.arrival_ns[0]) // self.window_ns
             self._g[k.G_WINDOW_BASE] = self._window_from
-        self._reserve(n, len(chunk.parents))
-        slots = np.empty(n, np.int64)
-        children = _NOTHING
+        self._know()
+        children: Ints | int = 0
         if len(chunk.parents):
             inside = chunk.parents[chunk.parents >= self._seen] - self._seen
             children = np.bincount(inside, minlength=n)[:n]
-        if "children" in chunk.extra:
-            told = chunk.extra["children"]
-            children = np.maximum(children, told) if len(children) else told
-        units_from, ids_at = _NOTHING, 0
+        ids: Ints | int = 0
+        units: Ints | int = 0
         if chunk.ids is not None and self._ent.shape[1]:
             self._keep_ids()
-            units_from, ids_at = chunk.ids_from, len(self._ids)
+            ids, units = (
+                chunk.ids_from[:-1] - chunk.ids_from[0] + len(self._ids),
+                np.diff(chunk.ids_from),
+            )
             self._ids = np.concatenate([self._ids, chunk.ids.view(np.int64)])
+        extra = chunk.extra
+        self._fed = np.empty((n, k.FED_COLUMNS), np.int64)
         columns = (
             chunk.row_id, chunk.arrival_ns, chunk.input_tokens, chunk.output_tokens, chunk.steps, chunk.delay_ns, chunk.priority,
-            *(chunk.extra.get(name, _NOTHING) for name in POLICIES_READ), children, units_from,
+            extra.get("session", -1), extra.get("head", -1), extra.get("deadline_ns", k.NEVER),
+            np.maximum(children, extra.get("children", 0)), ids, units,
         )  # fmt: skip
-        kernel(k, "feed")(
-            self._g, self._req, slots, self._seen, *(np.ascontiguousarray(c, np.int64) for c in columns), ids_at
-        )  # fmt: skip
-        parents = self._find(chunk, slots) if len(chunk.parents) else _NOTHING
-        kernel(k, "link")(
-            self._g, self._req, self._edges, slots, np.ascontiguousarray(chunk.parents_from, np.int64), parents
-        )  # fmt: skip
+        for i, column in enumerate(columns):
+            self._fed[:, i] = column
+        self._g[k.G_POS], self._g[k.G_CURSOR] = self._seen, 0
+        self._reserve(n, len(chunk.parents))
+        if len(chunk.parents) or "children" in extra:
+            self._know(chunk)
         self._seen += n
+
+    def _know(self, chunk: Requests | None = None) -> None:
+        """What was fed and not yet released is known from now on: it waits for its parents, those of ``chunk``, or in line."""
+        slots = np.empty(len(self._fed) - int(self._g[k.G_CURSOR]), np.int64)
+        kernel(k, "feed")(self._g, self._req, self._fed, slots)
+        parents, parents_from = _NOTHING, np.zeros(len(slots) + 1, np.int64)
+        if chunk is not None and len(chunk.parents):
+            parents = self._find(chunk, slots)
+            parents_from = np.ascontiguousarray(chunk.parents_from, np.int64)
+        kernel(k, "link")(self._g, self._req, self._edges, slots, parents_from, parents)
 
     def _keep_ids(self) -> None:
         """Forget the ids of prompts that are over, where these are most."""
@@ -508,6 +521,7 @@ class Simulation:
         return int(
             kernel(k, "advance")(
                 self._g,
+                self._fed,
                 self._req,
                 self._rep,
                 self._pool,
