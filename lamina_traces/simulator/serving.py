@@ -248,7 +248,11 @@ G_FLIGHT = 19  # released and not over
 G_TODO = 20  # entries of todo
 G_POS = 21  # position in the workload of the first row of fed
 G_CURSOR = 22  # first row of fed that is not known yet
-G_SIZE = 23
+# What the policies would say, without a call: a call hands each array over in seven words or more.
+G_ONE = 23  # there is one replica, and route is a stock one
+G_FCFS = 24  # rank is rank_fcfs
+G_NO_REUSE = 25  # reuse is reuse_none
+G_SIZE = 26
 
 # Columns of fed, the rows of a chunk as they come (int64).
 F_ROW, F_ARRIVAL, F_INPUT, F_OUTPUT, F_STEPS, F_DELAY, F_PRIORITY = 0, 1, 2, 3, 4, 5, 6
@@ -1023,7 +1027,7 @@ def _duration(rep: Any, xs: Any, pool: Any, coef: Any, ends: Any, moving_ns: flo
     return max(1, int(total_ns + 0.5))
 
 
-@called
+@hot
 def _coast(
     g: Any,
     rep: Any,
@@ -1095,7 +1099,7 @@ def _coast(
     g[G_NOW] = start
 
 
-@called
+@hot
 def _end_iteration(
     g: Any,
     req: Any,
@@ -1280,7 +1284,8 @@ def _prefill(
         _hold(req, rep, ent, buckets, ids, slot, r, known)
         _evict(rep, ent, buckets, r, unit)
     req[slot].state = PREFILL
-    cached = max(cached, min(reuse(now, slot, r, req, rep, mem, par), total - 1))
+    if g[G_NO_REUSE] == 0:
+        cached = max(cached, min(reuse(now, slot, r, req, rep, mem, par), total - 1))
     req[slot].progress = cached
     if pool[p].chunked == 0:  # the first is taken however long it is
         budget = max(budget, total - cached)
@@ -1320,7 +1325,7 @@ def _resume(
     return True
 
 
-@called
+@hot
 def _arrive(
     g: Any,
     req: Any,
@@ -1491,9 +1496,9 @@ def advance(  # type: ignore[no-untyped-def]
             else:
                 req[slot].release = now
                 g[G_FLIGHT] += 1
-            r = route(now, slot, -1, req, rep, mem, par)
+            r = 0 if g[G_ONE] == 1 else route(now, slot, -1, req, rep, mem, par)
             if _arrive(g, req, rep, pool, edges, out, slot, r):
-                req[slot].key = rank(now, slot, r, req, rep, mem, par)
+                req[slot].key = 0 if g[G_FCFS] == 1 else rank(now, slot, r, req, rep, mem, par)
                 _enqueue(req, rep, r, slot)
                 _touch(g, rep, todo, r)
         if g[G_HAPPENED] > 1:

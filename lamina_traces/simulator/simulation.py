@@ -240,12 +240,8 @@ class Simulation:
         if not window_s > 0:
             raise ModelError(f"a window of {window_s:g} s", "give a window above zero")
         self.engines = tuple(engines)
-        self._policies = (
-            policy(_named("route", route, ROUTES)),
-            policy(_named("rank", rank, RANKS)),
-            policy(reuse),
-            policy(tick),
-        )
+        chosen = (_named("route", route, ROUTES), _named("rank", rank, RANKS), reuse, tick)
+        self._policies = tuple(map(policy, chosen))
         self._until = k.NEVER if until_ns is None else int(until_ns) + 1
         replicas = sum(e.replicas for e in engines)
         states = k.X_TABLES + max(e.rows.tables.shape[0] for e in engines)
@@ -323,6 +319,9 @@ class Simulation:
         self._g = np.zeros(k.G_SIZE, np.int64)
         self._g[[k.G_EDGE_FREE, k.G_LINE, k.G_HEAP, k.G_FREE]] = -1
         self._g[k.G_WINDOW_NS] = self.window_ns
+        self._g[k.G_ONE] = replicas == 1 and chosen[0] in ROUTES.values()
+        self._g[k.G_FCFS] = chosen[1] is k.rank_fcfs
+        self._g[k.G_NO_REUSE] = reuse is k.reuse_none
         self._g[k.G_TICK] = first_tick_ns
         self._g[k.G_CONCURRENCY] = k.NEVER if concurrency is None else concurrency
         self._req = np.empty(0, k.REQUEST)
