@@ -523,35 +523,35 @@ def _pop(req: Any, root: int, waiting: int) -> Any:
 
 
 @called
-def _enqueue(req: Any, rep: Any, r: int, slot: int) -> None:
+def _enqueue(req: Any, me: Any, slot: int) -> None:
     """Into the queue: a line of those that came in their order, as all do under FCFS, and a heap of the others."""
     req[slot].state = WAITING
     req[slot].next = -1
-    if rep[r].line < 0:
-        rep[r].line = rep[r].line_last = slot
-    elif _before(req, rep[r].line_last, slot, 1):
-        req[rep[r].line_last].next = slot
-        rep[r].line_last = slot
+    if me.line < 0:
+        me.line = me.line_last = slot
+    elif _before(req, me.line_last, slot, 1):
+        req[me.line_last].next = slot
+        me.line_last = slot
     else:
         req[slot].sibling = -1
-        rep[r].heap = _meld(req, rep[r].heap, slot, 1)
-    if rep[r].queue < 0 or _before(req, slot, rep[r].queue, 1):
-        rep[r].queue = slot
-    rep[r].waiting += 1
-    rep[r].coasts = 0  # who comes may be admitted at the next start
+        me.heap = _meld(req, me.heap, slot, 1)
+    if me.queue < 0 or _before(req, slot, me.queue, 1):
+        me.queue = slot
+    me.waiting += 1
+    me.coasts = 0  # who comes may be admitted at the next start
 
 
 @called
-def _dequeue(req: Any, rep: Any, r: int) -> None:
+def _dequeue(req: Any, me: Any) -> None:
     """The head leaves the queue."""
-    slot = rep[r].queue
-    if slot == rep[r].line:
-        rep[r].line = req[slot].next
+    slot = me.queue
+    if slot == me.line:
+        me.line = req[slot].next
     else:
-        rep[r].heap = _pop(req, slot, 1)
-    a, b = rep[r].line, rep[r].heap
-    rep[r].queue = b if a < 0 or (b >= 0 and _before(req, b, a, 1)) else a
-    rep[r].waiting -= 1
+        me.heap = _pop(req, slot, 1)
+    a, b = me.line, me.heap
+    me.queue = b if a < 0 or (b >= 0 and _before(req, b, a, 1)) else a
+    me.waiting -= 1
 
 
 # ---------------------------------------------------------------------------- the next end of an iteration
@@ -585,11 +585,11 @@ def _second_end(rep: Any, tree: Any, r: int) -> Any:
 
 
 @hot
-def _touch(g: Any, rep: Any, todo: Any, r: int) -> None:
+def _touch(g: Any, me: Any, todo: Any, r: int) -> None:
     """The replica may start an iteration at this instant: into todo, in the order of the index."""
-    if rep[r].todo == 1:
+    if me.todo == 1:
         return
-    rep[r].todo = 1
+    me.todo = 1
     i = g[G_TODO]
     g[G_TODO] += 1
     while i > 0 and todo[i - 1] > r:
@@ -737,26 +737,26 @@ def _find(ent: Any, buckets: Any, r: int, key: int) -> Any:
 
 
 @called
-def _aside(rep: Any, ent: Any, r: int, e: int) -> None:
+def _aside(me: Any, ent: Any, r: int, e: int) -> None:
     """Out of the list of those that may go."""
     older, newer = ent[r, e, E_OLDER], ent[r, e, E_NEWER]
     if older >= 0:
         ent[r, older, E_NEWER] = newer
     else:
-        rep[r].oldest = newer
+        me.oldest = newer
     if newer >= 0:
         ent[r, newer, E_OLDER] = older
     else:
-        rep[r].newest = older
-    rep[r].evictable -= 1
+        me.newest = older
+    me.evictable -= 1
 
 
 @called
-def _evict(rep: Any, ent: Any, buckets: Any, r: int, unit: int) -> None:
+def _evict(me: Any, ent: Any, buckets: Any, r: int, unit: int) -> None:
     """Those that may go and had no room go, the longest unused first."""
-    while rep[r].evictable * unit > rep[r].low:
-        e = rep[r].oldest
-        _aside(rep, ent, r, e)
+    while me.evictable * unit > me.low:
+        e = me.oldest
+        _aside(me, ent, r, e)
         at = _bucket(buckets, ent[r, e, E_ID])
         if buckets[r, at] == e:
             buckets[r, at] = ent[r, e, E_CHAIN]
@@ -765,17 +765,17 @@ def _evict(rep: Any, ent: Any, buckets: Any, r: int, unit: int) -> None:
             while ent[r, before, E_CHAIN] != e:
                 before = ent[r, before, E_CHAIN]
             ent[r, before, E_CHAIN] = ent[r, e, E_CHAIN]
-        ent[r, e, E_CHAIN] = rep[r].entry
-        rep[r].entry = e
-    rep[r].low = rep[r].free
+        ent[r, e, E_CHAIN] = me.entry
+        me.entry = e
+    me.low = me.free
 
 
 @called
 def _known(
-    req: Any, rep: Any, ent: Any, buckets: Any, ids: Any, slot: int, r: int, unit: int
+    req: Any, me: Any, ent: Any, buckets: Any, ids: Any, slot: int, r: int, unit: int
 ) -> Any:
     """(leading units of the prompt that the cache has, those of them that other requests hold)."""
-    _evict(rep, ent, buckets, r, unit)
+    _evict(me, ent, buckets, r, unit)
     known, shared = 0, 0
     while known < req[slot].units:
         e = _find(ent, buckets, r, ids[req[slot].ids + known])
@@ -788,29 +788,29 @@ def _known(
 
 @called
 def _hold(
-    req: Any, rep: Any, ent: Any, buckets: Any, ids: Any, slot: int, r: int, known: int
+    req: Any, me: Any, ent: Any, buckets: Any, ids: Any, slot: int, r: int, known: int
 ) -> None:
     """The request holds the first units, which the cache has."""
     for i in range(known):
         e = _find(ent, buckets, r, ids[req[slot].ids + i])
         if ent[r, e, E_HELD] == 0:
-            _aside(rep, ent, r, e)
+            _aside(me, ent, r, e)
         ent[r, e, E_HELD] += 1
     req[slot].kept = known
 
 
 @called
 def _enter(
-    req: Any, rep: Any, ent: Any, buckets: Any, ids: Any, slot: int, r: int, unit: int
+    req: Any, me: Any, ent: Any, buckets: Any, ids: Any, slot: int, r: int, unit: int
 ) -> None:
     """The prompt is computed: its units are known from now on, up to one that is known already."""
-    _evict(rep, ent, buckets, r, unit)
+    _evict(me, ent, buckets, r, unit)
     while req[slot].kept < req[slot].units:
         key = ids[req[slot].ids + req[slot].kept]
         if _find(ent, buckets, r, key) >= 0:
             return
-        e = rep[r].entry
-        rep[r].entry = ent[r, e, E_CHAIN]
+        e = me.entry
+        me.entry = ent[r, e, E_CHAIN]
         at = _bucket(buckets, key)
         ent[r, e, E_ID], ent[r, e, E_HELD], ent[r, e, E_CHAIN] = key, 1, buckets[r, at]
         buckets[r, at] = e
@@ -819,7 +819,7 @@ def _enter(
 
 @called
 def _let_go(
-    req: Any, rep: Any, ent: Any, buckets: Any, ids: Any, slot: int, r: int, unit: int
+    req: Any, me: Any, ent: Any, buckets: Any, ids: Any, slot: int, r: int, unit: int
 ) -> None:
     """Of the blocks that the request gave back those of units that others hold are not free; of the others the deepest go
     first."""
@@ -827,32 +827,32 @@ def _let_go(
         e = _find(ent, buckets, r, ids[req[slot].ids + i])
         ent[r, e, E_HELD] -= 1
         if ent[r, e, E_HELD] > 0:
-            rep[r].free -= unit
+            me.free -= unit
             continue
-        newest = rep[r].newest
+        newest = me.newest
         ent[r, e, E_OLDER], ent[r, e, E_NEWER] = newest, -1
         if newest >= 0:
             ent[r, newest, E_NEWER] = e
         else:
-            rep[r].oldest = e
-        rep[r].newest = e
-        rep[r].evictable += 1
+            me.oldest = e
+        me.newest = e
+        me.evictable += 1
     req[slot].kept = 0
 
 
 @hot
 def _give(
-    req: Any, rep: Any, pool: Any, ent: Any, buckets: Any, ids: Any, slot: int, r: int, blocks: int
+    req: Any, me: Any, own: Any, ent: Any, buckets: Any, ids: Any, slot: int, r: int, blocks: int
 ) -> None:
     """The request gives its blocks back."""
     if req[slot].kept == 0:
-        rep[r].free += blocks
+        me.free += blocks
         return
-    unit = pool[rep[r].pool].unit
-    _evict(rep, ent, buckets, r, unit)
-    rep[r].free += blocks
-    _let_go(req, rep, ent, buckets, ids, slot, r, unit)
-    rep[r].low = rep[r].free
+    unit = own.unit
+    _evict(me, ent, buckets, r, unit)
+    me.free += blocks
+    _let_go(req, me, ent, buckets, ids, slot, r, unit)
+    me.low = me.free
 
 
 # ---------------------------------------------------------------------------- the batch
@@ -893,21 +893,21 @@ def _bin(gap: int) -> Any:
 
 
 @hot
-def _unlink(req: Any, rep: Any, r: int, slot: int) -> None:
+def _unlink(req: Any, me: Any, slot: int) -> None:
     """Out of the list of admitted requests."""
     before, after = req[slot].prev, req[slot].next
     if after >= 0:
         req[after].prev = before
     else:
-        rep[r].last = before
+        me.last = before
     if before >= 0:
         req[before].next = after
-    rep[r].held -= 1
+    me.held -= 1
 
 
 @hot
 def _join(
-    req: Any, rep: Any, ring: Any, grow: Any, r: int, slot: int, iteration: int, size: int
+    req: Any, me: Any, ring: Any, grow: Any, r: int, slot: int, iteration: int, size: int
 ) -> None:
     """Into the decode, from ``iteration`` on."""
     req[slot].state, req[slot].ready = DECODE, 0
@@ -920,14 +920,14 @@ def _join(
         req[head].ring_prev = slot
     ring[r, bucket] = slot
     grow[r, (iteration - req[slot].total - req[slot].ahead) % size] += 1
-    rep[r].decode += 1
-    rep[r].context += _context(req, slot, iteration)
-    rep[r].rate += _rate(req, slot)
+    me.decode += 1
+    me.context += _context(req, slot, iteration)
+    me.rate += _rate(req, slot)
 
 
 @hot
 def _leave(
-    req: Any, rep: Any, ring: Any, grow: Any, r: int, slot: int, iteration: int, size: int
+    req: Any, me: Any, ring: Any, grow: Any, r: int, slot: int, iteration: int, size: int
 ) -> Any:
     """Out of the decode, before ``iteration``; returns the blocks held."""
     before, after = req[slot].ring_prev, req[slot].ring_next
@@ -939,44 +939,44 @@ def _leave(
         req[after].ring_prev = before
     held = req[slot].total + req[slot].ahead
     grow[r, (req[slot].joined - held) % size] -= 1
-    rep[r].decode -= 1
-    rep[r].context -= _context(req, slot, iteration)
-    rep[r].rate -= _rate(req, slot)
+    me.decode -= 1
+    me.context -= _context(req, slot, iteration)
+    me.rate -= _rate(req, slot)
     return _blocks(held + iteration - req[slot].joined, size)
 
 
 @hot
 def _account(
-    g: Any, req: Any, rep: Any, xs: Any, pool: Any, win: Any, rowacc: Any, hist: Any, r: int
+    g: Any, req: Any, me: Any, xs: Any, own: Any, win: Any, rowacc: Any, hist: Any, r: int
 ) -> None:
     """Add the iteration that ends now to its windows (split by time where it spans several), and the gaps between emissions."""
-    start, end = rep[r].start, rep[r].end
-    if rep[r].stalled == 0:
-        p, old = rep[r].pool, rep[r].decode - rep[r].fresh
-        slot = rep[r].joined
+    start, end = me.start, me.end
+    if me.stalled == 0:
+        p, old = me.pool, me.decode - me.fresh
+        slot = me.joined
         while slot >= 0:
             hist[p, _bin(end - req[slot].last)] += 1
             old -= 1
             slot = req[slot].sibling
-        if rep[r].fresh > 0:
-            hist[p, _bin(end - start)] += rep[r].fresh
+        if me.fresh > 0:
+            hist[p, _bin(end - start)] += me.fresh
         if old > 0:
-            hist[p, _bin(end - rep[r].decoded)] += old
-        rep[r].joined, rep[r].fresh, rep[r].decoded = -1, 0, end
+            hist[p, _bin(end - me.decoded)] += old
+        me.joined, me.fresh, me.decoded = -1, 0, end
     width = g[G_WINDOW_NS]
-    if start >= rep[r].window_end:  # iterations are far shorter than windows: divide rarely
-        rep[r].window = start // width
-        rep[r].window_end = (rep[r].window + 1) * width
-    p = rep[r].pool
-    used = pool[p].blocks - rep[r].free
+    if start >= me.window_end:  # iterations are far shorter than windows: divide rarely
+        me.window = start // width
+        me.window_end = (me.window + 1) * width
+    p = me.pool
+    used = own.blocks - me.free
     n = xs.shape[1]
-    i = rep[r].window - g[G_WINDOW_BASE]
-    begin, until = start, rep[r].window_end
+    i = me.window - g[G_WINDOW_BASE]
+    begin, until = start, me.window_end
     while True:
         part = min(end, until) - begin
         share = part / (end - start)
         win[r, i, W_BUSY_NS] += part
-        win[r, i, W_SEQ_NS] += rep[r].batch * part
+        win[r, i, W_SEQ_NS] += me.batch * part
         win[r, i, W_BLOCK_NS] += used * part
         for k in range(n):
             win[r, i, WINDOW_COLUMNS + k] += share * xs[r, k]
@@ -984,17 +984,17 @@ def _account(
             break
         begin, until, i = until, until + width, i + 1
     win[r, i, W_ITERATIONS] += 1
-    win[r, i, W_GENERATED] += rep[r].tokens / 65536.0
+    win[r, i, W_GENERATED] += me.tokens / 65536.0
     win[r, i, W_PREFILL] += xs[r, X_P]
-    win[r, i, W_MOVED] += rep[r].moved
-    _credit(rep, xs, pool, rowacc, r)
+    win[r, i, W_MOVED] += me.moved
+    _credit(me, xs, own, rowacc, r)
 
 
 @hot
-def _credit(rep: Any, xs: Any, pool: Any, rowacc: Any, r: int) -> None:
+def _credit(me: Any, xs: Any, own: Any, rowacc: Any, r: int) -> None:
     """Add the state to the rows that were the longest of their block."""
-    won = rep[r].won
-    row = pool[rep[r].pool].row_from
+    won = me.won
+    row = own.row_from
     while won > 0:
         if won & 1:
             for k in range(xs.shape[1]):
@@ -1004,15 +1004,14 @@ def _credit(rep: Any, xs: Any, pool: Any, rowacc: Any, r: int) -> None:
 
 
 @hot
-def _duration(rep: Any, xs: Any, pool: Any, coef: Any, ends: Any, moving_ns: float, r: int) -> Any:
+def _duration(me: Any, xs: Any, own: Any, coef: Any, ends: Any, moving_ns: float, r: int) -> Any:
     """How long an iteration in the replica's state lasts, ns, of which moving takes ``moving_ns``; notes which rows were the
     longest."""
-    p = rep[r].pool
     total_ns = moving_ns
     won = 0
     best = 0.0
     best_row = -1
-    for row in range(pool[p].row_from, pool[p].row_to):
+    for row in range(own.row_from, own.row_to):
         v = 0.0
         for i in range(xs.shape[1]):
             v += coef[row, i] * xs[r, i]
@@ -1021,17 +1020,17 @@ def _duration(rep: Any, xs: Any, pool: Any, coef: Any, ends: Any, moving_ns: flo
             best_row = row
         if ends[row] == 1:
             total_ns += best
-            won |= 1 << (best_row - pool[p].row_from)
+            won |= 1 << (best_row - own.row_from)
             best_row = -1
-    rep[r].won = won
+    me.won = won
     return max(1, int(total_ns + 0.5))
 
 
 @hot
 def _coast(
     g: Any,
-    rep: Any,
-    pool: Any,
+    me: Any,
+    own: Any,
     ring: Any,
     grow: Any,
     xs: Any,
@@ -1040,7 +1039,6 @@ def _coast(
     hist: Any,
     coef: Any,
     ends: Any,
-    tree: Any,
     r: int,
     horizon: int,
 ) -> None:
@@ -1050,14 +1048,14 @@ def _coast(
     ``horizon``, and it stays in one window. Who waits cannot be admitted: no block and no place came free.
     The result is that of the full path, step by step, at a tenth of its cost.
     """
-    p = rep[r].pool
-    size = pool[p].block_size
-    decode = rep[r].decode
-    latest = min(horizon - 1, min(rep[r].window_end, g[G_WINDOW_LIMIT]))
+    p = me.pool
+    size = own.block_size
+    decode = me.decode
+    latest = min(horizon - 1, min(me.window_end, g[G_WINDOW_LIMIT]))
     mask = ring.shape[1] - 1
-    k, phase = rep[r].iter, rep[r].phase
-    start, end = rep[r].start, rep[r].end
-    free, context = rep[r].free, rep[r].context
+    k, phase = me.iter, me.phase
+    start, end = me.start, me.end
+    free, context = me.free, me.context
     begin, first = start, k
     contexts, block_ns = 0, 0
     while end <= latest and ring[r, k & mask] < 0:
@@ -1065,37 +1063,36 @@ def _coast(
         if free < grow[r, following]:
             break
         contexts += context
-        block_ns += (pool[p].blocks - free) * (end - start)
-        _credit(rep, xs, pool, rowacc, r)
+        block_ns += (own.blocks - free) * (end - start)
+        _credit(me, xs, own, rowacc, r)
         hist[p, _bin(end - start)] += decode
         for i in range(X_TABLES, xs.shape[1]):
-            win[r, rep[r].window - g[G_WINDOW_BASE], WINDOW_COLUMNS + i] += xs[r, i]
+            win[r, me.window - g[G_WINDOW_BASE], WINDOW_COLUMNS + i] += xs[r, i]
         k += 1
         phase = following
         context += decode
         free -= grow[r, phase]
         xs[r, X_S] = context
         start = end
-        end = start + _duration(rep, xs, pool, coef, ends, 0.0, r)
+        end = start + _duration(me, xs, own, coef, ends, 0.0, r)
     n = k - first
     if n == 0:
         return
-    i = rep[r].window - g[G_WINDOW_BASE]
+    i = me.window - g[G_WINDOW_BASE]
     win[r, i, W_ITERATIONS] += n
     win[r, i, W_BUSY_NS] += start - begin
     win[r, i, W_SEQ_NS] += decode * (start - begin)
     win[r, i, W_BLOCK_NS] += block_ns
-    win[r, i, W_GENERATED] += n * rep[r].tokens / 65536.0
+    win[r, i, W_GENERATED] += n * me.tokens / 65536.0
     win[r, i, WINDOW_COLUMNS + X_ONE] += n
     win[r, i, WINDOW_COLUMNS + X_D] += n * decode
     win[r, i, WINDOW_COLUMNS + X_S] += contexts
-    rep[r].iter, rep[r].phase = k, phase
-    rep[r].start = start
-    _set_end(rep, tree, r, end)
-    rep[r].decoded = start
-    rep[r].free, rep[r].context = free, context
-    rep[r].low = min(rep[r].low, free)
-    rep[r].peak = max(rep[r].peak, pool[p].blocks - free)
+    me.iter, me.phase = k, phase
+    me.start, me.end = start, end
+    me.decoded = start
+    me.free, me.context = free, context
+    me.low = min(me.low, free)
+    me.peak = max(me.peak, own.blocks - free)
     g[G_NOW] = start
 
 
@@ -1103,11 +1100,10 @@ def _coast(
 def _end_iteration(
     g: Any,
     req: Any,
-    rep: Any,
-    pool: Any,
+    me: Any,
+    own: Any,
     link: Any,
     edges: Any,
-    tree: Any,
     ring: Any,
     grow: Any,
     hist: Any,
@@ -1118,24 +1114,23 @@ def _end_iteration(
     r: int,
 ) -> None:
     now = g[G_NOW]
-    p = rep[r].pool
-    size = pool[p].block_size
-    _set_end(rep, tree, r, NEVER)
+    p = me.pool
+    size = own.block_size
     done = -1
-    if rep[r].stalled == 0:
-        k = rep[r].iter
-        rep[r].iter = k + 1
-        rep[r].phase = 0 if rep[r].phase + 1 == size else rep[r].phase + 1
-        rep[r].context += rep[r].decode
+    if me.stalled == 0:
+        k = me.iter
+        me.iter = k + 1
+        me.phase = 0 if me.phase + 1 == size else me.phase + 1
+        me.context += me.decode
         # Completions are gathered in admission order, linked through SIBLING (free outside the queue).
         slot = ring[r, k & (ring.shape[1] - 1)]
         while slot >= 0:
             following = req[slot].ring_next
             if _finish(req, slot) == k:  # others in this bucket do a whole turn of the ring later
-                req[slot].progress = _leave(req, rep, ring, grow, r, slot, k + 1, size)
+                req[slot].progress = _leave(req, me, ring, grow, r, slot, k + 1, size)
                 done = _in_order(req, done, slot)
             slot = following
-    slot = rep[r].ended
+    slot = me.ended
     while slot >= 0:
         following = req[slot].sibling
         if req[slot].first < 0:
@@ -1144,26 +1139,26 @@ def _end_iteration(
             hist[p, _bin(now - req[slot].last)] += 1
         req[slot].done += 1
         req[slot].last = now
-        if req[slot].kept < req[slot].units and pool[p].unit > 0:
-            _enter(req, rep, ent, buckets, ids, slot, r, pool[p].unit)
+        if req[slot].kept < req[slot].units and own.unit > 0:
+            _enter(req, me, ent, buckets, ids, slot, r, own.unit)
         if req[slot].done == req[slot].steps:
             req[slot].progress = _blocks(req[slot].total + req[slot].ahead, size)
             done = _in_order(req, done, slot)
-        elif pool[p].role == PREFILLS:
-            _unlink(req, rep, r, slot)
+        elif own.role == PREFILLS:
+            _unlink(req, me, slot)
             req[slot].state = MOVING
             takes = int(link[p, 0] + link[p, 1] * req[slot].total + 0.5)
             _due(g, req, slot, now + takes)
         else:
-            _join(req, rep, ring, grow, r, slot, rep[r].iter, size)
-            rep[r].fresh += rep[r].stalled
+            _join(req, me, ring, grow, r, slot, me.iter, size)
+            me.fresh += me.stalled
         slot = following
-    rep[r].ended = -1
-    rep[r].ended_last = -1
+    me.ended = -1
+    me.ended_last = -1
     while done >= 0:
         following = req[done].sibling
-        _unlink(req, rep, r, done)
-        _give(req, rep, pool, ent, buckets, ids, done, r, req[done].progress)
+        _unlink(req, me, done)
+        _give(req, me, own, ent, buckets, ids, done, r, req[done].progress)
         _over(g, req, edges, out, done, now, OK)
         done = following
 
@@ -1183,7 +1178,7 @@ def _in_order(req: Any, head: int, slot: int) -> Any:
 
 
 @hot
-def _chunk(req: Any, rep: Any, xs: Any, r: int, slot: int, budget: int) -> Any:
+def _chunk(req: Any, me: Any, xs: Any, r: int, slot: int, budget: int) -> Any:
     """The prefill takes its share of the budget; returns what is left of it."""
     rest = req[slot].total - req[slot].progress
     m = min(rest, budget)
@@ -1192,49 +1187,49 @@ def _chunk(req: Any, rep: Any, xs: Any, r: int, slot: int, budget: int) -> Any:
     xs[r, X_P] += m
     xs[r, X_Q] += a * m + m * (m + 1) // 2
     xs[r, X_C] += a + m
-    rep[r].batch += 1
+    me.batch += 1
     if m < rest:
-        rep[r].partial = slot
+        me.partial = slot
         return 0
-    rep[r].partial = -1
+    me.partial = -1
     req[slot].sibling = -1
-    if rep[r].ended < 0:
-        rep[r].ended = slot
+    if me.ended < 0:
+        me.ended = slot
     else:
-        req[rep[r].ended_last].sibling = slot
-    rep[r].ended_last = slot
+        req[me.ended_last].sibling = slot
+    me.ended_last = slot
     # Tokens this prefill will emit: one step's worth.
-    rep[r].tokens += _rate(req, slot)
+    me.tokens += _rate(req, slot)
     return budget - m
 
 
 @hot
 def _admit(
-    now: int, slot: int, r: int, total: int, ahead: int, blocks: int, g: Any, req: Any, rep: Any
+    now: int, slot: int, total: int, ahead: int, blocks: int, g: Any, req: Any, me: Any
 ) -> None:
     """The head of the queue gets its blocks, and a place among those admitted."""
-    _dequeue(req, rep, r)
-    rep[r].free -= blocks
-    rep[r].low = min(rep[r].low, rep[r].free)
+    _dequeue(req, me)
+    me.free -= blocks
+    me.low = min(me.low, me.free)
     req[slot].total = total
     req[slot].ahead = ahead
     req[slot].order = g[G_ADMITTED]
     g[G_ADMITTED] += 1
     if req[slot].scheduled < 0:
         req[slot].scheduled = now
-    before = rep[r].last
+    before = me.last
     req[slot].prev = before
     req[slot].next = -1
     if before >= 0:
         req[before].next = slot
-    rep[r].last = slot
-    rep[r].held += 1
+    me.last = slot
+    me.held += 1
 
 
 @hot
-def _fits(rep: Any, pool: Any, r: int, blocks: int) -> Any:
-    spare = pool[rep[r].pool].watermark if rep[r].held > 0 else 0
-    return rep[r].free - blocks >= spare
+def _fits(me: Any, own: Any, blocks: int) -> Any:
+    spare = own.watermark if me.held > 0 else 0
+    return me.free - blocks >= spare
 
 
 @called
@@ -1247,7 +1242,8 @@ def _prefill(
     g: Any,
     req: Any,
     rep: Any,
-    pool: Any,
+    me: Any,
+    own: Any,
     xs: Any,
     mem: Any,
     par: Any,
@@ -1258,39 +1254,38 @@ def _prefill(
 ) -> Any:
     """Admit the head of the queue and begin its prefill; returns what is left of the budget, -1 where it is not admitted: for
     want of blocks or, whole prompts going first, of budget where there are ``more`` in the iteration."""
-    p = rep[r].pool
-    size, unit = pool[p].block_size, pool[p].unit
+    size, unit = own.block_size, own.unit
     emitted = _emitted(req, slot, req[slot].done)
     total = req[slot].input + emitted
     ahead = req[slot].output - emitted - (req[slot].steps - req[slot].done)
-    if pool[p].role == PREFILLS:
+    if own.role == PREFILLS:
         ahead = 0
     blocks = _blocks(total + ahead, size)
     known, shared = 0, 0
     if unit > 0 and req[slot].units > 0:
-        if rep[r].refused == slot and rep[r].free <= rep[r].refused_at:
+        if me.refused == slot and me.free <= me.refused_at:
             return -1
-        known, shared = _known(req, rep, ent, buckets, ids, slot, r, unit)
+        known, shared = _known(req, me, ent, buckets, ids, slot, r, unit)
         blocks -= shared * unit
-    if not _fits(rep, pool, r, blocks):
-        rep[r].refused, rep[r].refused_at = slot, rep[r].free
+    if not _fits(me, own, blocks):
+        me.refused, me.refused_at = slot, me.free
         return -1
     cached = min(known * unit * size, total - 1)
     if more and total - cached > budget:
         return -1
-    _admit(now, slot, r, total, ahead, blocks, g, req, rep)
-    rep[r].refused = -1
+    _admit(now, slot, total, ahead, blocks, g, req, me)
+    me.refused = -1
     if known > 0:
-        _hold(req, rep, ent, buckets, ids, slot, r, known)
-        _evict(rep, ent, buckets, r, unit)
+        _hold(req, me, ent, buckets, ids, slot, r, known)
+        _evict(me, ent, buckets, r, unit)
     req[slot].state = PREFILL
     if g[G_NO_REUSE] == 0:
         cached = max(cached, min(reuse(now, slot, r, req, rep, mem, par), total - 1))
     req[slot].progress = cached
-    if pool[p].chunked == 0:  # the first is taken however long it is
+    if own.chunked == 0:  # the first is taken however long it is
         budget = max(budget, total - cached)
-    rep[r].cached += cached
-    return _chunk(req, rep, xs, r, slot, budget)
+    me.cached += cached
+    return _chunk(req, me, xs, r, slot, budget)
 
 
 @called
@@ -1300,51 +1295,39 @@ def _resume(
     r: int,
     g: Any,
     req: Any,
-    rep: Any,
-    pool: Any,
+    me: Any,
+    own: Any,
     ring: Any,
     grow: Any,
 ) -> Any:
     """Admit the head of the queue, whose keys and values come with it, to this iteration's decode; False where it finds no
     blocks."""
-    p = rep[r].pool
-    size = pool[p].block_size
+    size = own.block_size
     emitted = _emitted(req, slot, req[slot].done)
     total = req[slot].input + emitted - 1
     ahead = req[slot].output - emitted - (req[slot].steps - req[slot].done)
     blocks = _blocks(total + ahead + 1, size)  # this iteration's growth is over
-    if not _fits(rep, pool, r, blocks):
+    if not _fits(me, own, blocks):
         return False
-    _admit(now, slot, r, total, ahead, blocks, g, req, rep)
+    _admit(now, slot, total, ahead, blocks, g, req, me)
     if req[slot].ready == SWAPPED:
-        rep[r].moved += total
-    _join(req, rep, ring, grow, r, slot, rep[r].iter, size)
-    req[slot].sibling = rep[r].joined
-    rep[r].joined = slot
-    rep[r].batch += 1
+        me.moved += total
+    _join(req, me, ring, grow, r, slot, me.iter, size)
+    req[slot].sibling = me.joined
+    me.joined = slot
+    me.batch += 1
     return True
 
 
 @hot
-def _arrive(
-    g: Any,
-    req: Any,
-    rep: Any,
-    pool: Any,
-    edges: Any,
-    out: Any,
-    slot: int,
-    r: int,
-) -> Any:
-    """The request comes to replica ``r``. Returns whether it is to wait there; else it was rejected."""
-    p = rep[r].pool
+def _arrive(g: Any, req: Any, own: Any, edges: Any, out: Any, slot: int) -> Any:
+    """The request comes to a replica. Returns whether it is to wait there; else it was rejected."""
     now = g[G_NOW]
-    req[slot].replica = r
-    tokens = req[slot].input if pool[p].role == PREFILLS else req[slot].input + req[slot].output - 1
-    if req[slot].input + req[slot].output > pool[p].max_context:
+    tokens = req[slot].input if own.role == PREFILLS else req[slot].input + req[slot].output - 1
+    if req[slot].input + req[slot].output > own.max_context:
         _over(g, req, edges, out, slot, now, REJECTED_CONTEXT)
         return False
-    if _blocks(tokens, pool[p].block_size) > pool[p].blocks:
+    if _blocks(tokens, own.block_size) > own.blocks:
         _over(g, req, edges, out, slot, now, REJECTED_MEMORY)
         return False
     return True
@@ -1352,31 +1335,146 @@ def _arrive(
 
 @called
 def _preempt(
-    req: Any, rep: Any, pool: Any, ring: Any, grow: Any, ent: Any, buckets: Any, ids: Any, r: int
+    req: Any, me: Any, own: Any, ring: Any, grow: Any, ent: Any, buckets: Any, ids: Any, r: int
 ) -> Any:
     """Take the request that was admitted last off the replica; returns its slot."""
-    p = rep[r].pool
-    size = pool[p].block_size
-    k = rep[r].iter
-    victim = rep[r].last
+    size = own.block_size
+    k = me.iter
+    victim = me.last
     if req[victim].state == DECODE:
-        held = _leave(req, rep, ring, grow, r, victim, k, size)
+        held = _leave(req, me, ring, grow, r, victim, k, size)
         req[victim].done += k - req[victim].joined
         if req[victim].joined < k:
-            req[victim].last = rep[r].decoded
+            req[victim].last = me.decoded
         else:
-            rep[r].fresh -= rep[r].fresh > 0
-        if pool[p].swaps == 1:
+            me.fresh -= me.fresh > 0
+        if own.swaps == 1:
             req[victim].ready = SWAPPED
-            rep[r].moved += req[victim].input + _emitted(req, victim, req[victim].done) - 1
+            me.moved += req[victim].input + _emitted(req, victim, req[victim].done) - 1
     else:
         held = _blocks(req[victim].total + req[victim].ahead, size)
-        rep[r].partial = -1
-    _give(req, rep, pool, ent, buckets, ids, victim, r, held)
-    _unlink(req, rep, r, victim)
+        me.partial = -1
+    _give(req, me, own, ent, buckets, ids, victim, r, held)
+    _unlink(req, me, victim)
     req[victim].preempted += 1
-    rep[r].preemptions += 1
+    me.preemptions += 1
     return victim
+
+
+@hot
+def _start(
+    now: int, r: int, g: Any, req: Any, rep: Any, me: Any, own: Any, link: Any, ring: Any, grow: Any, ent: Any, buckets: Any,
+    ids: Any, coef: Any, ends: Any, tables: Any, xs: Any, mem: Any, par: Any, rank: Any, reuse: Any,
+) -> None:  # fmt: skip
+    """An idle replica that holds or awaits a request starts an iteration, unless what it waits for has not come."""
+    p = me.pool
+    phase = me.phase
+    for x in range(xs.shape[1]):
+        xs[r, x] = 0.0
+    me.batch, me.tokens, me.moved = 0, 0, 0
+    chunked = own.chunked == 1
+    # prefills first: whole prompts, and who decodes waits
+    stalled = False
+    if not chunked:
+        budget = own.max_batched
+        while me.queue >= 0 and me.held < own.max_seqs:
+            slot = me.queue
+            if req[slot].ready > 0:
+                break
+            rest = _prefill(
+                now,
+                slot,
+                r,
+                budget,
+                stalled,
+                g,
+                req,
+                rep,
+                me,
+                own,
+                xs,
+                mem,
+                par,
+                ent,
+                buckets,
+                ids,
+                reuse,
+            )
+            if rest < 0:
+                break
+            budget = rest
+            stalled = True
+    # growth, by preempting from the youngest
+    preempted = False
+    joined = 0
+    if not stalled:
+        while me.free < grow[r, phase]:
+            victim = _preempt(req, me, own, ring, grow, ent, buckets, ids, r)
+            preempted = True
+            req[victim].key = rank(now, victim, r, req, rep, mem, par)
+            _enqueue(req, me, victim)
+        me.free -= grow[r, phase]
+        me.low = min(me.low, me.free)
+        me.batch += me.decode
+        budget = own.max_batched - me.decode
+        if me.partial >= 0 and budget > 0:
+            budget = _chunk(req, me, xs, r, me.partial, budget)
+        while (
+            not preempted
+            and budget > 0
+            and me.partial < 0
+            and me.queue >= 0
+            and me.held < own.max_seqs
+        ):
+            slot = me.queue
+            if req[slot].ready > 0:
+                if not _resume(now, slot, r, g, req, me, own, ring, grow):
+                    break
+                budget -= 1
+                joined += 1
+                continue
+            if not chunked:
+                break
+            budget = _prefill(
+                now,
+                slot,
+                r,
+                budget,
+                False,
+                g,
+                req,
+                rep,
+                me,
+                own,
+                xs,
+                mem,
+                par,
+                ent,
+                buckets,
+                ids,
+                reuse,
+            )
+            if budget < 0:
+                break
+        me.tokens += me.rate
+    if not stalled and me.decode == 0 and xs[r, X_P] == 0.0:
+        return  # blocks that are being handed over are what the head waits for
+    # its length
+    decode = 0 if stalled else me.decode
+    xs[r, X_ONE] = 1.0
+    xs[r, X_D] = decode
+    xs[r, X_S] = 0 if stalled else me.context
+    n = min(decode + int(xs[r, X_P]), tables.shape[2] - 1)
+    for x in range(X_TABLES, xs.shape[1]):
+        xs[r, x] = tables[p, x - X_TABLES, n]
+    me.start = now
+    me.stalled = 1 if stalled else 0
+    me.end = now + _duration(me, xs, own, coef, ends, me.moved * link[p, 2], r)
+    # With D >= the token budget a prefill may be waiting: it stays so until somebody leaves.
+    even = me.fresh == 0 and me.decoded == now
+    me.coasts = 1 if xs[r, X_P] == 0.0 and not preempted and joined == 0 and even else 0
+    used = own.blocks - me.free
+    me.peak = max(me.peak, used)
 
 
 def advance(  # type: ignore[no-untyped-def]
@@ -1420,7 +1518,8 @@ def advance(  # type: ignore[no-untyped-def]
     while True:
         # -- the next instant
         soonest = tree[1]
-        now = rep[soonest].end
+        me = rep[soonest]
+        now = me.end
         others = _second_end(rep, tree, soonest)  # first what is not the end of soonest's iteration
         if g[G_FLIGHT] < g[G_CONCURRENCY]:
             if g[G_LINE] >= 0:
@@ -1429,12 +1528,25 @@ def advance(  # type: ignore[no-untyped-def]
                 others = min(others, max(fed[g[G_CURSOR], F_ARRIVAL], g[G_NOW]))
         if g[G_HEAP] >= 0:
             others = min(others, req[g[G_HEAP]].key)
-        if rep[soonest].coasts == 1 and now < others:
+        if me.coasts == 1 and now < others:
             horizon = min(min(others, g[G_TICK]), g[G_LIMIT])
             _coast(
-                g, rep, pool, ring, grow, xs, win, rowacc, hist, coef, ends, tree, soonest, horizon
+                g,
+                me,
+                pool[me.pool],
+                ring,
+                grow,
+                xs,
+                win,
+                rowacc,
+                hist,
+                coef,
+                ends,
+                soonest,
+                horizon,
             )
-            now = rep[soonest].end
+            now = me.end
+            _set_end(rep, tree, soonest, now)
         now = min(now, others)
         if now == NEVER:  # tick alone does not keep the clock running
             return PAUSED
@@ -1446,18 +1558,21 @@ def advance(  # type: ignore[no-untyped-def]
         # -- 1. iterations that end
         while rep[tree[1]].end == now:
             r = tree[1]
+            me = rep[r]
+            own = pool[me.pool]
             if now > g[G_WINDOW_LIMIT]:
                 g[G_NEEDED] = (now - 1) // g[G_WINDOW_NS]
                 return NEEDS_WINDOWS
-            if g[G_OUT] + rep[r].held > out.shape[1]:
+            if g[G_OUT] + me.held > out.shape[1]:
                 return FULL
             g[G_NOW] = now
             g[G_HAPPENED] += 1
-            _account(g, req, rep, xs, pool, win, rowacc, hist, r)
+            _account(g, req, me, xs, own, win, rowacc, hist, r)
             _end_iteration(
-                g, req, rep, pool, link, edges, tree, ring, grow, hist, ent, buckets, ids, out, r
+                g, req, me, own, link, edges, ring, grow, hist, ent, buckets, ids, out, r
             )
-            _touch(g, rep, todo, r)
+            _set_end(rep, tree, r, NEVER)
+            _touch(g, me, todo, r)
         g[G_NOW] = now
         # -- 2. tick
         if g[G_TICK] == now:
@@ -1488,132 +1603,34 @@ def advance(  # type: ignore[no-untyped-def]
             g[G_HAPPENED] += 1
             if req[slot].state == MOVING:
                 r = req[slot].replica
-                held = _blocks(req[slot].total + req[slot].ahead, pool[rep[r].pool].block_size)
-                _give(req, rep, pool, ent, buckets, ids, slot, r, held)
-                rep[r].coasts = 0
+                me = rep[r]
+                own = pool[me.pool]
+                held = _blocks(req[slot].total + req[slot].ahead, own.block_size)
+                _give(req, me, own, ent, buckets, ids, slot, r, held)
+                me.coasts = 0
                 req[slot].ready = MOVED
-                _touch(g, rep, todo, r)
+                _touch(g, me, todo, r)
             else:
                 req[slot].release = now
                 g[G_FLIGHT] += 1
             r = 0 if g[G_ONE] == 1 else route(now, slot, -1, req, rep, mem, par)
-            if _arrive(g, req, rep, pool, edges, out, slot, r):
+            me = rep[r]
+            req[slot].replica = r
+            if _arrive(g, req, pool[me.pool], edges, out, slot):
                 req[slot].key = 0 if g[G_FCFS] == 1 else rank(now, slot, r, req, rep, mem, par)
-                _enqueue(req, rep, r, slot)
-                _touch(g, rep, todo, r)
+                _enqueue(req, me, slot)
+                _touch(g, me, todo, r)
         if g[G_HAPPENED] > 1:
             g[G_TIES] += 1
         # -- 4. idle replicas start
         for i in range(g[G_TODO]):
             r = todo[i]
-            rep[r].todo = 0
-            if rep[r].end != NEVER or (rep[r].held == 0 and rep[r].queue < 0):
-                continue
-            p = rep[r].pool
-            phase = rep[r].phase
-            for x in range(xs.shape[1]):
-                xs[r, x] = 0.0
-            rep[r].batch, rep[r].tokens, rep[r].moved = 0, 0, 0
-            chunked = pool[p].chunked == 1
-            # prefills first: whole prompts, and who decodes waits
-            stalled = False
-            if not chunked:
-                budget = pool[p].max_batched
-                while rep[r].queue >= 0 and rep[r].held < pool[p].max_seqs:
-                    slot = rep[r].queue
-                    if req[slot].ready > 0:
-                        break
-                    rest = _prefill(
-                        now,
-                        slot,
-                        r,
-                        budget,
-                        stalled,
-                        g,
-                        req,
-                        rep,
-                        pool,
-                        xs,
-                        mem,
-                        par,
-                        ent,
-                        buckets,
-                        ids,
-                        reuse,
-                    )
-                    if rest < 0:
-                        break
-                    budget = rest
-                    stalled = True
-            # growth, by preempting from the youngest
-            preempted = False
-            joined = 0
-            if not stalled:
-                while rep[r].free < grow[r, phase]:
-                    victim = _preempt(req, rep, pool, ring, grow, ent, buckets, ids, r)
-                    preempted = True
-                    req[victim].key = rank(now, victim, r, req, rep, mem, par)
-                    _enqueue(req, rep, r, victim)
-                rep[r].free -= grow[r, phase]
-                rep[r].low = min(rep[r].low, rep[r].free)
-                rep[r].batch += rep[r].decode
-                budget = pool[p].max_batched - rep[r].decode
-                if rep[r].partial >= 0 and budget > 0:
-                    budget = _chunk(req, rep, xs, r, rep[r].partial, budget)
-                while (
-                    not preempted
-                    and budget > 0
-                    and rep[r].partial < 0
-                    and rep[r].queue >= 0
-                    and rep[r].held < pool[p].max_seqs
-                ):
-                    slot = rep[r].queue
-                    if req[slot].ready > 0:
-                        if not _resume(now, slot, r, g, req, rep, pool, ring, grow):
-                            break
-                        budget -= 1
-                        joined += 1
-                        continue
-                    if not chunked:
-                        break
-                    budget = _prefill(
-                        now,
-                        slot,
-                        r,
-                        budget,
-                        False,
-                        g,
-                        req,
-                        rep,
-                        pool,
-                        xs,
-                        mem,
-                        par,
-                        ent,
-                        buckets,
-                        ids,
-                        reuse,
-                    )
-                    if budget < 0:
-                        break
-                rep[r].tokens += rep[r].rate
-            if not stalled and rep[r].decode == 0 and xs[r, X_P] == 0.0:
-                continue  # blocks that are being handed over are what the head waits for
-            # its length
-            decode = 0 if stalled else rep[r].decode
-            xs[r, X_ONE] = 1.0
-            xs[r, X_D] = decode
-            xs[r, X_S] = 0 if stalled else rep[r].context
-            n = min(decode + int(xs[r, X_P]), tables.shape[2] - 1)
-            for x in range(X_TABLES, xs.shape[1]):
-                xs[r, x] = tables[p, x - X_TABLES, n]
-            rep[r].start = now
-            rep[r].stalled = 1 if stalled else 0
-            lasts = _duration(rep, xs, pool, coef, ends, rep[r].moved * link[p, 2], r)
-            _set_end(rep, tree, r, now + lasts)
-            # With D >= the token budget a prefill may be waiting: it stays so until somebody leaves.
-            even = rep[r].fresh == 0 and rep[r].decoded == now
-            rep[r].coasts = 1 if xs[r, X_P] == 0.0 and not preempted and joined == 0 and even else 0
-            used = pool[p].blocks - rep[r].free
-            rep[r].peak = max(rep[r].peak, used)
+            me = rep[r]
+            me.todo = 0
+            if me.end == NEVER and (me.held > 0 or me.queue >= 0):
+                _start(
+                    now, r, g, req, rep, me, pool[me.pool], link, ring, grow, ent, buckets, ids, coef, ends, tables, xs, mem, par,
+                    rank, reuse,
+                )  # fmt: skip
+                _set_end(rep, tree, r, me.end)
         g[G_TODO] = 0
