@@ -1058,26 +1058,40 @@ def _coast(
     free, context = me.free, me.context
     begin, first = start, k
     contexts, block_ns = 0, 0
+    row = own.row_from
+    single = own.row_to == row + 1
+    fixed = 0.0  # of a single row's time, what comes before the contexts; p, Q and C are 0
+    for i in range(X_S):
+        fixed += coef[row, i] * xs[r, i]
     while end <= latest and ring[r, k & mask] < 0:
         following = 0 if phase + 1 == size else phase + 1
         if free < grow[r, following]:
             break
         contexts += context
         block_ns += (own.blocks - free) * (end - start)
-        _credit(me, xs, own, rowacc, r)
         hist[p, _bin(end - start)] += decode
-        for i in range(X_TABLES, xs.shape[1]):
-            win[r, me.window - g[G_WINDOW_BASE], WINDOW_COLUMNS + i] += xs[r, i]
         k += 1
         phase = following
         context += decode
         free -= grow[r, phase]
-        xs[r, X_S] = context
         start = end
-        end = start + _duration(me, xs, own, coef, ends, 0.0, r)
+        if single:
+            v = fixed + coef[row, X_S] * context
+            for i in range(X_TABLES, xs.shape[1]):
+                v += coef[row, i] * xs[r, i]
+            end = start + max(1, int(v + 0.5))
+        else:
+            _credit(me, xs, own, rowacc, r)
+            xs[r, X_S] = context
+            end = start + _duration(me, xs, own, coef, ends, 0.0, r)
     n = k - first
     if n == 0:
         return
+    xs[r, X_S] = context
+    if single:
+        rowacc[row, X_ONE] += n
+        rowacc[row, X_D] += n * decode
+        rowacc[row, X_S] += contexts
     i = me.window - g[G_WINDOW_BASE]
     win[r, i, W_ITERATIONS] += n
     win[r, i, W_BUSY_NS] += start - begin
@@ -1087,6 +1101,9 @@ def _coast(
     win[r, i, WINDOW_COLUMNS + X_ONE] += n
     win[r, i, WINDOW_COLUMNS + X_D] += n * decode
     win[r, i, WINDOW_COLUMNS + X_S] += contexts
+    for x in range(X_TABLES, xs.shape[1]):
+        win[r, i, WINDOW_COLUMNS + x] += n * xs[r, x]
+        rowacc[row, x] += single * n * xs[r, x]
     me.iter, me.phase = k, phase
     me.start, me.end = start, end
     me.decoded = start
