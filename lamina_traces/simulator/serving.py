@@ -295,6 +295,7 @@ ADVANCE = types.int64(
     *(_POLICY_TYPE, _POLICY_TYPE, _POLICY_TYPE, _POLICY_TYPE),
 )
 FEED = types.void(_I1, _REQ, _I2, _I1)
+PLACE = types.void(_I2, _I2)
 LINK = types.void(_I1, _REQ, _I2, _I1, _I1, _I1)
 
 
@@ -1376,6 +1377,14 @@ def _preempt(
     req[victim].preempted += 1
     me.preemptions += 1
     return victim
+
+
+def place(rows, out):  # type: ignore[no-untyped-def]
+    """Finished rows to where their positions say in ``rows`` [columns, requests]."""
+    for i in range(out.shape[1]):
+        at = out[O_POS, i]
+        for c in range(OUT_COLUMNS):
+            rows[c, at] = out[c, i]
 
 
 @hot

@@ -26,7 +26,7 @@ from . import serving as k
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-CHUNK = 16_384
+CHUNK = 65_536
 """requests fed at a time: large enough to forget the call, small enough to stay in cache."""
 _RING = 2048  # a power of two
 _MAX_WINDOWS = 5_000_000
@@ -136,7 +136,7 @@ def policy(function: Callable[..., Any]) -> Any:
 
 def warm_up() -> None:
     """Compile (or load) the clock now: 0.3 s from the cache, some seconds without."""
-    for name in ("advance", "feed", "link"):
+    for name in ("advance", "feed", "link", "place"):
         kernel(k, name)
     for f in (*ROUTES.values(), *RANKS.values(), k.reuse_none, k.tick_never):
         policy(f)
@@ -340,19 +340,22 @@ class Simulation:
 
     def feed(self, chunk: Requests) -> Finished:
         """Take the next requests and go as far as they allow; returns the rows that ended meanwhile."""
+        return Finished(*np.concatenate(self._feed(chunk), axis=1))
+
+    def _feed(self, chunk: Requests) -> list[Ints]:
         if len(chunk):
             self._take(chunk)
-            # The next chunk may still bring arrivals at this very instant.
-            return self._run(int(chunk.arrival_ns[-1]))
+        # The next chunk may still bring arrivals at the instant of the last one.
         return self._run(max(0, self._last[0]))
 
     def finish(self) -> Finished:
         """No more requests come: go to the end; returns the remaining rows."""
+        return Finished(*np.concatenate(self._finish(), axis=1))
+
+    def _finish(self) -> list[Ints]:
         done = self._run(k.NEVER)
         self._know()
         left = self._req[(self._req["pos"] >= 0) & (self._req["state"] != k.OVER)]
-        if len(left) == 0:
-            return done
         out = np.full((k.OUT_COLUMNS, len(left)), -1, np.int64)
         names = ("pos", "row", "arrival", "release", "scheduled", "first")
         for column, name in enumerate(names):
@@ -360,7 +363,7 @@ class Simulation:
         out[k.O_REPLICA] = left["replica"]
         out[k.O_PREEMPTIONS] = left["preempted"]
         out[k.O_STATUS] = np.where(left["release"] >= 0, k.UNFINISHED, NOT_RELEASED)
-        return _joined([done, Finished(*out)])
+        return [*done, out]
 
     def _take(self, chunk: Requests) -> None:
         n = len(chunk)
@@ -487,7 +490,8 @@ class Simulation:
 
     # ------------------------------------------------------------------ running
 
-    def _run(self, limit: int) -> Finished:
+    def _run(self, limit: int) -> list[Ints]:
+        """[columns, rows] of those that end before ``limit``, in pieces."""
         g = self._g
         g[k.G_LIMIT] = min(limit, self._until)
         g[k.G_OUT] = 0
@@ -507,14 +511,13 @@ class Simulation:
                 grown[:, : self._win.shape[1]] = self._win
                 self._win = grown
             self._limit_windows()
-        parts.append(self._ended())
-        return parts[0] if len(parts) == 1 else _joined(parts)
+        return [*parts, self._ended()]
 
-    def _ended(self) -> Finished:
+    def _ended(self) -> Ints:
         """The rows of out, which is empty then."""
         n = int(self._g[k.G_OUT])
         self._g[k.G_OUT] = 0
-        return Finished(*self._out[:, :n].copy())
+        return self._out[:, :n].copy()
 
     def _advance(self) -> int:
         return int(
@@ -657,11 +660,6 @@ class Simulation:
         return len(self._req)
 
 
-def _joined(parts: Sequence[Finished]) -> Finished:
-    columns = zip(*(vars(p).values() for p in parts), strict=True)
-    return Finished(*(np.concatenate(c) for c in columns))
-
-
 def chunks(requests: Requests, size: int = CHUNK) -> Iterator[Requests]:
     """Cut a workload for ``feed``; adds the column that says how many children each row has."""
     n = len(requests)
@@ -697,20 +695,23 @@ def run(sim: Simulation, requests: Requests | Iterable[Requests]) -> Finished:
     parts = []
     for piece in [requests] if isinstance(requests, Requests) else requests:
         # A single workload is cut here; a caller's own chunks are taken as they come.
-        cut = chunks(piece) if isinstance(requests, Requests) else [piece]
-        parts += [sim.feed(c) for c in cut]
-    parts.append(sim.finish())
-    total = sum(map(len, parts))
-    columns = np.empty((k.OUT_COLUMNS, total), np.int64)
-    places = np.concatenate([p.position for p in parts])
-    # a workload that was fed whole is whole; else the places of what came before are missing
-    whole = total > 0 and places.max() == total - 1
-    order = _NOTHING if whole else np.sort(places)
+        for chunk in chunks(piece) if isinstance(requests, Requests) else [piece]:
+            parts += sim._feed(chunk)
+    parts += sim._finish()
+    total = sum(p.shape[1] for p in parts)
+    rows = np.empty((k.OUT_COLUMNS, total), np.int64)
+    first = min((int(p[k.O_POS].min()) for p in parts if p.shape[1]), default=0)
+    last = max((int(p[k.O_POS].max()) for p in parts if p.shape[1]), default=-1)
+    if last - first + 1 != total:
+        raise ModelError(
+            "the simulation was fed before, and not all of that is over",
+            "take the rows of Simulation.feed and finish, or give run a new Simulation",
+        )
     for part in parts:
-        at = part.position if whole else np.searchsorted(order, part.position)
-        for into, column in zip(columns, vars(part).values(), strict=True):
-            into[at] = column
-    return Finished(*columns)
+        part[k.O_POS] -= first
+        kernel(k, "place")(rows, part)
+    rows[k.O_POS] += first
+    return Finished(*rows)
 
 
 def own_policy(text: str) -> Callable[..., Any]:
