@@ -140,7 +140,17 @@ def latencies_of(done: Finished, output_tokens: Ints) -> dict[str, Floats]:
 
 def latencies(done: Finished, output_tokens: Ints) -> dict[str, Floats]:
     """Seconds by latency for the completed ones (in row order); tpot only of those with ≥ 2 tokens."""
-    return {name: x[~np.isnan(x)] for name, x in latencies_of(done, output_tokens).items()}
+    ok = done.status == k.OK
+    if not ok.all():
+        done, output_tokens = part(done, ok), output_tokens[ok]
+    release, first, last = done.release_ns, done.first_token_ns, done.last_token_ns
+    many = output_tokens > 1
+    return {
+        "ttft": (first - release) / 1e9,
+        "tpot": (last[many] - first[many]) / (output_tokens[many] - 1) / 1e9,
+        "e2e": (last - release) / 1e9,
+        "queue": (done.scheduled_ns - release) / 1e9,
+    }
 
 
 def _lacking(n: int, q: float, what: str, saturated: bool) -> str | None:

@@ -267,7 +267,7 @@ WINDOW_COLUMNS = 7
 X_ONE, X_D, X_P, X_Q, X_S, X_C, X_TABLES = 0, 1, 2, 3, 4, 5, 6
 
 # What advance returns.
-PAUSED, NEEDS_WINDOWS, FULL = 0, 1, 2
+PAUSED, NEEDS_WINDOWS, FULL, LOST = 0, 1, 2, 3
 
 # Status of a finished row.
 OK, REJECTED_MEMORY, REJECTED_CONTEXT, UNFINISHED = 0, 1, 2, 3
@@ -1533,8 +1533,8 @@ def advance(  # type: ignore[no-untyped-def]
     reuse,
     tick,
 ):
-    """Process all instants before g[G_LIMIT]; returns PAUSED, or NEEDS_WINDOWS when ``win`` is too short, or FULL when ``out`` is
-    (it has room for those that one replica holds).
+    """Process all instants before g[G_LIMIT]; returns PAUSED, NEEDS_WINDOWS when ``win`` is too short, FULL when ``out`` is (it
+    has room for those that one replica holds), LOST when route names a replica, G_NEEDED, that does not exist.
 
     fed [rows, columns] what may come, tree [2 replicas] as ``_set_end`` says, todo [replicas]. ent [replicas, entries], buckets [replicas, buckets] (first entry of each) and ids (of the prompts' units) are the prefix
     cache's; coef [rows, x] in ns, ends [rows] (1 ends a block), tables [pools, tables, tokens], link [pools, 3] (ns that
@@ -1640,6 +1640,9 @@ def advance(  # type: ignore[no-untyped-def]
                 req[slot].release = now
                 g[G_FLIGHT] += 1
             r = 0 if g[G_ONE] == 1 else route(now, slot, -1, req, rep, mem, par)
+            if r < 0 or r >= rep.shape[0]:
+                g[G_NEEDED] = r
+                return LOST
             me = rep[r]
             req[slot].replica = r
             if _arrive(g, req, pool[me.pool], edges, out, slot):

@@ -501,6 +501,11 @@ class Simulation:
             if why == k.FULL:
                 parts.append(self._ended())
                 continue
+            if why == k.LOST:
+                raise ModelError(
+                    f"the route policy names replica {g[k.G_NEEDED]} of {len(self._rep)}",
+                    f"it has to return a number from 0 to {len(self._rep) - 1}",
+                )
             self._flush_windows()
             needed = int(g[k.G_NEEDED] - g[k.G_WINDOW_BASE]) + 1
             if needed > self._win.shape[1]:

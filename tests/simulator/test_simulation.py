@@ -282,3 +282,13 @@ def test_a_policy_of_another_form_is_refused() -> None:
     with pytest.raises(ModelError, match="policy 'wrong' does not compile") as e:
         Simulation([engine()], rank=wrong)
     assert "now, slot, replica" in str(e.value.hint)
+
+
+def beyond(now, slot, replica, req, rep, mem, par):  # type: ignore[no-untyped-def]
+    return rep.shape[0]
+
+
+def test_a_route_to_nowhere_is_refused() -> None:
+    sim = Simulation([engine(replicas=2)], route=beyond)
+    with pytest.raises(ModelError, match="names replica 2 of 2"):
+        run(sim, Requests.make([0], [10], [2]))
