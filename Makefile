@@ -41,7 +41,7 @@ test-importers: $(VENV)/.ready ## load exports with the tools they are for (inst
 
 fuzz: $(VENV)/.ready ## every reader under 1,500 mutations, the clock against the oracle in 50,000 cases (an hour)
 	LAMINA_TRACES_FUZZ=1500 $(BIN)/python -m pytest -q -n 2 tests/formats/test_fuzz.py
-	LAMINA_TRACES_CLOCK_CASES=50000 $(BIN)/python -m pytest -q -s tests/simulator/test_serving_oracle.py
+	LAMINA_TRACES_CLOCK_CASES=50000 $(BIN)/python -m pytest -q -n 2 -rP tests/simulator/test_serving_oracle.py
 
 wheel: $(VENV)/.ready ## build the wheel and run its demo in a clean environment outside the checkout
 	$(BIN)/python -m pytest -q -m wheel tests/test_wheel.py

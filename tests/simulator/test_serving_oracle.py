@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ from . import oracle
 
 CASES = int(os.environ.get("LAMINA_TRACES_CLOCK_CASES", "1000"))
 """``make fuzz`` takes fifty times as many."""
+PARTS = 4
+"""they are tested in, side by side where there are processes."""
 
 
 def rows_from(coef: np.ndarray, ends: np.ndarray, tables: np.ndarray) -> Rows:
@@ -45,6 +48,23 @@ class Case:
     policies: oracle.Policies
     chunk: int
     window_s: float
+    replay: str
+    reuse: str
+
+    @property
+    def choices(self) -> dict[str, str]:
+        """What was chosen of what users can switch on."""
+        first, told = self.engines[0], self.policies
+        return {
+            "route": told.route, "rank": told.rank, "replay": self.replay, "reuse": self.reuse,
+            "prefill": "apart" if first.role == "prefill" else "chunked" if first.chunked_prefill else "first",
+            "preempt": "recompute" if first.swap_s_per_token is None else "swap",
+            "pools": "equal" if len(self.engines) == 1 else "unlike",
+            "control": "scale" if told.scale else "none",
+            "concurrency": "limited" if told.concurrency else "any",
+            "steps": "speculative" if (self.requests.steps < self.requests.output_tokens).any() else "each",
+            "watermark": "some" if first.watermark_blocks else "none",
+        }  # fmt: skip
 
     @property
     def machines(self) -> list[oracle.Machine]:
@@ -205,6 +225,8 @@ def random_case(seed: int) -> Case:
         ),
         chunk=int(rng.choice([1, 3, 7, 1000])),
         window_s=float(rng.choice([333e-9, 1e-6, 1e-5, 1e-3])),
+        replay=str(kind),
+        reuse="prefix" if any(e.prefix_unit for e in engines) else "none",
     )
 
 
@@ -252,10 +274,37 @@ def rows_of(done: Finished) -> list[tuple[int, ...]]:
     return list(zip(*(c[order].tolist() for c in columns), strict=True))
 
 
-def test_the_clock_equals_the_oracle_in_every_event_and_nanosecond() -> None:
+def test_cases_have_every_policy_and_every_pair_of_policies() -> None:
+    pairs: Counter[tuple[tuple[str, str], ...]] = Counter()
+    offered: dict[str, set[str]] = {}
+    for seed in range(CASES):
+        chosen = random_case(seed).choices
+        for name, value in chosen.items():
+            offered.setdefault(name, set()).add(value)
+        pairs.update(combinations(chosen.items(), 2))
+    assert offered["route"] == set(ROUTES)
+    assert offered["rank"] == set(RANKS)
+    impossible = {
+        (("prefill", "apart"), ("pools", "equal")),  # they are two pools
+        (("prefill", "apart"), ("control", "scale")),
+    }
+    missing = []
+    for one, other in combinations(offered, 2):
+        for a in offered[one]:
+            for b in offered[other]:
+                pair = ((one, a), (other, b))
+                if pairs[pair] == 0 and pair not in impossible:
+                    missing.append(pair)
+    assert not missing
+    rarest = min((n, p) for p, n in pairs.items())
+    print(f"{len(pairs)} pairs of choices in {CASES} cases, the rarest {rarest[1]} in {rarest[0]}")
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_the_clock_equals_the_oracle_in_every_event_and_nanosecond(part: int) -> None:
     preemptions = ties = dependent = rejected = several = speculative = recomputed = 0
     seen: Counter[str] = Counter()
-    for seed in range(CASES):
+    for seed in range(part, CASES, PARTS):
         case = random_case(seed)
         report = oracle.simulate(case.requests, case.machines, case.policies)
         sim, done = simulate(case)
@@ -298,12 +347,12 @@ def test_the_clock_equals_the_oracle_in_every_event_and_nanosecond() -> None:
         rejected += int((~ok).sum())
         several += len(case.machines) > 1
     seen.update(preemptions=preemptions, recomputed=recomputed, ties=ties, dependent=dependent, rejected=rejected, several=several, speculative=speculative)  # fmt: skip
-    print(f"{CASES} cases: {dict(seen)}")
+    print(f"{len(range(part, CASES, PARTS))} of {CASES} cases: {dict(seen)}")
     least = {
         "preemptions": 3_000, "ties": 5_000, "dependent": 5_000, "rejected": 500, "several": 500, "speculative": 150,
         "moved": 5_000, "handed": 1_000, "stalls": 5_000, "scaled": 400, "cached": 20_000, "shared": 500, "evicted": 1_000,
     }  # fmt: skip
-    assert all(seen[k] > n * CASES / 1000 for k, n in least.items()), seen
+    assert all(seen[k] > n * CASES / 2000 / PARTS for k, n in least.items()), seen
 
 
 def test_any_cutting_into_chunks_gives_the_same_rows() -> None:
