@@ -51,17 +51,25 @@ and O(1) per iteration. With steps = output this changes nothing.
 
 **O(1) per iteration.** Completions wait in a ring indexed by their finishing iteration; block growth is
 a counter per residue of the iteration number (a request grows every ``block_size`` iterations); the
-contexts are one running sum; the victims are a linked list in admission order; the queue is a pairing
-heap linked through the requests themselves. Where an iteration can only be followed by its like (all decode,
-nobody ends, nothing arrives), a shorter loop goes on to the same nanosecond (``_coast``).
+contexts are one running sum; the victims are a linked list in admission order; the queue is a line of those that came in their
+order, beside a pairing heap of the others, both linked through the requests; a tree holds which replica's iteration ends
+first. Where an iteration can only be followed by its like (all decode, nobody ends, nothing arrives), a shorter loop goes on
+to the same nanosecond (``_coast``).
+
+**Memory.** A request without parents and children takes a record (``REQUEST``, 200 bytes) from its release to its end, and comes
+from a row of its chunk (fed). Others have theirs from the chunk on, and keep it until their last child is known.
 
 **Policies** are four functions of one signature (``POLICY``), passed as typed first-class functions:
 ``(now, slot, replica, req, rep, mem, par) → int64``. ``route`` returns the replica, ``rank`` a key (lower
 first), ``reuse`` a number of tokens, ``tick`` the next instant at which it wants to be called (``NEVER``
-for no more). ``req`` (one row per request, columns below) is to be read, ``rep`` (one row per replica)
+for no more). ``req`` (records ``REQUEST``) is to be read, ``rep`` (records ``REPLICA``)
 too; ``mem`` (int64) and ``par`` (float64) are the policies' own state and parameters, theirs to write:
 mem[0] is the round-robin counter, mem[16:] is free for others (hash tables of a prefix cache, a random
 state).
+
+**What a call costs.** numba hands an array over in seven words or more, a record in one: what is called for every iteration is
+inlined (``hot``), functions take the records of their replica and pool, and stock policies that would say the
+same for every request are not called.
 """
 
 from __future__ import annotations

@@ -31,6 +31,7 @@ CHUNK = 65_536
 _RING = 2048  # a power of two
 _MAX_WINDOWS = 5_000_000
 _NOTHING = np.empty(0, np.int64)
+_INT32 = 2**31 - 1
 _NONE = [
     "queue",
     "line",
@@ -387,10 +388,11 @@ class Simulation:
             )
             self._ids = np.concatenate([self._ids, chunk.ids.view(np.int64)])
         extra = chunk.extra
+        session = np.asarray(extra.get("session", -1))
         self._fed = np.empty((n, k.FED_COLUMNS), np.int64)
         columns = (
             chunk.row_id, chunk.arrival_ns, chunk.input_tokens, chunk.output_tokens, chunk.steps, chunk.delay_ns, chunk.priority,
-            extra.get("session", -1), extra.get("head", -1), extra.get("deadline_ns", k.NEVER),
+            np.where(session < 0, -1, session & _INT32), extra.get("head", -1), extra.get("deadline_ns", k.NEVER),
             np.maximum(children, extra.get("children", 0)), ids, units,
         )  # fmt: skip
         for i, column in enumerate(columns):
@@ -770,7 +772,8 @@ def _check(chunk: Requests, last: tuple[int, int]) -> None:
         (chunk.delay_ns < 0, "has a negative delay"),
         (arrival < 0, "arrives before the origin"),
         (arrival >= 2**61, "arrives after 73 years"),
-        (chunk.input_tokens + chunk.output_tokens >= 2**31, "has 2 billion tokens or more"),
+        (chunk.input_tokens + chunk.output_tokens > _INT32, "has 2 billion tokens or more"),
+        (np.abs(chunk.priority) > _INT32, "has a priority beyond 2 billion"),
     )
     for mask, what in rules:
         if mask.any():

@@ -68,6 +68,7 @@ def test_memory_is_bounded_by_what_is_in_flight() -> None:
     assert sim.dependent_releases == 160_000
     # one chunk, what is in flight, and the parents of later turns; a fiftieth of the workload
     assert sim.slots < 6_000
+    assert k.REQUEST.itemsize <= 200  # bytes a request in flight
     assert sim.free_blocks.tolist() == [1000]
 
 
@@ -292,3 +293,17 @@ def test_a_route_to_nowhere_is_refused() -> None:
     sim = Simulation([engine(replicas=2)], route=beyond)
     with pytest.raises(ModelError, match="names replica 2 of 2"):
         run(sim, Requests.make([0], [10], [2]))
+
+
+def test_numbers_that_do_not_fit_a_record_are_refused_and_sessions_folded() -> None:
+    with pytest.raises(ModelError, match="row_id 0 has a priority beyond 2 billion"):
+        run(Simulation([engine()]), Requests.make([0], [10], [2], priority=[2**31]))
+    twice = Requests.make([0, S], [10, 10], [2, 2])
+    for session in (2**40 + 5, 5):
+        load = replace(twice, extra={"session": np.full(2, session)})
+        done = run(Simulation([engine(replicas=7)], route="session-affinity"), load)
+        assert len(set(done.replica)) == 1
+    none = replace(twice, extra={"session": np.full(2, -1)})
+    assert run(
+        Simulation([engine(replicas=7)], route="session-affinity"), none
+    ).replica.tolist() == [0, 0]
