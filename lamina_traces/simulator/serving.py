@@ -288,6 +288,7 @@ OUT_COLUMNS = 10
 _I1 = types.Array(types.int64, 1, "C")
 _I2 = types.Array(types.int64, 2, "C")
 _I3 = types.Array(types.int64, 3, "C")
+_N2 = types.Array(types.int32, 2, "C")
 _F1 = types.Array(types.float64, 1, "C")
 _F2 = types.Array(types.float64, 2, "C")
 _F3 = types.Array(types.float64, 3, "C")
@@ -297,7 +298,7 @@ POLICY = types.int64(types.int64, types.int64, types.int64, _REQ, _REP, _I1, _F1
 _POLICY_TYPE = types.FunctionType(POLICY)
 
 ADVANCE = types.int64(
-    *(_I1, _I2, _REQ, _REP, _POOL, _I2, _I1, _I1, _I2, _I2, _I2),  # g … out
+    *(_I1, _I2, _REQ, _REP, _POOL, _I2, _I1, _I1, _N2, _I2, _I2),  # g … out
     *(_I3, _I2, _I1),  # ent, buckets, ids
     *(_F2, _I1, _F3, _F2, _F2, _F3, _F2, _I2, _I1, _F1),  # coef … par
     *(_POLICY_TYPE, _POLICY_TYPE, _POLICY_TYPE, _POLICY_TYPE),
@@ -1036,8 +1037,18 @@ def _duration(me: Any, xs: Any, own: Any, coef: Any, ends: Any, moving_ns: float
 
 
 @hot
+def _completes(req: Any, ring: Any, r: int, k: int) -> Any:
+    """Does a request end in iteration ``k``? Others in its bucket do a whole turn of the ring later."""
+    slot = ring[r, k & (ring.shape[1] - 1)]
+    while slot >= 0 and _finish(req, slot) != k:
+        slot = req[slot].ring_next
+    return slot >= 0
+
+
+@hot
 def _coast(
     g: Any,
+    req: Any,
     me: Any,
     own: Any,
     ring: Any,
@@ -1061,7 +1072,6 @@ def _coast(
     size = own.block_size
     decode = me.decode
     latest = min(horizon - 1, min(me.window_end, g[G_WINDOW_LIMIT]))
-    mask = ring.shape[1] - 1
     k, phase = me.iter, me.phase
     start, end = me.start, me.end
     free, context = me.free, me.context
@@ -1072,7 +1082,7 @@ def _coast(
     fixed = 0.0  # of a single row's time, what comes before the contexts; p, Q and C are 0
     for i in range(X_S):
         fixed += coef[row, i] * xs[r, i]
-    while end <= latest and ring[r, k & mask] < 0:
+    while end <= latest and not _completes(req, ring, r, k):
         following = 0 if phase + 1 == size else phase + 1
         if free < grow[r, following]:
             break
@@ -1566,6 +1576,7 @@ def advance(  # type: ignore[no-untyped-def]
             horizon = min(min(others, g[G_TICK]), g[G_LIMIT])
             _coast(
                 g,
+                req,
                 me,
                 pool[me.pool],
                 ring,

@@ -28,7 +28,7 @@ Floats = npt.NDArray[np.float64]
 
 CHUNK = 65_536
 """requests fed at a time: large enough to forget the call, small enough to stay in cache."""
-_RING = 2048  # a power of two
+_RING = 1024  # a power of two; those of many replicas are to stay in the cache
 _MAX_WINDOWS = 5_000_000
 _NOTHING = np.empty(0, np.int64)
 _INT32 = 2**31 - 1
@@ -308,7 +308,7 @@ class Simulation:
             rep["takes"][start_on:], rep["since"][start_on:] = 0, k.NEVER
         self._link = np.array([(*e.hand_over_s, e.swap_s_per_token or 0.0) for e in engines]) * 1e9
         self._hist = np.zeros((len(engines), 64 * 16), np.int64)
-        self._ring = np.full((replicas, _RING), -1, np.int64)
+        self._ring = np.full((replicas, _RING), -1, np.int32)
         self._grow = np.zeros((replicas, int(self._pool["block_size"].max())), np.int64)
         self._xs = np.zeros((replicas, states))
         self.window_ns = max(1, round(window_s * 1e9))
