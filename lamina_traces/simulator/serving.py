@@ -636,7 +636,7 @@ def _free_slot(g: Any, req: Any, slot: int) -> None:
 
 
 @hot
-def _known_from(g: Any, req: Any, fed: Any, i: int) -> Any:
+def _recorded(g: Any, req: Any, fed: Any, i: int) -> Any:
     """A slot for the row ``i`` of fed, from here on a request that the clock knows."""
     slot = g[G_FREE]
     q = req[slot]
@@ -660,7 +660,7 @@ def _known_from(g: Any, req: Any, fed: Any, i: int) -> Any:
 def feed(g, req, fed, slots):  # type: ignore[no-untyped-def]
     """All rows of fed that are not yet known become so; ``slots`` gets where."""
     for i in range(len(slots)):
-        slots[i] = _known_from(g, req, fed, g[G_CURSOR])
+        slots[i] = _recorded(g, req, fed, g[G_CURSOR])
         g[G_CURSOR] += 1
 
 
@@ -1643,7 +1643,7 @@ def advance(  # type: ignore[no-untyped-def]
             elif slot >= 0:
                 g[G_LINE] = req[slot].next
             else:
-                slot = _known_from(g, req, fed, g[G_CURSOR])
+                slot = _recorded(g, req, fed, g[G_CURSOR])
                 g[G_CURSOR] += 1
             g[G_HAPPENED] += 1
             if req[slot].state == MOVING:
