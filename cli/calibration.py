@@ -310,7 +310,7 @@ def refuse(given: Mapping[str, Any], flag: str, why: str) -> None:
         raise UsageError(f"{flag} does not go with {', '.join(wrong)}", f"{why}; leave these out")
 
 
-def run_backtest(trace: Any, spec: Any, propose: Path | None, fmt: str) -> None:
+def run_backtest(trace: Any, spec: Any, using: Any, propose: Path | None, fmt: str) -> None:
     """simulate TRACE --backtest: measured beside simulated latencies, what is off, a proposed calibration."""
     from lamina_traces.backtest import backtest
     from lamina_traces.errors import ModelError
@@ -319,7 +319,7 @@ def run_backtest(trace: Any, spec: Any, propose: Path | None, fmt: str) -> None:
     from .decide import compiling
 
     with compiling():
-        found = backtest(trace, spec, date=created_now()[:10])
+        found = backtest(trace, spec, using=using, date=created_now()[:10])
     warn(found.notices)
     if fmt in ("json", "jsonl"):
         emit_object(found.to_dict(), fmt)

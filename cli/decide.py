@@ -134,11 +134,18 @@ def simulate(
         typer.Option("--preempt", help="What becomes of the KV of who must give way."),
     ] = "recompute",
     reuse: Annotated[
-        Literal["none", "prefix"],
+        Literal["none", "prefix", "auto"],
         typer.Option(
-            "--reuse", help="prefix: a cache of the blocks that prompts begin with (prefix_hashes)."
+            "--reuse",
+            help="prefix: a cache of the blocks that prompts begin with (prefix_hashes); auto: where the trace records them.",
         ),
     ] = "none",
+    max_num_seqs: Annotated[
+        int, typer.Option("--max-num-seqs", min=1, help="Most sequences of an iteration.")
+    ] = 256,
+    max_num_batched_tokens: Annotated[
+        int, typer.Option("--max-num-batched-tokens", min=1, help="Most tokens of an iteration.")
+    ] = 2048,
     spec: Spec = None,
     calibration: CalibrationFile = None,
     backtest: BacktestFlag = False,
@@ -239,10 +246,11 @@ def simulate(
 
     from .studies import find_capacity, refuse_single, repeat
 
-    deployment = serving_spec(
+    deployment, with_ = serving_spec(
         context,
         spec,
         engine_args,
+        with_ or [],
         model=model,
         gpu=gpu,
         tp=tp,
@@ -258,22 +266,25 @@ def simulate(
         prefill=prefill,
         preempt=preempt,
         reuse=reuse,
+        max_num_seqs=max_num_seqs,
+        max_num_batched_tokens=max_num_batched_tokens,
     )
     if calibration is not None:
         deployment = calibrated(deployment, calibration)
+    using = [techniques.parse(t) for t in with_]
+    techniques.check(using)
     if propose is not None and not backtest:
         raise UsageError("--propose goes with --backtest", "add --backtest")
     if backtest:
         given = {
-            "--with": with_, "--slo": slo, "--save": save, "--explain": explain, "--arrivals": arrivals, "--concurrency": concurrency,
+            "--slo": slo, "--save": save, "--explain": explain, "--arrivals": arrivals, "--concurrency": concurrency,
             "--warmup": warmup, "--cooldown": cooldown, "--by": by, "--repeats": repeats, "--capacity": capacity, "--target": target,
         }  # fmt: skip
         refuse(given, "--backtest", "it replays the recorded requests as they came")
         trace = workloads.trace(workload, store=store, say=say)
-        run_backtest(workloads.selected(trace, where, from_, to), deployment, propose, fmt)
+        run_backtest(workloads.selected(trace, where, from_, to), deployment, using, propose, fmt)
         return
     limits = runs.parse_slo(slo) if slo else None
-    using = [techniques.parse(t) for t in with_ or []]
     source = workloads.Source(
         workloads.resolve(workload, store=store, say=say), poisson_rate(arrivals, rate), where, from_, to, say=say
     )  # fmt: skip
@@ -326,10 +337,14 @@ def _seconds(duration: str | None) -> float:
 
 
 def serving_spec(
-    context: typer.Context, spec: Path | None, engine_args: str | None = None, **flags: Any
-) -> Any:
-    """The serving spec of a file, of the command line of an engine with flags beside it, or of the flags alone. Those
-    count as given that are written out, if only with their defaults."""
+    context: typer.Context,
+    spec: Path | None,
+    engine_args: str | None,
+    with_: list[str],
+    **flags: Any,
+) -> tuple[Any, list[str]]:
+    """The serving spec of a file, of the command line of an engine with flags beside it, or of the flags alone, and the
+    techniques ``with_`` and the engine's. Those flags count as given that are written out, if only with their defaults."""
     from lamina_traces import runs
     from lamina_traces.errors import UsageError
 
@@ -343,10 +358,11 @@ def serving_spec(
             "change the file, or leave it out",
         )
     if engine_args is None:
-        return runs.deployment(spec, **flags)
-    deployment, notices = runs.deployment_of_engine(engine_args, flags["gpu"], {n: flags[n] for n in given if n != "gpu"})  # fmt: skip
+        return runs.deployment(spec, **flags), with_
+    beside = {n: flags[n] for n in given if n != "gpu"}
+    deployment, using, notices = runs.deployment_of_engine(engine_args, flags["gpu"], beside, with_)
     warn(notices)
-    return deployment
+    return deployment, using
 
 
 @contextmanager

@@ -109,12 +109,32 @@ def deployment(path: Path | None, model: str, gpu: str, **flags: Any) -> Serving
 
 
 def deployment_of_engine(
-    text: str, gpu: str, flags: Mapping[str, Any]
-) -> tuple[Serving, tuple[Notice, ...]]:
+    text: str, gpu: str, flags: Mapping[str, Any], using: Sequence[str] = ()
+) -> tuple[Serving, list[str], tuple[Notice, ...]]:
     """The serving spec of an engine's command line (``vllm serve …``) on that GPU with ``flags`` of
-    ``specs.simple`` beside it, and what of the line is not modelled."""
+    ``specs.simple`` beside it, the techniques ``using`` with what the line says of them (``using`` goes before), and what
+    of the line is assumed or not modelled."""
     read = specs.parse_engine_args(text)
-    return read.spec(gpu, **flags), read.notices()
+    spec, notices = read.spec(gpu, **flags), read.notices()
+    if read.drafts is None:
+        return spec, list(using), notices
+    name = "speculative-decoding"
+    said = [f"{k}={v:g}" for k, v in read.drafts.items()]
+    own, rest = next((t for t in using if t.partition(":")[0] == name), ""), list(using)
+    if own:
+        rest.remove(own)
+    text = f"{name}:{','.join([*said, own.partition(':')[2]])}"
+    drafting = techniques.parse(text)
+    assumed = [f"{k} = {v:g}" for k, v in drafting.params.items() if f"{k}=" not in text]
+    if assumed:
+        notice = Notice(
+            "assumed-drafts",
+            f"speculative decoding: {', '.join(assumed)} {'is' if len(assumed) == 1 else 'are'} assumed; give yours with "
+            f"--with {name}:{assumed[0].split()[0]}=…",
+            "engine-args",
+        )
+        notices = (*notices, notice)
+    return spec, [*rest, str(drafting)], notices
 
 
 def requests_of(
@@ -188,6 +208,14 @@ def requests_of(
         requests = _with_prefixes(requests, frame, trace.name)
     context = frame.select(c for c in along if c in frame.columns)
     return requests, "session" if parents else "open", context, tuple(notices)
+
+
+def _has_ids(trace: Trace) -> bool:
+    """Whether it records the ids of blocks of one size that prompts begin with."""
+    if not all(trace.has(c) for c in _PREFIXES):
+        return False
+    sizes = trace.scan("llm_requests").select(pl.col("prefix_block_size").drop_nulls().unique())
+    return sizes.collect().height == 1
 
 
 def _with_prefixes(requests: Requests, frame: pl.DataFrame, name: str) -> Requests:
@@ -284,7 +312,7 @@ def simulate(
     cannot be simulated, UsageError where ``by`` names no column that the trace has.
     """
     column = None if by is None or by == "length" else _column(trace, by)
-    prefixes = spec.reuse == "prefix" or spec.route == "prefix-affinity"
+    prefixes = spec.reuse == "prefix" or spec.route == "prefix-affinity" or (spec.reuse == "auto" and _has_ids(trace))  # fmt: skip
     requests, mode, context, left_out = requests_of(
         trace, replay=replay, by=column, prefixes=prefixes
     )

@@ -124,6 +124,24 @@ def engines(
     return out
 
 
+def _reused(spec: Serving, id_tokens: int | None) -> tuple[Serving, Notice | None]:
+    """The spec with ``reuse = "auto"`` settled, and why nothing is reused where it is not."""
+    if spec.reuse != "auto":
+        return spec, None
+    sizes = [p.replica.kv.block_size for p in spec.pools]
+    why = (
+        "the requests carry no prefix ids"
+        if id_tokens is None
+        else f"prefix ids are of {id_tokens} tokens, which are no whole blocks of {max(sizes)}"
+        if any(id_tokens % size for size in sizes)
+        else None
+    )
+    if why is None:
+        return replace(spec, reuse="prefix"), None
+    told = Notice("prefix-caching", f"{why}, so prefix caching saves nothing here", "reuse")
+    return replace(spec, reuse="none"), told
+
+
 def _unit(id_tokens: int | None, block: int) -> int:
     """Blocks of a unit of the prefix cache."""
     if id_tokens is None:
@@ -176,6 +194,7 @@ def simulate(
         source = requests
     until_ns = None if until_s is None else round(until_s * 1e9)
     whole = requests if isinstance(requests, Requests) else None
+    spec, not_reused = _reused(spec, whole.id_tokens if whole else None)
     lowered = engines(spec, models, whole.id_tokens if whole else None)
     scale = spec.scale
     first = int(whole.arrival_ns[0]) if whole and len(whole) else 0
@@ -216,7 +235,7 @@ def simulate(
     provisioned = (
         np.minimum(sim.provisioned_s, span_s) if scaled else np.full(spec.replicas, span_s)
     )
-    notices = []
+    notices = [] if not_reused is None else [not_reused]
     measured = m.measured(rows, span_s, warmup_s=warmup_s, cooldown_s=cooldown_s)
     seen, output = m.part(rows, measured.mask), outputs[measured.mask]
     left_out = measured.notice()

@@ -125,8 +125,9 @@ class Serving:
     links: tuple[Link, ...] = ()
     route: str = "round-robin"
     rank: str = "fcfs"
-    reuse: Literal["none", "prefix"] = "none"
-    """prefix: blocks of prompts that begin alike are computed once while they stay in memory."""
+    reuse: Literal["none", "prefix", "auto"] = "none"
+    """prefix: blocks of prompts that begin alike are computed once while they stay in memory; auto: where the requests carry
+    the ids of such blocks."""
     control: Literal["none", "scale"] = "none"
     scale: Scale = field(default_factory=Scale)
     prices: Mapping[str, float] = field(default_factory=dict)
@@ -160,6 +161,8 @@ def simple(
     reuse: str = "none",
     prefill: str = "chunked",
     preempt: str = "recompute",
+    max_num_seqs: int = Batch.max_num_seqs,
+    max_num_batched_tokens: int = Batch.max_num_batched_tokens,
     era: str = "2025",
 ) -> Serving:
     """The spec of the command line's flags: ``replicas`` equal engines of tp·pp·dp devices. Checked.
@@ -173,7 +176,8 @@ def simple(
     if how not in ("chunked", "first", "apart") or (how == "apart") != some.isdigit():
         raise UnknownName("way to prefill", prefill, ("chunked", "first", "apart:1"))
     kv = Kv(dtype=kv_dtype, preemption=cast(Literal["recompute", "swap"], preempt))
-    replica = Replica((group,), kv=kv, batch=Batch(chunked_prefill=how != "first"))
+    batch = Batch(max_num_seqs, max_num_batched_tokens, chunked_prefill=how != "first")
+    replica = Replica((group,), kv=kv, batch=batch)
     pools: tuple[Pool, ...] = (Pool(replica, count=replicas),)
     if how == "apart":
         if not 0 < int(some) < replicas:
@@ -185,7 +189,7 @@ def simple(
         dtype=shape.native if dtype == "auto" else dtype,
         route=route,
         rank=rank,
-        reuse=cast(Literal["none", "prefix"], reuse),
+        reuse=cast(Literal["none", "prefix", "auto"], reuse),
         era=era,
     )
     return check(spec)
@@ -301,7 +305,7 @@ def check(spec: Serving) -> Serving:
     if spec.combine not in ("sum", "max"):
         raise UnknownName("combine", spec.combine, ("sum", "max"))
     for what, given, known in (
-        ("reuse", spec.reuse, ("none", "prefix")),
+        ("reuse", spec.reuse, ("none", "prefix", "auto")),
         ("control", spec.control, ("none", "scale")),
     ):
         if given not in known:

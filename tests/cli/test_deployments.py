@@ -68,20 +68,59 @@ def test_what_is_impossible_is_said(lamina: Any, flags: tuple[str, ...], said: s
 
 
 def test_an_engine_s_command_line_states_the_deployment(lamina: Any) -> None:
-    line = "vllm serve meta-llama/Llama-3.1-70B-Instruct --tensor-parallel-size 4 --max-num-seqs 64 --swap-space 4 --port 80"
+    line = "vllm serve meta-llama/Llama-3.1-70B-Instruct --tensor-parallel-size 4 --max-num-seqs 64 --enforce-eager --port 80"
     done = lamina("simulate", "azure-code", "--engine-args", line, "--replicas", "2", "--format", "json")  # fmt: skip
     assert done.code == 0
     told = json.loads(done.out)
     assert (told["model"] if "model" in told else told["deployment"]["model"]) == "llama-3.1-70b"
     assert "max_num_seqs = 64" in told["spec"]
     assert (told["deployment"]["tp"], told["deployment"]["replicas"]) == (4, 2)
-    assert "not modelled: --swap-space 4; without effect on costs: --port" in done.err
+    assert "not modelled: --enforce-eager; without effect on costs: --port" in done.err
     for flags in (("--tp", "1"), ("--model", "llama-3.1-8b")):  # its default, written out
         done = lamina("simulate", "azure-code", "--engine-args", line, *flags)
         assert done.code == 2
         assert f"so does {flags[0]}" in done.err
     done = lamina("simulate", "azure-code", "--engine-args", line, "--spec", "x.toml")
     assert done.code == 2
+
+
+def test_drafts_of_an_engine_s_command_line(lamina: Any) -> None:
+    line = "vllm serve meta-llama/Llama-3.1-8B-Instruct --no-enable-prefix-caching --speculative-config.num_speculative_tokens 4"
+    told = run(lamina, "--engine-args", line)
+    same = run(lamina, "--with", "speculative-decoding:draft_tokens=4")
+    assert told["techniques"] == [
+        "speculative-decoding:acceptance=0.7,draft_tokens=4,draft_size=0.02"
+    ]
+    assert told["tpot_mean_s"] == same["tpot_mean_s"] < run(lamina)["tpot_mean_s"]
+    own = lamina("simulate", "azure-code", "--engine-args", line, "--with", "speculative-decoding:acceptance=0.9", "--format", "json")  # fmt: skip
+    assert "acceptance=0.9,draft_tokens=4" in json.loads(own.out)["techniques"][0]
+    assert "draft_size = 0.02 is assumed" in own.err
+    assert "acceptance =" not in own.err
+
+
+def test_an_engine_s_prefix_cache(lamina: Any) -> None:
+    line = "vllm serve meta-llama/Llama-3.1-8B-Instruct"
+    done = lamina("simulate", "azure-code", "--engine-args", line)
+    assert done.code == 0
+    assert "the requests carry no prefix ids, so prefix caching saves nothing here" in done.err
+    assert lamina("generate", "mooncake-conversation", "-n", "300", "--name", "asked").code == 0
+
+    def prefixes(*flags: str) -> dict[str, Any]:
+        done = lamina("simulate", "asked", "--format", "json", *flags)
+        assert done.code == 0, done.err
+        assert "saves nothing" not in done.err
+        out: dict[str, Any] = json.loads(done.out)
+        return out
+
+    cached = prefixes("--engine-args", line)
+    assert (
+        cached["cached_prompt_tokens"] == prefixes("--reuse", "prefix")["cached_prompt_tokens"] > 0
+    )
+    for off in (("--engine-args", f"{line} --no-enable-prefix-caching"), ()):
+        assert "cached_prompt_tokens" not in prefixes(*off)
+    done = lamina("simulate", "asked", "--engine-args", f"{line} --block-size 48")
+    assert done.code == 0
+    assert "no whole blocks of 48, so prefix caching saves nothing" in done.err
 
 
 def test_ends_that_are_not_measured_and_groups(lamina: Any) -> None:
