@@ -275,6 +275,8 @@ def simulate(
     techniques.check(using)
     if propose is not None and not backtest:
         raise UsageError("--propose goes with --backtest", "add --backtest")
+    if propose is not None and using:
+        raise UsageError(f"--propose does not go with {using[0].technique.name}", "points of a log know no technique; leave it out")  # fmt: skip
     if backtest:
         given = {
             "--slo": slo, "--save": save, "--explain": explain, "--arrivals": arrivals, "--concurrency": concurrency,

@@ -118,11 +118,11 @@ class Backtest:
         if abs(e2e) <= NOISE:
             return f"mean e2e is {e2e:+.1%} off, but its parts cancel: {self.blame.replace('service', 'service time')} is off the most."
         if self.blame == "service":
-            return f"mean e2e is {e2e:+.1%} off, and it is the service time (TPOT {off or 'is not recorded'})."
+            return f"mean e2e is {e2e:+.1%} off, and it is the service time (TPOT {off or 'at the measured load is not known'})."
         text = f"mean e2e is {e2e:+.1%} off, and it is queueing"
         if self.at_load is not None and abs(self.at_load) > NOISE:
             return f"{text}, which a service time that is off feeds (TPOT {off})."
-        return f"{text}: arrivals, limits of the batch or KV memory differ from the spec (TPOT {off or 'is not recorded'})."
+        return f"{text}: arrivals, limits of the batch or KV memory differ from the spec (TPOT {off or 'at the measured load is not known'})."
 
     def to_dict(self) -> dict[str, Any]:
         p = self.proposal

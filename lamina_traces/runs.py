@@ -73,6 +73,7 @@ CONTEXT = (
     "model",
     "tenant_id",
     "slo_class",
+    "priority",
 )
 """recorded columns that a run's requests keep."""
 
