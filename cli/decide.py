@@ -27,6 +27,7 @@ from .options import (
 from .output import clean, emit, emit_object, say, warn, write
 
 Replay = Literal["session", "open"]
+Failures = Literal["served", "recorded"]
 Rank = Literal["fcfs", "priority", "least-slack"]
 
 Model = Annotated[
@@ -165,6 +166,13 @@ def simulate(
             help="session: a later turn waits for the one before it; open: recorded arrivals.",
         ),
     ] = "session",
+    failures: Annotated[
+        Failures,
+        typer.Option(
+            "--failures",
+            help="Requests that failed: served as the others; or recorded: they load the engine, then fail as they did.",
+        ),
+    ] = "served",
     concurrency: Annotated[
         int | None,
         typer.Option(
@@ -281,6 +289,7 @@ def simulate(
         given = {
             "--slo": slo, "--save": save, "--explain": explain, "--arrivals": arrivals, "--concurrency": concurrency,
             "--warmup": warmup, "--cooldown": cooldown, "--by": by, "--repeats": repeats, "--capacity": capacity, "--target": target,
+            "--failures": failures != "served",
         }  # fmt: skip
         refuse(given, "--backtest", "it replays the recorded requests as they came")
         trace = workloads.trace(workload, store=store, say=say)
@@ -293,6 +302,7 @@ def simulate(
     options: dict[str, Any] = {
         "concurrency": concurrency,
         "replay": replay,
+        "failures": failures,
         "using": using,
         "warmup_s": _seconds(warmup),
         "cooldown_s": _seconds(cooldown),

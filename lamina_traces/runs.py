@@ -17,8 +17,9 @@ import numpy.typing as npt
 import polars as pl
 
 from . import specs, techniques
+from .aspects.failure_retries import WITHIN_S
 from .errors import ModelError, Notice, UnknownName, UsageError
-from .schema import TABLES, Requests
+from .schema import FAILED, TABLES, Requests
 from .simulator import ERROR_CODE, Result, Slo, Verdict, by_group, judge, parse_slo
 from .simulator import simulate as serve
 from .specs import Serving
@@ -39,10 +40,12 @@ __all__ = [
 ]
 
 Replay = Literal["session", "open"]
+Failures = Literal["served", "recorded"]
 Ints = npt.NDArray[np.int64]
 
 MAIN_METRICS = {
     "requests_completed": "requests completed",
+    "requests_failed": "requests failed, as recorded",
     "requests_rejected": "requests rejected",
     "requests_unfinished": "requests unfinished",
     "preemptions": "preemptions",
@@ -96,6 +99,10 @@ _COLUMNS = (
 
 
 _PREFIXES = ("prefix_hashes", "prefix_block_size")
+_OUTCOME = ("status", "error_code", "output_tokens")
+"""recorded columns that a request keeps which fails as recorded."""
+_SENDERS = ("session_id", "client_id", "user_id")
+_ATTEMPT = ("model", "e2e_s", "last_token_ns")
 
 
 def deployment(path: Path | None, model: str, gpu: str, **flags: Any) -> Serving:
@@ -139,14 +146,24 @@ def deployment_of_engine(
 
 
 def requests_of(
-    trace: Trace, *, replay: Replay = "session", by: str | None = None, prefixes: bool = False
+    trace: Trace,
+    *,
+    replay: Replay = "session",
+    by: str | None = None,
+    prefixes: bool = False,
+    failures: Failures = "served",
 ) -> tuple[Requests, str, pl.DataFrame, tuple[Notice, ...]]:
     """The requests of a trace for the simulator, the replay mode that was possible, columns that ride along
     (row for row; ``by`` among them), and what was left out.
 
     ``session``: a request waits for its recorded parents (``depends_on``), or, where the trace records
     sessions with delays, for the turn before it, and its recorded delay then passes. ``open``: recorded
-    arrivals only. ``prefixes``: with the ids of the blocks that prompts begin with. Rows without both lengths (failed ones, in some formats) are left out and counted.
+    arrivals only. ``prefixes``: with the ids of the blocks that prompts begin with. Rows without both lengths are left out
+    and counted.
+
+    ``failures``: what becomes of rows that failed. ``served``: they are as the others. ``recorded``: they are as long as they
+    were recorded (one token where no output is), ``extra["failed"]`` marks them and the columns have their ``_OUTCOME``; with ``session`` a
+    retry waits for the end of the attempt before it (``_retries``).
     """
     if "llm_requests" not in trace.tables:
         raise UsageError(
@@ -165,12 +182,18 @@ def requests_of(
             "supply them with: --arrivals poisson --rate 2/s",
         )
     along = CONTEXT if by is None else tuple(dict.fromkeys((*CONTEXT, by)))
-    columns = (*_COLUMNS, *along, *(_PREFIXES if prefixes else ()))
+    recorded = failures == "recorded"
+    columns = (*_COLUMNS, "status", *along, *(_PREFIXES if prefixes else ()), *((*_OUTCOME, *_SENDERS, *_ATTEMPT) if recorded else ()))  # fmt: skip
     wanted = [c for c in dict.fromkeys(columns) if trace.has(c)]
     frame = trace.scan("llm_requests").select(wanted).collect()
-    total = frame.height
-    frame = frame.filter((pl.col("input_tokens") >= 1) & (pl.col("output_tokens") >= 1))
+    total, all_failed = frame.height, int(frame["status"].is_in(FAILED).sum())
+    failed = pl.col("status").is_in(FAILED)
+    some = pl.col("output_tokens") >= 1
+    frame = frame.filter((pl.col("input_tokens") >= 1) & (some | failed if recorded else some))
     parents, delay = ([], None) if replay == "open" else _dependencies(frame)
+    retries = 0
+    if recorded and replay == "session":
+        frame, parents, delay, retries = _retries(frame, parents, delay)
     if parents:
         frame, parents, delay = _in_order(frame, parents, delay)
     else:
@@ -190,11 +213,29 @@ def requests_of(
             f"no row of {trace.name!r} can be simulated: none of {total:,} has an arrival and both lengths",
             "look at it with: lamina-traces show, and at --where, --from and --to",
         )
-    n = frame.height
+    n, lost = frame.height, frame["status"].is_in(FAILED)
+    if recorded and retries:
+        notices.append(
+            Notice(
+                "retries",
+                f"{retries:,} requests are taken for retries (the same sender, model and prompt length within {format_seconds(WITHIN_S)} of "
+                "a failure) and wait for the attempt before them",
+                "requests",
+            )
+        )
+    elif lost.any() and not recorded:
+        notices.append(
+            Notice(
+                "failures-served",
+                f"{int(lost.sum()):,} of {all_failed:,} requests that failed as recorded are served as if they had not; "
+                "--failures recorded lets them fail",
+                "requests",
+            )
+        )
     requests = Requests.make(
         frame["arrival_ns"].to_numpy(),
         frame["input_tokens"].to_numpy(),
-        frame["output_tokens"].to_numpy(),
+        frame["output_tokens"].fill_null(0).clip(lower_bound=1).to_numpy(),
         row_id=frame["row_id"].to_numpy(),
         delay_ns=delay,
         parents=parents or None,
@@ -208,6 +249,9 @@ def requests_of(
     if prefixes:
         requests = _with_prefixes(requests, frame, trace.name)
     context = frame.select(c for c in along if c in frame.columns)
+    if recorded:
+        requests = replace(requests, extra={**requests.extra, "failed": lost.to_numpy()})
+        context = frame.select(c for c in dict.fromkeys((*along, *_OUTCOME)) if c in frame.columns)
     return requests, "session" if parents else "open", context, tuple(notices)
 
 
@@ -290,11 +334,63 @@ def _dependencies(frame: pl.DataFrame) -> tuple[list[list[int]], Ints | None]:
     return [], None
 
 
+def _retries(
+    frame: pl.DataFrame, parents: list[list[int]], delay: Ints | None
+) -> tuple[pl.DataFrame, list[list[int]], Ints, int]:
+    """Retries wait for the end of the failed attempt and then as long as they did: for requests without a recorded parent
+    that attempt is one, and their own arrival is none. Also how many they are.
+
+    A retry is what the same sender asks next of the same model with a prompt of the same length, within ``WITHIN_S`` of a
+    failure (aspects.failure_retries). It keeps its arrival where the attempt's duration is not recorded, or where it came before
+    the attempt had ended.
+    """
+    waits = np.zeros(frame.height, np.int64) if delay is None else delay.copy()
+    own = parents or [[] for _ in range(frame.height)]
+    senders = [c for c in _SENDERS if c in frame.columns]
+    known = [
+        x
+        for c, x in (
+            ("e2e_s", (pl.col("e2e_s") * NS_PER_S).round().cast(pl.Int64)),
+            ("last_token_ns", pl.col("last_token_ns") - pl.col("arrival_ns")),
+        )
+        if c in frame.columns
+    ]
+    if not senders or not known:
+        return frame, parents, waits, 0
+    model = pl.col("model").fill_null("") if "model" in frame.columns else pl.lit("")
+    sent = frame.with_row_index("at").select(
+        "at", "row_id", "arrival_ns", "status", pl.coalesce(known).alias("took_ns"),
+        pl.struct(pl.coalesce(senders).alias("sender"), model.alias("model"), "input_tokens").alias("like"), pl.coalesce(senders).alias("sender"),
+    )  # fmt: skip
+    sent = sent.filter(
+        pl.col("arrival_ns").is_not_null()
+        & pl.col("sender").is_not_null()
+        & (pl.col("status") != "unknown")
+    ).sort("arrival_ns", "row_id")
+    before = {c: pl.col(c).shift(1).over("like") for c in ("at", "row_id", "arrival_ns", "status", "took_ns")}  # fmt: skip
+    pause = pl.col("arrival_ns") - before["arrival_ns"] - before["took_ns"]
+    found = sent.select(
+        "at", before["at"].alias("attempt"), pause.alias("pause"),
+        (before["status"].is_in(FAILED) & (before["row_id"] < pl.col("row_id")) & (before["took_ns"] >= 0) & (pause >= 0)
+        & (pl.col("arrival_ns") - before["arrival_ns"] <= round(WITHIN_S * NS_PER_S))).alias("retry"),
+    ).filter(pl.col("retry"))  # fmt: skip
+    waiting = []
+    for at, attempt, pause_ns in zip(found["at"], found["attempt"], found["pause"], strict=True):
+        if not own[at]:
+            own[at], waits[at] = [attempt], pause_ns
+            waiting.append(at)
+    if waiting:
+        gone = pl.Series(np.isin(np.arange(frame.height), waiting))
+        frame = frame.with_columns(arrival_ns=pl.when(~gone).then(pl.col("arrival_ns")))
+    return frame, own if parents or waiting else [], waits, len(waiting)
+
+
 def simulate(
     trace: Trace,
     spec: Serving,
     *,
     replay: Replay = "session",
+    failures: Failures = "served",
     slo: Slo | None = None,
     using: Sequence[techniques.Applied] = (),
     warmup_s: float = 0.0,
@@ -307,7 +403,8 @@ def simulate(
     """Replay a trace on a spec, with techniques applied in order.
 
     ``warmup_s``, ``cooldown_s``: what is served and not measured at both ends. ``by``: a column of the
-    requests (or one of ``BY``, or ``length``) whose values get latencies and attainment of their own.
+    requests (or one of ``BY``, or ``length``) whose values get latencies and attainment of their own. ``failures``: as in
+    ``requests_of``; what fails as recorded meets no limit, has no latency and counts in ``requests_failed``.
     ``faster``: arrivals and delays between turns are divided by it. ``concurrency``: a closed loop, in which one that waits
     for no other is sent when fewer than so many are under way. Raises ModelError where the trace or the spec
     cannot be simulated, UsageError where ``by`` names no column that the trace has.
@@ -315,7 +412,7 @@ def simulate(
     column = None if by is None or by == "length" else _column(trace, by)
     prefixes = spec.reuse == "prefix" or spec.route == "prefix-affinity" or (spec.reuse == "auto" and _has_ids(trace))  # fmt: skip
     requests, mode, context, left_out = requests_of(
-        trace, replay=replay, by=column, prefixes=prefixes
+        trace, replay=replay, by=column, prefixes=prefixes, failures=failures
     )
     if concurrency is not None:
         mode = f"{mode}, {concurrency} at a time"
@@ -351,6 +448,7 @@ def simulate(
             "rate_per_s": len(requests) / span_s if span_s > 0 else None,
             "span_s": span_s,
             "replay": mode,
+            "failures": failures,
             "selection": trace.selection,
             "row_hash": trace.manifest.row_hash,
             "input_sha256": [i.sha256 for i in trace.manifest.inputs],
@@ -360,7 +458,7 @@ def simulate(
         techniques=tuple(str(a) for a in using),
         metrics=_metrics(result),
         slo=tuple(_verdict(v) for v in verdicts),
-        rows=_joined(_requests_frame(requests, result), context),
+        rows=_joined(_requests_frame(requests, result), context, requests.extra.get("failed")),
         windows=_windows_frame(result),
         power=_power_frame(result),
         explain=_explain(result),
@@ -712,9 +810,16 @@ def _counted(n: int, noun: str) -> str:
     return f"{format_count(n)} {noun}{'' if n == 1 else 's'}"
 
 
-def _joined(timed: pl.DataFrame, context: pl.DataFrame) -> pl.DataFrame:
-    """The requests of a run beside the recorded columns that ride along; a simulated column hides a recorded one."""
+def _joined(timed: pl.DataFrame, context: pl.DataFrame, failed: Any = None) -> pl.DataFrame:
+    """The requests of a run beside the recorded columns that ride along; a simulated column hides a recorded one, but for
+    ``failed`` [requests], which keep how they ended as recorded and have no latencies."""
     along = [c for c in context.columns if c not in timed.columns]
+    if failed is not None:
+        mask = pl.lit(pl.Series(failed))
+        timed = timed.with_columns(
+            *(pl.when(mask).then(pl.lit(context[c])).otherwise(pl.col(c)).alias(c) for c in _OUTCOME if c in context.columns),
+            *(pl.when(~mask).then(pl.col(c)).alias(c) for c in ("queue_s", "ttft_s", "tpot_s", "e2e_s")),
+        )  # fmt: skip
     return pl.concat([timed, context.select(along)], how="horizontal")
 
 

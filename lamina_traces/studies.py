@@ -303,6 +303,12 @@ def capacity(
             f"{source.name!r} has no rate to scale: its requests do not arrive at different times",
             "give a workload with two requests or more",
         )
+    lost = flood.metrics["requests_failed"] / flood.metrics["requests_offered"]
+    if 1 - lost < target:
+        raise ModelError(
+            f"{lost:.1%} of the requests fail as recorded, so at no rate {target:.1%} of them meet the limits",
+            "give a --target below the share that does not fail, or --failures served",
+        )
     own = rate / 1e6
     probes: list[Probe] = []
 

@@ -40,6 +40,7 @@ _Rows = tuple[tuple[str, str, str], ...]  # metric, words, how it is shown
 SERVED: _Rows = (
     ("requests_offered", "requests offered", "count"),
     ("requests_completed", "completed", "count"),
+    ("requests_failed", "failed, as recorded", "count"),
     ("requests_rejected", "rejected", "count"),
     ("requests_unfinished", "unfinished", "count"),
     ("requests_preempted", "preempted at least once", "count"),

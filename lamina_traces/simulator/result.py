@@ -27,6 +27,7 @@ Ints = npt.NDArray[np.int64]
 
 STATUS: Mapping[int, str] = {
     k.OK: "ok",
+    m.FAILED: "error",
     k.REJECTED_MEMORY: "error",
     k.REJECTED_CONTEXT: "error",
     k.UNFINISHED: "incomplete",
@@ -171,7 +172,8 @@ def simulate(
     workload gets about 600 windows). ``step_model``: one per pool, if techniques changed it; None derives it
     from the spec. ``concurrency``: most requests in flight when one without parents is released. ``until_s``: seconds
     from the origin after which nothing is simulated. ``warmup_s``, ``cooldown_s``: requests released in the first and last
-    seconds of the releases are served and not measured. ``prices``: None takes the example file that ships, and says so.
+    seconds of the releases are served and not measured. ``extra["failed"]`` [requests] of the workload: served as the rest,
+    and then failed. ``prices``: None takes the example file that ships, and says so.
 
     Raises ModelError for a request or spec that cannot be simulated.
     """
@@ -215,11 +217,12 @@ def simulate(
         window_s=10.0 if window_s is None else window_s,
         until_ns=until_ns,
     )
-    lengths: list[tuple[Ints, Ints]] = []
+    lengths: list[tuple[Ints, Ints, Any]] = []
 
     def noted() -> Iterator[Requests]:
         for chunk in source:
-            lengths.append((chunk.input_tokens, chunk.output_tokens))
+            failed = chunk.extra.get("failed", np.zeros(len(chunk), bool))
+            lengths.append((chunk.input_tokens, chunk.output_tokens, failed))
             yield chunk
 
     rows = run(sim, noted())
@@ -227,7 +230,8 @@ def simulate(
         raise ModelError(
             "there are no requests to simulate", "look at the trace, or at --where, --from and --to"
         )
-    inputs, outputs = (np.concatenate(c) for c in zip(*lengths, strict=True))
+    inputs, outputs, failed = (np.concatenate(c) for c in zip(*lengths, strict=True))
+    rows = replace(rows, status=np.where(failed & (rows.status == k.OK), m.FAILED, rows.status))
     windows = sim.windows()
     blocks = np.repeat([e.blocks for e in lowered], [e.replicas for e in lowered])
     power_w, busy_j = _power(spec, lowered, windows, power)
