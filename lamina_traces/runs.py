@@ -198,12 +198,14 @@ def requests_of(
         frame, parents, delay = _in_order(frame, parents, delay)
     else:
         frame = frame.filter(pl.col("arrival_ns").is_not_null())
+    n, lost = frame.height, frame["status"].is_in(FAILED)
     notices = []
     if frame.height < total:
+        gone = f", {all_failed - int(lost.sum()):,} of them failed," if all_failed > lost.sum() else ""  # fmt: skip
         notices.append(
             Notice(
                 "left-out",
-                f"{total - frame.height:,} of {total:,} rows have no arrival (nor a turn to wait for), no input or no output "
+                f"{total - frame.height:,} of {total:,} rows{gone} have no arrival (nor a turn to wait for), no input or no output "
                 "tokens and are not simulated",
                 "requests",
             )
@@ -213,7 +215,6 @@ def requests_of(
             f"no row of {trace.name!r} can be simulated: none of {total:,} has an arrival and both lengths",
             "look at it with: lamina-traces show, and at --where, --from and --to",
         )
-    n, lost = frame.height, frame["status"].is_in(FAILED)
     if recorded and retries:
         notices.append(
             Notice(
@@ -519,7 +520,7 @@ def _groups(
 class Run:
     """One simulated run. Frames have the canonical columns of ``llm_requests`` (with timings),
     ``batch_windows`` and ``power_samples``; ``metrics`` carry their unit in the key, None with
-    ``<key>_why`` where undefined; ``explain`` has one row per operator of a mean busy iteration.
+    ``<key>_why`` where undefined; ``explain`` has one row per operator of a mean busy iteration of each ``pool``.
     """
 
     name: str
@@ -564,11 +565,17 @@ class Run:
             return f"{share:.1%} of the requests meet all limits"
         return "not observed: the metric is undefined"
 
+    @property
+    def mode(self) -> str:
+        """How the workload was replayed, for people."""
+        failures = ", failures as recorded" if self.workload.get("failures") == "recorded" else ""
+        return f"replay {self.workload['replay']}{failures}"
+
     def headline(self) -> str:
         """The run in one sentence."""
         d, m = self.deployment, self.metrics
         n = self.workload["requests"]
-        text = f"{_counted(n, 'request')} of {self.workload['name']} on {d['text']}: "
+        text = f"{_counted(n, 'request')} of {self.workload['name']} ({self.mode}) on {d['text']}: "
         if m.get("requests_rejected"):
             text += f"{format_count(m['requests_rejected'])} can never fit and are rejected; "
         if m.get("saturated"):
@@ -601,7 +608,8 @@ class Run:
         """The main metrics beside the latencies, for people; ``metrics`` holds all."""
         rows = []
         for key, label in MAIN_METRICS.items():
-            if key not in self.metrics:
+            none_failed = key == "requests_failed" and not self.metrics.get(key)
+            if key not in self.metrics or none_failed:
                 continue
             why = self.metrics.get(f"{key}_why")
             rows.append(
@@ -618,9 +626,11 @@ class Run:
         return rows
 
     def explain_rows(self) -> list[dict[str, str]]:
-        """``explain`` for people: operators of a mean busy iteration."""
+        """``explain`` for people: operators of a mean busy iteration, of each pool where there are several."""
+        several = len(self.deployment.get("pools", ())) > 1
         return [
             {
+                **({"pool": self.deployment["pools"][r["pool"]]["text"]} if several else {}),
                 "operator": str(r["op"]),
                 "about": str(r["about"]),
                 "binds": str(r["binds"]),
@@ -766,21 +776,25 @@ _DOING = {"prefill": "to prefill", "decode": "to decode"}
 
 
 def _deployment(spec: Serving) -> dict[str, Any]:
-    pool = spec.pools[0]
-    group = specs.main_group(pool)
+    group = specs.main_group(spec.pools[0])
     count = spec.replicas
-    shape = f"tp {group.tp}, " if group.tp > 1 else ""
-    copies = f"{count} replica{'s' if count != 1 else ''}"
-    if len(spec.pools) > 1:
-        kinds = [f"{p.count} × {specs.main_group(p).gpu}" + (f" {_DOING[p.role]}" if p.role != "both" else "") for p in spec.pools]  # fmt: skip
-        copies = f"replicas: {', '.join(kinds)}"
+    pools = []
+    for p in spec.pools:
+        g = specs.main_group(p)
+        shape = f"tp {g.tp}, " if g.tp > 1 else ""
+        doing = f", {_DOING[p.role]}" if p.role != "both" else ""
+        text = f"{p.count * g.n} × {g.gpu} ({shape}{p.count} replica{'s' if p.count != 1 else ''}{doing})"
+        pools.append(
+            {"text": text, "role": p.role, "gpu": g.gpu, "tp": g.tp, "replicas": p.count, "devices": p.count * g.n}
+        )  # fmt: skip
     return {
-        "text": f"{count * group.n} × {group.gpu} ({shape}{copies}) serving {spec.model}",
+        "text": f"{' and '.join(str(p['text']) for p in pools)} serving {spec.model}",
         "model": spec.model,
         "gpu": group.gpu,
         "tp": group.tp,
         "replicas": count,
         "devices": spec.devices,
+        "pools": pools,
         "dtype": spec.dtype,
         "route": spec.route,
         "software_era": spec.era,
@@ -891,9 +905,10 @@ def _power_frame(result: Result) -> pl.DataFrame:
 
 
 def _explain(result: Result) -> list[dict[str, Any]]:
-    """Operators of the mean busy iteration of the first pool, with each one's share of all busy time."""
+    """Operators of the mean busy iteration of each pool, with each one's share of all busy time."""
     return [
         {
+            "pool": i,
             "op": c.op,
             "about": c.resource,
             "binds": c.binds,
@@ -901,9 +916,10 @@ def _explain(result: Result) -> list[dict[str, Any]]:
             "gb": c.bytes / 1e9,
             "net_gb": c.net_bytes / 1e9,
             "ms": c.seconds * 1e3,
-            "share": result.op_shares.get(c.op, 0.0),
+            "share": result.op_shares[i].get(c.op, 0.0),
         }
-        for c in result.explain()
+        for i in range(len(result.spec.pools))
+        for c in result.explain(i)
     ]
 
 

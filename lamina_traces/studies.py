@@ -135,7 +135,7 @@ class Repeats:
     def headline(self) -> str:
         sat = sum(bool(m["saturated"]) for m in self.metrics)
         seeds = f"seeds {self.seeds[0]} to {self.seeds[-1]}"
-        text = f"{self.first.workload['name']} on {self.first.deployment['text']}: {len(self.seeds)} repeats, {seeds}; medians with {self.level:.0%} intervals"
+        text = f"{self.first.workload['name']} ({self.first.mode}) on {self.first.deployment['text']}: {len(self.seeds)} repeats, {seeds}; medians with {self.level:.0%} intervals"
         return f"{text}; {sat} of them saturated." if sat else f"{text}."
 
 
@@ -211,6 +211,8 @@ class Capacity:
     scaling: str
     probes: tuple[Probe, ...]
     workload: str
+    mode: str
+    """how it was replayed, for people."""
     deployment: str
 
     @property
@@ -232,7 +234,7 @@ class Capacity:
         n = len(self.seeds)
         seeds = f"seed {self.seeds[0]}" if n == 1 else f"seeds {self.seeds[0]} to {self.seeds[-1]}"
         tail = f"{len(self.probes)} rates tried, {seeds}; another rate is {self.scaling}."
-        head = f"{self.workload} on {self.deployment}"
+        head = f"{self.workload} ({self.mode}) on {self.deployment}"
         if self.low_req_s is None:
             return f"{head}: {self.why}. {tail}"
         above = (
@@ -257,6 +259,7 @@ class Capacity:
             "seeds": list(self.seeds),
             "rate_scaling": self.scaling,
             "workload": self.workload,
+            "replay": self.mode.removeprefix("replay "),
             "deployment": self.deployment,
             "probes": [
                 {"rate_req_s": p.rate_req_s, "requests": p.requests, "slo_attainment": p.attainment, "saturated": p.saturated, "ok": p.ok}
@@ -359,5 +362,6 @@ def capacity(
         scaling=source.scaling,
         probes=tuple(probes),
         workload=source.name,
+        mode=flood.mode,
         deployment=flood.deployment["text"],
     )

@@ -77,11 +77,13 @@ BILL: _Rows = (
 def section(run: Run) -> Section:
     """The simulation: what was simulated, latencies, the engine over time, what binds, the bill."""
     w = run.workload
+    how, _, most = str(w.get("replay")).partition(", ")
     replay = (
-        "requests wait for the turns before them"
-        if w.get("replay") == "session"
-        else "arrivals as recorded"
+        "requests wait for the turns before them" if how == "session" else "arrivals as recorded"
     )
+    replay += f", {most}" if most else ""
+    if w.get("failures") == "recorded":
+        replay += "; requests that failed as recorded load the engine and fail"
     text = f"{shown(w.get('requests'))} requests of “{w.get('name')}”, a {shown(w.get('source'))} trace; {replay}. "
     text += (
         f"Techniques: {', '.join(run.techniques)}." if run.techniques else "No technique applied."
@@ -266,14 +268,22 @@ def _limits(run: Run) -> Table:
 
 def _deployment(run: Run) -> Table | None:
     rows = tuple(
-        (str(k).replace("_", " "), shown(v)) for k, v in run.deployment.items() if k != "text"
+        (str(k).replace("_", " "), shown(v))
+        for k, v in run.deployment.items()
+        if k not in ("text", "pools")
     )
+    pools = run.deployment.get("pools", ())
+    if len(pools) > 1:
+        rows += tuple(("pool", str(p["text"])) for p in pools)
     return Table(("", ""), rows, "lr", "The deployment", plain=True) if rows else None
 
 
 def _explain(run: Run) -> Table:
+    pools = run.deployment.get("pools", ())
+    several = len(pools) > 1
     rows = tuple(
         (
+            *((str(pools[e["pool"]]["text"]),) if several else ()),
             str(e.get("op")),
             percent(number(e.get("share"))),
             format_number(number(e.get("ms"))),
@@ -285,6 +295,7 @@ def _explain(run: Run) -> Table:
         for e in run.explain
     )
     columns = (
+        *(("pool",) if several else ()),
         "operator",
         "of busy time",
         "time, ms",
@@ -294,7 +305,14 @@ def _explain(run: Run) -> Table:
         "network, GB",
     )
     notes = ("FLOPs, bytes and times of the mean busy iteration; the share is of the whole run.",)
-    return Table(columns, rows, "lrrlrrr", "Where the time of an iteration goes", notes, wide=True)
+    return Table(
+        columns,
+        rows,
+        "l" * several + "lrrlrrr",
+        "Where the time of an iteration goes",
+        notes,
+        wide=True,
+    )
 
 
 # --- figures ---------------------------------------------------------------------------------------

@@ -94,7 +94,9 @@ def test_failures_load_the_engine_and_miss_every_limit(trace: Trace, spec: Servi
         "ok": (6, 0), "error": (0, 2), "timeout": (0, 1), "cancelled": (0, 1), "unknown-failure": (0, 1),
     }  # fmt: skip
     assert "no completed requests" in run.groups[1]["e2e_mean_s_why"]
-    assert "1 of 12 rows" in next(n.text for n in run.notices if n.code == "left-out")
+    assert "1 of 12 rows, 1 of them failed, have no arrival" in next(
+        n.text for n in run.notices if n.code == "left-out"
+    )
 
 
 def test_what_fails_takes_the_time_of_its_tokens(trace: Trace, spec: Serving) -> None:

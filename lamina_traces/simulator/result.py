@@ -44,7 +44,7 @@ ERROR_CODE: Mapping[int, str] = {
 class Result:
     """``rows``: one per request, in the workload's order, with ``input_tokens`` and ``output_tokens`` beside
     it. ``windows``: accumulators per (window, replica), with ``power_w`` of the replica (all its devices).
-    ``time_shares``: share of busy time by resource; ``op_shares``: by operator.
+    ``time_shares``: share of all busy time by resource; ``op_shares``: by operator, of each pool.
     """
 
     spec: Serving
@@ -58,7 +58,7 @@ class Result:
     """[replicas]"""
     metrics: Metrics
     time_shares: Mapping[str, float]
-    op_shares: Mapping[str, float]
+    op_shares: tuple[Mapping[str, float], ...]
     mean_states: tuple[State | None, ...]
     """by pool: the mean iteration; None for a pool that did nothing."""
     measured: m.Measured
@@ -462,20 +462,25 @@ def _mean_states(lowered: Sequence[Engine], windows: Windows) -> tuple[State | N
     return tuple(out)
 
 
-def _shares(lowered: Sequence[Engine], row_x: Floats) -> tuple[dict[str, float], dict[str, float]]:
-    """Busy time by resource and by operator: each part's coefficients times the state its row won with."""
+def _shares(
+    lowered: Sequence[Engine], row_x: Floats
+) -> tuple[dict[str, float], tuple[dict[str, float], ...]]:
+    """Shares of all busy time by resource, and by operator of each pool: each part's coefficients times the state its row
+    won with."""
     by_resource = dict.fromkeys(RESOURCES, 0.0)
-    by_op: dict[str, float] = {}
+    by_op: tuple[dict[str, float], ...] = tuple({} for _ in lowered)
     first = 0
-    for e in lowered:
+    for e, ops in zip(lowered, by_op, strict=True):
         r: Rows = e.rows
         width = r.part_coef.shape[1]
         for i, row in enumerate(r.part_row.tolist()):
             seconds = float(r.part_coef[i] @ row_x[first + row, :width])
             by_resource[r.part_resource[i]] += seconds
-            by_op[r.part_op[i]] = by_op.get(r.part_op[i], 0.0) + seconds
+            ops[r.part_op[i]] = ops.get(r.part_op[i], 0.0) + seconds
         first += len(r.ends)
     total = sum(by_resource.values())
     if total <= 0:
-        return {}, {}
-    return {n: v / total for n, v in by_resource.items()}, {n: v / total for n, v in by_op.items()}
+        return {}, tuple({} for _ in lowered)
+    return {n: v / total for n, v in by_resource.items()}, tuple(
+        {n: v / total for n, v in ops.items()} for ops in by_op
+    )

@@ -123,6 +123,51 @@ def test_an_engine_s_prefix_cache(lamina: Any) -> None:
     assert "no whole blocks of 48, so prefix caching saves nothing" in done.err
 
 
+def test_every_result_says_how_it_was_replayed(lamina: Any, tmp_path: Path) -> None:
+    rows = ["0,100,5,ok,a,1.0", f"{10**9},100,,error,b,1.0", f"{3 * 10**9},100,5,ok,b,1.0"]
+    text = "arrival_ns,input_tokens,output_tokens,status,session_id,e2e_s\n" + "\n".join(rows)
+    (tmp_path / "few.csv").write_text(text + "\n")
+    for flags, mode in (
+        ((), "open"),
+        (("--concurrency", "4"), "open, 4 at a time"),
+        (("--failures", "recorded"), "session, failures as recorded"),
+        (("--failures", "recorded", "--replay", "open"), "open, failures as recorded"),
+        (("--capacity", "--slo", "e2e=1m", "--target", "0.5", "--failures", "recorded"), "session, failures as recorded"),
+    ):  # fmt: skip
+        assert f" (replay {mode}) " in lamina("simulate", "few.csv", *flags).out
+        told = json.loads(lamina("simulate", "few.csv", "-f", "json", *flags).out)
+        how = told["replay"] if "--capacity" in flags else told["workload"]["replay"]
+        assert mode.startswith(how)
+    assert "(replay open) on " in lamina("simulate", "azure-code", "--repeats", "2").out
+    done = lamina("simulate", "few.csv", "--failures", "recorded")
+    assert "requests failed, as recorded                  1" in done.out
+    assert "1 requests are taken for retries" in done.err
+    assert lamina("simulate", "few.csv", "--failures", "recorded", "--save", "few").code == 0
+    assert lamina("report", "few", "-o", "few.html").code == 0
+    page = (tmp_path / "few.html").read_text()
+    assert "requests that failed as recorded load the engine and fail" in page
+
+
+def test_every_pool_is_explained(lamina: Any, tmp_path: Path) -> None:
+    flags = ("--replicas", "3", "--prefill", "apart:1", "--to", "2m")
+    told = run(lamina, *flags)
+    ops = {i: {r["op"] for r in told["explain"] if r["pool"] == i and r["ms"] > 0} for i in (0, 1)}
+    assert "prefill_attention" in ops[0] - ops[1]
+    assert "decode_attention" in ops[1] - ops[0]
+    assert sum(r["share"] for r in told["explain"]) == pytest.approx(1)
+    pools = told["deployment"]["pools"]
+    assert [(p["role"], p["devices"]) for p in pools] == [("prefill", 1), ("decode", 2)]
+    done = lamina("simulate", "azure-code", "--explain", "--save", "apart", *flags)
+    for text in ("1 × h100-sxm (1 replica, to prefill)", "2 × h100-sxm (2 replicas, to decode)"):
+        assert text in done.out.splitlines()[0]
+        assert any(line.startswith(text) and "qkv" in line for line in done.out.splitlines())
+    assert lamina("report", "apart", "-o", "apart.html").code == 0
+    page = (tmp_path / "apart.html").read_text()
+    assert page.count("2 × h100-sxm (2 replicas, to decode)") > len(ops[1])
+    single = lamina("simulate", "azure-code", "--explain", "--to", "2m")
+    assert single.out.split("\n\n")[-1].startswith("operator")
+
+
 def test_ends_that_are_not_measured_and_groups(lamina: Any) -> None:
     told = run(lamina, "--warmup", "60s", "--cooldown", "1m", "--by", "length", "--slo", "ttft=60s,e2e=60s")  # fmt: skip
     parts = [told[f"requests_{n}"] for n in ("measured", "warmup", "cooldown")]
