@@ -141,6 +141,14 @@ def simulate(
             help="prefix: a cache of the blocks that prompts begin with (prefix_hashes); auto: where the trace records them.",
         ),
     ] = "none",
+    scale: Annotated[
+        str | None,
+        typer.Option(
+            "--scale",
+            metavar="MIN..MAX[:load=60s,…]",
+            help="As many replicas as have requests=32 each, looked at every period=15s, ready after load=60s; start=MIN.",
+        ),
+    ] = None,
     max_num_seqs: Annotated[
         int, typer.Option("--max-num-seqs", min=1, help="Most sequences of an iteration.")
     ] = 256,
@@ -274,6 +282,7 @@ def simulate(
         prefill=prefill,
         preempt=preempt,
         reuse=reuse,
+        scale=scale,
         max_num_seqs=max_num_seqs,
         max_num_batched_tokens=max_num_batched_tokens,
     )

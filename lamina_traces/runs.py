@@ -788,7 +788,8 @@ def _deployment(spec: Serving) -> dict[str, Any]:
             {"text": text, "role": p.role, "gpu": g.gpu, "tp": g.tp, "replicas": p.count, "devices": p.count * g.n}
         )  # fmt: skip
     return {
-        "text": f"{' and '.join(str(p['text']) for p in pools)} serving {spec.model}",
+        "text": f"{' and '.join(str(p['text']) for p in pools)} serving {spec.model}"
+        + (f", scaled from {spec.scale.least}" if spec.control == "scale" else ""),
         "model": spec.model,
         "gpu": group.gpu,
         "tp": group.tp,

@@ -234,11 +234,11 @@ def simulate(
     rows = replace(rows, status=np.where(failed & (rows.status == k.OK), m.FAILED, rows.status))
     windows = sim.windows()
     blocks = np.repeat([e.blocks for e in lowered], [e.replicas for e in lowered])
-    power_w, busy_j = _power(spec, lowered, windows, power)
     span_s = m.spanned_s(rows, until_ns)
     provisioned = (
         np.minimum(sim.provisioned_s, span_s) if scaled else np.full(spec.replicas, span_s)
     )
+    power_w, busy_j = _power(spec, lowered, windows, power, provisioned if scaled else None)
     notices = [] if not_reused is None else [not_reused]
     measured = m.measured(rows, span_s, warmup_s=warmup_s, cooldown_s=cooldown_s)
     seen, output = m.part(rows, measured.mask), outputs[measured.mask]
@@ -265,7 +265,7 @@ def simulate(
         m.throughput(rows, inputs, outputs, span_s),
         m.latency_metrics(seen, output, saturated is not None),
         m.gap_metrics(*sim.gaps_between_tokens, saturated is not None),
-        _usage(sim, lowered, models, windows, blocks, span_s),
+        _usage(sim, lowered, models, windows, blocks, provisioned),
         _energy(spec, windows, busy_j, span_s, provisioned, inputs, outputs, rows),
         _money(spec, prices, span_s, provisioned, inputs, outputs, rows),
         m.attainment(seen, output, slo, measured.span_s) if slo else ({}, {}),
@@ -334,8 +334,10 @@ def _power(
     lowered: Sequence[Engine],
     windows: Windows,
     power: PowerModel,
+    provisioned: Floats | None,
 ) -> tuple[Floats, Floats]:
-    """[rows of windows] mean watts of each replica's devices, and joules above nothing while busy."""
+    """[rows of windows] mean watts of each replica's devices, and joules above nothing while busy. ``provisioned``: seconds
+    of replicas that come and go; when they did is not known, so their idle watts are spread over all time without work."""
     pool_of = np.repeat(np.arange(len(lowered)), [e.replicas for e in lowered])[windows.replica]
     mean, busy_j = np.zeros(len(windows)), np.zeros(len(windows))
     for i, (pool, e) in enumerate(zip(spec.pools, lowered, strict=True)):
@@ -348,6 +350,12 @@ def _power(
         ]
         busy = windows.busy_s[at] / (windows.window_ns / 1e9)
         mean[at] = n * power.mean_w(device, np.minimum(busy, 1.0), *shares)
+        if provisioned is not None:
+            width, who = windows.window_ns / 1e9, windows.replica[at]
+            worked = np.bincount(who, windows.busy_s[at], len(provisioned))
+            free = np.asarray(np.bincount(who, minlength=len(provisioned)) * width - worked, float)
+            off = 1.0 - np.clip(_ratio(provisioned - worked, free), 0.0, 1.0)
+            mean[at] -= n * (1.0 - np.minimum(busy, 1.0)) * off[who] * device.idle_w.value
         busy_j[at] = n * power.busy_w(device, *shares) * windows.busy_s[at]
     return mean, busy_j
 
@@ -358,15 +366,16 @@ def _usage(
     models: Sequence[StepModel],
     windows: Windows,
     blocks: Ints,
-    span_s: float,
+    provisioned: Floats,
 ) -> tuple[dict[str, float | int | None], dict[str, str]]:
+    """``provisioned``: seconds of each replica."""
     busy = float(windows.busy_s.sum())
     mfu, mbu = _work(lowered, models, windows)
-    room = float(blocks.sum()) * span_s
+    room, up_s = float(blocks @ provisioned), float(provisioned.sum())
     why = "the run has no span"
     values: dict[str, float | int | None] = {
         "iterations": int(windows.iterations.sum()),
-        "busy_frac": busy / (len(blocks) * span_s) if span_s > 0 else None,
+        "busy_frac": busy / up_s if up_s > 0 else None,
         "batch_mean": float(windows.sequence_s.sum()) / busy if busy > 0 else None,
         "kv_mean_frac": float(windows.block_s.sum()) / room if room > 0 else None,
         "kv_peak_frac": float((sim.peak_blocks / blocks).max()),

@@ -7,9 +7,10 @@ simulator does not know yet is refused by ``check`` with a ModelError, never ign
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal, cast
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, cast
 
 from ..costs import (
     Efficiency,
@@ -24,6 +25,7 @@ from ..costs import (
 )
 from ..errors import ModelError, UnknownName, UsageError
 from ..hardware import BYTES, Device, Model, device, link, model
+from ..units import parse_duration_ns
 
 
 @dataclass(frozen=True)
@@ -163,13 +165,20 @@ def simple(
     preempt: str = "recompute",
     max_num_seqs: int = Batch.max_num_seqs,
     max_num_batched_tokens: int = Batch.max_num_batched_tokens,
+    scale: str | None = None,
     era: str = "2025",
 ) -> Serving:
     """The spec of the command line's flags: ``replicas`` equal engines of tp·pp·dp devices. Checked.
 
     ``dtype`` "auto": the weights as the model is published. ``prefill``: "chunked" beside decodes, "first" in iterations of
-    their own, or "apart:N" by N of the replicas, the others decode.
+    their own, or "apart:N" by N of the replicas, the others decode. ``scale``: as ``scaled`` reads it, in place of
+    ``replicas``.
     """
+    scaling = None if scale is None else scaled(scale)
+    if scaling is not None:
+        if replicas != 1:
+            raise UsageError(f"--scale {scale} says how many replicas there are, and so does --replicas {replicas}", "give one of them")  # fmt: skip
+        replicas = scaling[0]
     group = Group(device(gpu).name, n=tp * pp * dp, tp=tp, pp=pp, dp=dp, ep=ep)
     shape = model(model_name)
     how, _, some = prefill.partition(":")
@@ -192,7 +201,33 @@ def simple(
         reuse=cast(Literal["none", "prefix", "auto"], reuse),
         era=era,
     )
+    if scaling is not None:
+        spec = replace(spec, control="scale", scale=scaling[1])
     return check(spec)
+
+
+def scaled(text: str) -> tuple[int, Scale]:
+    """``"1..4:load=30s,requests=16"``: most replicas, and the rule by which there are from 1 to 4. Parts: ``requests`` and
+    ``start`` (numbers), ``load`` and ``period`` (durations). Raises UsageError, UnknownName."""
+    match = re.fullmatch(r"(\d+)\.\.(\d+)(?::(.+))?", text)
+    if match is None:
+        raise UsageError(f"--scale {text!r} is not MIN..MAX", "write it like 1..4:load=30s,requests=16")  # fmt: skip
+    least, most = int(match[1]), int(match[2])
+    if not 1 <= least <= most:
+        raise UsageError(f"--scale {text}: from {least} to {most} replicas", "give MIN from 1 to MAX")  # fmt: skip
+    rule: dict[str, Any] = {"least": least, "start": least}
+    for part in match[3].split(",") if match[3] else ():
+        key, _, value = part.partition("=")
+        if key in ("load", "period"):
+            rule[f"{key}_s"] = 0.0 if value in ("0", "0s") else parse_duration_ns(value) / 1e9
+        elif key in ("requests", "start"):
+            try:
+                rule[key] = int(value) if key == "start" else float(value)
+            except ValueError:
+                raise UsageError(f"--scale: {part} is no number", f"write it like {key}=2") from None  # fmt: skip
+        else:
+            raise UnknownName("part of --scale", key, ("requests", "load", "period", "start"))
+    return most, Scale(**rule)
 
 
 def main_group(pool: Pool) -> Group:
@@ -323,8 +358,12 @@ def check(spec: Serving) -> Serving:
             raise UsageError(f"a link of {x.gb_s:g} GB/s and {x.latency_s:g} s", "give GB/s above zero, seconds of 0 or more")  # fmt: skip
     if spec.control == "scale":
         s = spec.scale
-        if not (s.requests > 0 and s.period_s > 0 and s.load_s >= 0 and 1 <= s.least <= spec.replicas and 1 <= s.start <= spec.replicas):  # fmt: skip
-            raise UsageError(f"scale = {s}", "requests and period_s above 0, load_s 0 or more, least and start from 1 to all replicas")  # fmt: skip
+        for name, value, least, most in (
+            ("requests", s.requests, 1e-9, 1e9), ("period_s", s.period_s, 1e-3, 1e9), ("load_s", s.load_s, 0, 1e9),
+            ("least", s.least, 1, spec.replicas), ("start", s.start, 1, spec.replicas),
+        ):  # fmt: skip
+            if not least <= value <= most:
+                raise UsageError(f"scale: {name} = {value:g}", f"give {least:g} to {most:g}")
         if "prefill" in roles:
             raise ModelError("prefill and decode pools are not scaled yet", "set control = 'none'")
     for i, pool in enumerate(spec.pools):

@@ -122,7 +122,7 @@ def test_flags_of_the_deployment_are_those_of_the_backtest(
 
     def error(*flags: str) -> float:
         found = backtest(lamina, *flags)
-        return max(abs(r["error"]) for r in found["latencies"] if r["error"] is not None)
+        return max(abs(float(r["error"])) for r in found["latencies"] if r["error"] is not None)
 
     assert error(*flags) < 1e-6
     assert error(*flags[2:]) > 0.01

@@ -265,10 +265,12 @@ def test_energy_of_prefill_and_decode_pools_added_up() -> None:
     }  # fmt: skip
     # its operators, of each pool: what only one of them does is of that one
     for i, (step, state) in enumerate(zip(run.step_models, states, strict=True)):
-        took = {r.op: r.seconds for r in step.explain(state)}
-        assert {r.op: r.seconds for r in run.explain(i)} == pytest.approx(took)
+        parts = {r.op: r.seconds for r in step.explain(state)}
+        assert {r.op: r.seconds for r in run.explain(i)} == pytest.approx(parts)
         busy = float(run.windows.busy_s.sum())
-        assert run.op_shares[i] == pytest.approx({op: s / busy for op, s in took.items()}, abs=1e-6)
+        assert run.op_shares[i] == pytest.approx(
+            {op: s / busy for op, s in parts.items()}, abs=1e-6
+        )
 
 
 def test_prices_come_from_the_spec_before_the_example() -> None:

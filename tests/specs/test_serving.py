@@ -198,3 +198,21 @@ def test_the_flags_of_the_command_line() -> None:
         specs.simple("llama-3.1-70b", "h100", tp=1)
     with pytest.raises(UsageError):
         specs.simple("llama-3.1-8b", "h100", replicas=0)
+
+
+def test_scaling_on_one_flag() -> None:
+    spec = specs.simple("llama-3.1-8b", "h100", scale="2..6:load=90s,requests=12.5,period=500ms,start=3")  # fmt: skip
+    assert (spec.replicas, spec.control) == (6, "scale")
+    assert spec.scale == specs.Scale(12.5, least=2, start=3, period_s=0.5, load_s=90)
+    plain = specs.simple("llama-3.1-8b", "h100", scale="2..6")
+    assert plain.scale == specs.Scale(least=2, start=2)
+    assert specs.loads(specs.dumps(spec)) == spec
+    for text, said in (
+        ("4", "is not MIN..MAX"), ("0..4", "from 0 to 4"), ("4..2", "from 4 to 2"), ("1..4:load=30", "30"),
+        ("1..4:requests=many", "is no number"), ("1..4:lod=3s", "lod"), ("1..4:requests=0", "requests = 0"),
+        ("1..4:requests=nan", "requests = nan"), ("1..4:start=5", "start = 5"), ("1..4:period=0s", "period_s = 0"),
+    ):  # fmt: skip
+        with pytest.raises(UsageError, match=said):
+            specs.simple("llama-3.1-8b", "h100", scale=text)
+    with pytest.raises(UsageError, match="so does --replicas 2"):
+        specs.simple("llama-3.1-8b", "h100", scale="1..4", replicas=2)
