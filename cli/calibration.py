@@ -95,6 +95,8 @@ def calibrate(
         refuse({**stating, "--gpu": gpu, "-o": output}, "--power", "it fits watts, which no spec takes")  # fmt: skip
         _print_power(requests, power, window, store, fmt)
         return
+    if window is not None:
+        raise UsageError("--window goes with --power", "leave it out")
     if device is not None:
         refuse(stating, "--device", "it measures the machine, not a model or an engine")
         _measure(device, gpu, output, fmt)

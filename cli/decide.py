@@ -304,7 +304,7 @@ def simulate(
         trace = workloads.trace(workload, store=store, say=say)
         run_backtest(workloads.selected(trace, where, from_, to), deployment, using, propose, fmt)
         return
-    limits = runs.parse_slo(slo) if slo else None
+    limits = None if slo is None else runs.parse_slo(slo)
     source = workloads.Source(
         workloads.resolve(workload, store=store, say=say), poisson_rate(arrivals, rate), where, from_, to, say=say
     )  # fmt: skip
@@ -345,9 +345,12 @@ def simulate(
     else:
         print_run(run, fmt, explain=explain)
     if limits and not run.slo_met:
+        unseen = not run.metrics["saturated"] and all(v["ok"] or (v["observed_s"] is None and not v["each"]) for v in run.slo)  # fmt: skip
         raise CheckFailed(
             f"the SLO is missed: {run.slo_text}",
-            "more replicas, a faster GPU, or a larger --tp may meet it",
+            "simulate more requests, or limit each of them, as in ttft=2s"
+            if unseen
+            else "more replicas, a faster GPU, or a larger --tp may meet it",
         )
 
 

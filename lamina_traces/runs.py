@@ -212,7 +212,8 @@ def requests_of(
         )
     if not frame.height:
         raise ModelError(
-            f"no row of {trace.name!r} can be simulated: none of {total:,} has an arrival and both lengths",
+            f"no row of {trace.name!r} can be simulated: "
+            + (f"none of {total:,} has an arrival and both lengths" if total else "there are none"),
             "look at it with: lamina-traces show, and at --where, --from and --to",
         )
     if recorded and retries:
@@ -269,7 +270,7 @@ def _with_prefixes(requests: Requests, frame: pl.DataFrame, name: str) -> Reques
     sizes = frame["prefix_block_size"].drop_nulls().unique() if "prefix_block_size" in frame.columns else pl.Series([], dtype=pl.Int32)  # fmt: skip
     if "prefix_hashes" not in frame.columns or len(sizes) != 1:
         told = "records no prefix_hashes" if "prefix_hashes" not in frame.columns else f"has prefix blocks of {len(sizes)} sizes"  # fmt: skip
-        raise ModelError(f"trace {name!r} {told}", "reuse of prefixes needs the ids of blocks of one size; set reuse = 'none', or another --route")  # fmt: skip
+        raise ModelError(f"trace {name!r} {told}", "reuse of prefixes needs the ids of blocks of one size; set reuse = 'auto' or 'none', or another --route")  # fmt: skip
     block = int(sizes[0])
     full = frame.select(pl.col("prefix_hashes").list.head(pl.col("input_tokens") // block))["prefix_hashes"]  # fmt: skip
     many = full.list.len().fill_null(0).to_numpy().astype(np.int64)

@@ -301,7 +301,13 @@ def capacity(
     source = replace(source, say=lambda _text: None)
     flood = runs.simulate(trace, spec, faster=1e6, **options)
     served, rate = flood.metrics["requests_per_s"], flood.workload["rate_per_s"]
-    if not served or not rate:
+    if not served:
+        raise ModelError(
+            f"nothing of {source.name!r} is completed, at whatever rate: {flood.metrics['requests_rejected']:,} of its requests are "
+            f"rejected, {flood.metrics['requests_failed']:,} fail as recorded",
+            "see the context of the model and the memory of the device",
+        )
+    if not rate:
         raise ModelError(
             f"{source.name!r} has no rate to scale: its requests do not arrive at different times",
             "give a workload with two requests or more",
@@ -344,6 +350,9 @@ def capacity(
                 break
             factor = math.sqrt(low * high)
         elif low is None:
+            idle = step == 0.1 and probes[-1].attainment == probes[-2].attainment
+            if idle:  # a tenth of the rate changed nothing
+                break
             factor, step = factor * step, max(step / 2, 0.1)
             if probes[-1].requests < len(seeds) * min(FEW, flood.workload["requests"]):
                 break

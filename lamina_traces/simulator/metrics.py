@@ -402,7 +402,8 @@ def by_group(
         rows, output = part(done, members[i]), output_tokens[members[i]]
         values, why = latency_metrics(rows, output, saturated)
         if slo is not None:
-            values.update(attainment(rows, output, slo, measured.span_s)[0])
+            met = attainment(rows, output, slo, measured.span_s)
+            values, why = {**values, **met[0]}, {**why, **met[1]}
         out.append(
             {
                 "group": str(names[i]),

@@ -372,7 +372,7 @@ def _usage(
     busy = float(windows.busy_s.sum())
     mfu, mbu = _work(lowered, models, windows)
     room, up_s = float(blocks @ provisioned), float(provisioned.sum())
-    why = "the run has no span"
+    why = "there was no iteration" if up_s > 0 else "the run has no span"
     values: dict[str, float | int | None] = {
         "iterations": int(windows.iterations.sum()),
         "busy_frac": busy / up_s if up_s > 0 else None,

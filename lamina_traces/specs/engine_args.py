@@ -345,7 +345,7 @@ class _Read:
             read: Callable[[str], float] = _whole if kind == INT else float
             try:
                 self.set(what, read(value), shown)
-            except ValueError:
+            except (ValueError, OverflowError):
                 raise UsageError(
                     f"--engine-args: {shown}: {value!r} is no {'whole number' if kind == INT else 'number'}",
                     f"write it like --{name} {'8' if kind == INT else '0.9'}",
@@ -470,6 +470,9 @@ class _Read:
         else:
             many = v.get("draft_tokens")
         if many is not None:
+            if many < 1:
+                shown = self.given.get("draft_steps") or self.given["draft_tokens"]
+                raise UsageError(f"--engine-args: {shown} drafts no tokens", "leave it out, or give more")  # fmt: skip
             out["draft_tokens"] = many
         method, draft = str(v.get("draft_method", "")).lower(), str(v.get("draft_model", ""))
         if method in ("ngram", "suffix") or draft.strip("[]") == "ngram":

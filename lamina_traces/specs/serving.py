@@ -27,6 +27,10 @@ from ..errors import ModelError, UnknownName, UsageError
 from ..hardware import BYTES, Device, Model, device, link, model
 from ..units import parse_duration_ns
 
+MOST_REPLICAS = 10_000
+MOST_SEQUENCES, MOST_TOKENS = 1_000_000, 10_000_000
+"""of an iteration; tables are as long."""
+
 
 @dataclass(frozen=True)
 class Group:
@@ -248,9 +252,13 @@ def efficiency(spec: Serving) -> Efficiency:
     for name, value in spec.efficiency.items():
         if name not in known:
             raise UnknownName("efficiency", name, known)
-        if not (0 < value <= 1 if is_share(name) else 0 <= value < 1e3):
-            limits = "above 0, at most 1" if is_share(name) else f"{known[name].unit}, 0 or more"
-            raise ModelError(f"efficiency {name} = {value:g} is impossible", f"give {limits}")
+        unit = known[name].unit
+        least, most = (1e-3, 1.0) if is_share(name) else (0.0, 1.0 if unit == "s" else 1e3)
+        if not least <= value <= most:
+            raise ModelError(
+                f"efficiency {name} = {value:g} is impossible",
+                f"give {least:g} to {most:g} {unit}".strip(),
+            )
     basis, _, source = (spec.calibration or "").partition(": ")
     bases: tuple[Literal["fitted", "measured"], ...] = ("fitted", "measured")
     for known_basis in bases:
@@ -354,8 +362,8 @@ def check(spec: Serving) -> Serving:
     for x in spec.links:
         if (x.source, x.target) != ("prefill", "decode"):
             raise ModelError(f"a link from {x.source!r} to {x.target!r} is not simulated yet", "use source = 'prefill', target = 'decode'")  # fmt: skip
-        if not (x.gb_s > 0 and x.latency_s >= 0):
-            raise UsageError(f"a link of {x.gb_s:g} GB/s and {x.latency_s:g} s", "give GB/s above zero, seconds of 0 or more")  # fmt: skip
+        if not (1e-3 <= x.gb_s <= 1e6 and 0 <= x.latency_s <= 60):
+            raise UsageError(f"a link of {x.gb_s:g} GB/s and {x.latency_s:g} s", "give 0.001 to 1e6 GB/s, and 0 to 60 s")  # fmt: skip
     if spec.control == "scale":
         s = spec.scale
         for name, value, least, most in (
@@ -366,6 +374,8 @@ def check(spec: Serving) -> Serving:
                 raise UsageError(f"scale: {name} = {value:g}", f"give {least:g} to {most:g}")
         if "prefill" in roles:
             raise ModelError("prefill and decode pools are not scaled yet", "set control = 'none'")
+    if spec.replicas > MOST_REPLICAS:
+        raise UsageError(f"{spec.replicas:,} replicas", f"give {MOST_REPLICAS:,} at most")
     for i, pool in enumerate(spec.pools):
         where = f"pools[{i}]"
         replica = pool.replica
@@ -403,7 +413,14 @@ def check(spec: Serving) -> Serving:
                 f"{where}: max_context = {b.max_context}",
                 f"{shape.name} takes 2 to {shape.max_context} tokens",
             )
-        if not 0 < kv.utilisation <= 1 or not 0 <= kv.watermark < 1 or not kv.reserve_gb >= 0:
+        for name, number, limit in (
+            ("max_num_seqs", b.max_num_seqs, MOST_SEQUENCES),
+            ("max_num_batched_tokens", b.max_num_batched_tokens, MOST_TOKENS),
+            ("block_size", kv.block_size, shape.max_context),
+        ):
+            if number > limit:
+                raise UsageError(f"{where}: {name} = {number:,}", f"give {limit:,} at most")
+        if not 0 < kv.utilisation <= 1 or not 0 <= kv.watermark < 1 or not 0 <= kv.reserve_gb < 1e6:
             raise UsageError(
                 f"{where}: utilisation {kv.utilisation:g}, watermark {kv.watermark:g}, reserve {kv.reserve_gb:g} GB",
                 "0 < utilisation ≤ 1, 0 ≤ watermark < 1, reserve ≥ 0",

@@ -62,6 +62,7 @@ def test_calibrate_writes_what_simulate_takes(lamina: Any, tmp_path: Path) -> No
         (("points.csv", "-o", "no/such/folder.toml"), "cannot be written"),
         (("requests.csv", "--gpu", "h100", "--model", "llama-3.1-8b"), "records no latencies"),
         (("--device", "cpu", "--tp", "2"), "--device does not go with --tp"),
+        (("points.csv", "--window", "2s"), "--window goes with --power"),
     ],
 )
 def test_what_cannot_be_calibrated_is_said(
