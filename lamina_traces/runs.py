@@ -192,7 +192,10 @@ def requests_of(
     frame = frame.filter((pl.col("input_tokens") >= 1) & (some | failed if recorded else some))
     parents, delay = ([], None) if replay == "open" else _dependencies(frame)
     retries = 0
-    if recorded and replay == "session":
+    drawn = (
+        "arrivals" in trace.manifest.provenance
+    )  # workloads.with_poisson: who followed whom is gone
+    if recorded and replay == "session" and not drawn:
         frame, parents, delay, retries = _retries(frame, parents, delay)
     if parents:
         frame, parents, delay = _in_order(frame, parents, delay)
@@ -651,10 +654,12 @@ class Run:
             "tpot_p99_s": "tpot p99", "e2e_p50_s": "e2e p50", "e2e_p99_s": "e2e p99",
             "slo_attainment": "meet all limits", "goodput_req_s": "goodput (1/s)",
         }  # fmt: skip
+        lost = any(g.get("failed") for g in self.groups)
         return [
             {
                 str(self.by): str(g["group"]),
                 "requests": format_count(g["requests"]),
+                **({"failed": format_count(g["failed"])} if lost else {}),
                 **{label: shown(key, g[key]) for key, label in keys.items() if key in g},
             }
             for g in self.groups

@@ -119,6 +119,8 @@ class Repeats:
             if key not in summary:
                 continue
             found = summary[key]
+            if key == "requests_failed" and found and not found[2]:  # none with any seed
+                continue
             value, low, high = found if found is not None else (None, None, None)
             out.append(
                 {

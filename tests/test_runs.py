@@ -141,6 +141,7 @@ def test_failures_with_techniques_repeats_and_capacity(trace: Trace, spec: Servi
     assert rows.filter(pl.col("row_id").is_in(FAILED))["status"].to_list() == [ROWS[i][3] for i in FAILED]  # fmt: skip
     found = studies.repeats(workloads.Source(trace, poisson=0.1), spec, 2, failures="recorded")
     assert [m["requests_failed"] for m in found.metrics] == [5, 5]
+    assert found.first.workload["replay"] == "open"  # drawn arrivals say nothing of retries
     slo = runs.parse_slo("e2e=1h")
     carried = studies.capacity(workloads.Source(trace), spec, slo, target=0.5, failures="recorded")
     assert carried.low_req_s is not None

@@ -416,7 +416,7 @@ def check(spec: Serving) -> Serving:
         for name, number, limit in (
             ("max_num_seqs", b.max_num_seqs, MOST_SEQUENCES),
             ("max_num_batched_tokens", b.max_num_batched_tokens, MOST_TOKENS),
-            ("block_size", kv.block_size, shape.max_context),
+            ("block_size", kv.block_size, max(16, shape.max_context)),
         ):
             if number > limit:
                 raise UsageError(f"{where}: {name} = {number:,}", f"give {limit:,} at most")

@@ -142,6 +142,8 @@ def test_every_result_says_how_it_was_replayed(lamina: Any, tmp_path: Path) -> N
     done = lamina("simulate", "few.csv", "--failures", "recorded")
     assert "requests failed, as recorded                  1" in done.out
     assert "1 requests are taken for retries" in done.err
+    by = lamina("simulate", "few.csv", "--failures", "recorded", "--by", "session").out
+    assert [line.split()[:3] for line in by.splitlines() if line[:2] in ("a ", "b ")] == [["b", "2", "1"], ["a", "1", "0"]]  # fmt: skip
     assert lamina("simulate", "few.csv", "--failures", "recorded", "--save", "few").code == 0
     assert lamina("report", "few", "-o", "few.html").code == 0
     page = (tmp_path / "few.html").read_text()
