@@ -795,7 +795,7 @@ def _deployment(spec: Serving) -> dict[str, Any]:
         )  # fmt: skip
     return {
         "text": f"{' and '.join(str(p['text']) for p in pools)} serving {spec.model}"
-        + (f", scaled from {spec.scale.least}" if spec.control == "scale" else ""),
+        + (f", scaled from {spec.scale.least} to {count}" if spec.control == "scale" else ""),
         "model": spec.model,
         "gpu": group.gpu,
         "tp": group.tp,

@@ -170,6 +170,19 @@ def test_every_pool_is_explained(lamina: Any, tmp_path: Path) -> None:
     assert single.out.split("\n\n")[-1].startswith("operator")
 
 
+def test_the_power_of_a_run_is_a_power_log(lamina: Any, tmp_path: Path) -> None:
+    flags = ("--to", "5m", "--scale", "1..3:load=20s,requests=4", "--save", "watts")
+    told = run(lamina, *flags)
+    assert told["deployment"]["text"].endswith("scaled from 1 to 3")
+    kept = lamina("sql", "select * from watts.power_samples", "--format", "csv")
+    (tmp_path / "watts.csv").write_text(kept.out)
+    done = lamina("ingest", "watts.csv", "--name", "log")
+    assert done.code == 0, done.err
+    joules = "select 3 * avg(power_w) * (max(arrival_ns) - min(arrival_ns)) / 1e9 as j from log.power_samples"
+    (row,) = json.loads(lamina("sql", joules, "--format", "json").out)
+    assert row["j"] == pytest.approx(told["energy_j"], rel=0.02)
+
+
 def test_ends_that_are_not_measured_and_groups(lamina: Any) -> None:
     told = run(lamina, "--warmup", "60s", "--cooldown", "1m", "--by", "length", "--slo", "ttft=60s,e2e=60s")  # fmt: skip
     parts = [told[f"requests_{n}"] for n in ("measured", "warmup", "cooldown")]
