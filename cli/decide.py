@@ -288,6 +288,8 @@ def simulate(
     )
     if calibration is not None:
         deployment = calibrated(deployment, calibration)
+    if save is not None:
+        workloads.checked_name(save)
     using = [techniques.parse(t) for t in with_]
     techniques.check(using)
     if propose is not None and not backtest:

@@ -486,6 +486,8 @@ def _column(trace: Trace, by: str) -> str:
             f"trace {trace.name!r} records no {name} to group by",
             f"it has: length, {', '.join(c for c in CONTEXT if c in known) or 'no other column of groups'}",
         )
+    if table[name].type.endswith("[]"):
+        raise UsageError(f"{name} holds lists, which are no groups", "group by another column")
     return name
 
 

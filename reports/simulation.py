@@ -267,12 +267,11 @@ def _limits(run: Run) -> Table:
 
 
 def _deployment(run: Run) -> Table | None:
-    rows = tuple(
-        (str(k).replace("_", " "), shown(v))
-        for k, v in run.deployment.items()
-        if k not in ("text", "pools")
-    )
     pools = run.deployment.get("pools", ())
+    hidden = {"text", "pools"} | ({"gpu", "tp"} if len(pools) > 1 else set())
+    rows = tuple(
+        (str(k).replace("_", " "), shown(v)) for k, v in run.deployment.items() if k not in hidden
+    )
     if len(pools) > 1:
         rows += tuple(("pool", str(p["text"])) for p in pools)
     return Table(("", ""), rows, "lr", "The deployment", plain=True) if rows else None

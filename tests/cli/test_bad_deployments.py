@@ -77,6 +77,10 @@ def number(text: str) -> float:
         (("few.csv", "--engine-args", f"{VLLM} --max-num-seqs infk"), 2, "no whole number", "--max-num-seqs 8"),
         (("few.csv", "--engine-args", f"{VLLM} --num-speculative-tokens 100"), 2, "draft_tokens=100 is out of bounds", "0 to 64"),
         (("few.csv", "--engine-args", f"{VLLM} --max-num-seqs 8", "--max-num-seqs", "8"), 2, "and so does --max-num-seqs", "one place"),
+        # names
+        (("few.csv", "--by", "tenants"), 2, "unknown column to group by 'tenants'", "tenant"),
+        (("mooncake-conversation", "--by", "prefix_hashes"), 2, "prefix_hashes holds lists", "another column"),
+        (("few.csv", "--save", "azure-code"), 2, "'azure-code' is a library profile", "azure-code-1"),
         # policies without what they need
         (("few.csv", "--reuse", "prefix"), 1, "records no prefix_hashes", "auto"),
         (("few.csv", "--rank", "least-slack"), 2, "needs a limit on the first token", "--slo"),
