@@ -192,9 +192,8 @@ def requests_of(
     frame = frame.filter((pl.col("input_tokens") >= 1) & (some | failed if recorded else some))
     parents, delay = ([], None) if replay == "open" else _dependencies(frame)
     retries = 0
-    drawn = (
-        "arrivals" in trace.manifest.provenance
-    )  # workloads.with_poisson: who followed whom is gone
+    # workloads.with_poisson: who followed whom is gone
+    drawn = "arrivals" in trace.manifest.provenance
     if recorded and replay == "session" and not drawn:
         frame, parents, delay, retries = _retries(frame, parents, delay)
     if parents:

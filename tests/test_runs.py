@@ -33,12 +33,11 @@ ROWS: list[tuple[Any, ...]] = [
 FAILED = [1, 3, 6, 8, 10]
 
 
-@pytest.fixture
-def trace(tmp_path: Path) -> Trace:
-    columns = list(zip(*ROWS, strict=True))
+def stored(folder: Path, rows: list[tuple[Any, ...]], **more: pl.Series) -> Trace:
+    columns = list(zip(*rows, strict=True))
     frame = pl.DataFrame(
         {
-            "row_id": range(len(ROWS)),
+            "row_id": range(len(rows)),
             "arrival_ns": [t * S for t in columns[0]],
             "input_tokens": pl.Series(columns[1], dtype=pl.Int32),
             "output_tokens": pl.Series(columns[2], dtype=pl.Int32),
@@ -46,13 +45,19 @@ def trace(tmp_path: Path) -> Trace:
             "error_code": columns[4],
             "session_id": columns[5],
             "e2e_s": columns[6],
+            **more,
         }
     )
-    store = Store(tmp_path / "store")
+    store = Store(folder / "store")
     with store.writer("t", kind="llm", nature="real") as writer:
         writer.write("llm_requests", frame)
         writer.commit(clock="relative", format="lamina")
     return store.trace("t")
+
+
+@pytest.fixture
+def trace(tmp_path: Path) -> Trace:
+    return stored(tmp_path, ROWS)
 
 
 @pytest.fixture
@@ -124,6 +129,26 @@ def test_retries_wait_for_the_attempt_before_them(trace: Trace, spec: Serving) -
     open_ = runs.simulate(trace, spec, failures="recorded", replay="open")
     assert released(open_) == {i: recorded[i] for i in released(open_)}
     assert open_.workload["replay"] == "open"
+
+
+def test_retries_of_retries_and_recorded_parents(tmp_path: Path, spec: Serving) -> None:
+    rows: list[tuple[Any, ...]] = [
+        (0, 1000, None, "error", None, "a", 1.0),
+        (2, 1000, None, "error", None, "a", 1.0),  # 1 s after the end of row 0
+        (5, 1000, 1, "ok", None, "a", 1.0),  # 2 s after the end of row 1
+        (9, 1000, 1, "ok", None, "b", 1.0),
+    ]
+    run = runs.simulate(stored(tmp_path, rows), spec, failures="recorded")
+    came, ended = run.rows["arrival_ns"].to_list(), run.rows["last_token_ns"].to_list()
+    assert came == [0, ended[0] + S, ended[1] + 2 * S, 9 * S]
+    # a recorded parent goes before the heuristic, and its end is what a failed row's tokens take
+    (tmp_path / "own").mkdir()
+    depends = pl.Series([[], [], [0], []], dtype=pl.List(pl.Int64))
+    waits = pl.Series([None, None, 7 * S, None], dtype=pl.Int64)
+    trace = stored(tmp_path / "own", rows, depends_on=depends, delay_after_parent_ns=waits)
+    run = runs.simulate(trace, spec, failures="recorded")
+    came, ended = run.rows["arrival_ns"].to_list(), run.rows["last_token_ns"].to_list()
+    assert came == [0, ended[0] + S, ended[0] + 7 * S, 9 * S]
 
 
 def test_a_saved_run_keeps_its_failures(trace: Trace, spec: Serving, tmp_path: Path) -> None:
