@@ -95,6 +95,8 @@ def calibrate(
         refuse({**stating, "--gpu": gpu, "-o": output}, "--power", "it fits watts, which no spec takes")  # fmt: skip
         _print_power(requests, power, window, store, fmt)
         return
+    if window is not None:
+        raise UsageError("--window goes with --power", "leave it out")
     if device is not None:
         refuse(stating, "--device", "it measures the machine, not a model or an engine")
         _measure(device, gpu, output, fmt)
@@ -310,7 +312,7 @@ def refuse(given: Mapping[str, Any], flag: str, why: str) -> None:
         raise UsageError(f"{flag} does not go with {', '.join(wrong)}", f"{why}; leave these out")
 
 
-def run_backtest(trace: Any, spec: Any, propose: Path | None, fmt: str) -> None:
+def run_backtest(trace: Any, spec: Any, using: Any, propose: Path | None, fmt: str) -> None:
     """simulate TRACE --backtest: measured beside simulated latencies, what is off, a proposed calibration."""
     from lamina_traces.backtest import backtest
     from lamina_traces.errors import ModelError
@@ -319,7 +321,7 @@ def run_backtest(trace: Any, spec: Any, propose: Path | None, fmt: str) -> None:
     from .decide import compiling
 
     with compiling():
-        found = backtest(trace, spec, date=created_now()[:10])
+        found = backtest(trace, spec, using=using, date=created_now()[:10])
     warn(found.notices)
     if fmt in ("json", "jsonl"):
         emit_object(found.to_dict(), fmt)

@@ -27,6 +27,7 @@ from .options import (
 from .output import clean, emit, emit_object, say, warn, write
 
 Replay = Literal["session", "open"]
+Failures = Literal["served", "recorded"]
 Rank = Literal["fcfs", "priority", "least-slack"]
 
 Model = Annotated[
@@ -134,11 +135,26 @@ def simulate(
         typer.Option("--preempt", help="What becomes of the KV of who must give way."),
     ] = "recompute",
     reuse: Annotated[
-        Literal["none", "prefix"],
+        Literal["none", "prefix", "auto"],
         typer.Option(
-            "--reuse", help="prefix: a cache of the blocks that prompts begin with (prefix_hashes)."
+            "--reuse",
+            help="prefix: a cache of the blocks that prompts begin with (prefix_hashes); auto: where the trace records them.",
         ),
     ] = "none",
+    scale: Annotated[
+        str | None,
+        typer.Option(
+            "--scale",
+            metavar="MIN..MAX[:load=60s,…]",
+            help="As many replicas as have requests=32 each, looked at every period=15s, ready after load=60s; start=MIN.",
+        ),
+    ] = None,
+    max_num_seqs: Annotated[
+        int, typer.Option("--max-num-seqs", min=1, help="Most sequences of an iteration.")
+    ] = 256,
+    max_num_batched_tokens: Annotated[
+        int, typer.Option("--max-num-batched-tokens", min=1, help="Most tokens of an iteration.")
+    ] = 2048,
     spec: Spec = None,
     calibration: CalibrationFile = None,
     backtest: BacktestFlag = False,
@@ -158,6 +174,13 @@ def simulate(
             help="session: a later turn waits for the one before it; open: recorded arrivals.",
         ),
     ] = "session",
+    failures: Annotated[
+        Failures,
+        typer.Option(
+            "--failures",
+            help="Requests that failed: served as the others; or recorded: they load the engine, then fail as they did.",
+        ),
+    ] = "served",
     concurrency: Annotated[
         int | None,
         typer.Option(
@@ -239,10 +262,11 @@ def simulate(
 
     from .studies import find_capacity, refuse_single, repeat
 
-    deployment = serving_spec(
+    deployment, with_ = serving_spec(
         context,
         spec,
         engine_args,
+        with_ or [],
         model=model,
         gpu=gpu,
         tp=tp,
@@ -258,28 +282,38 @@ def simulate(
         prefill=prefill,
         preempt=preempt,
         reuse=reuse,
+        scale=scale,
+        max_num_seqs=max_num_seqs,
+        max_num_batched_tokens=max_num_batched_tokens,
     )
     if calibration is not None:
         deployment = calibrated(deployment, calibration)
+    if save is not None:
+        workloads.checked_name(save)
+    using = [techniques.parse(t) for t in with_]
+    techniques.check(using)
     if propose is not None and not backtest:
         raise UsageError("--propose goes with --backtest", "add --backtest")
+    if propose is not None and using:
+        raise UsageError(f"--propose does not go with {using[0].technique.name}", "points of a log know no technique; leave it out")  # fmt: skip
     if backtest:
         given = {
-            "--with": with_, "--slo": slo, "--save": save, "--explain": explain, "--arrivals": arrivals, "--concurrency": concurrency,
+            "--slo": slo, "--save": save, "--explain": explain, "--arrivals": arrivals, "--concurrency": concurrency,
             "--warmup": warmup, "--cooldown": cooldown, "--by": by, "--repeats": repeats, "--capacity": capacity, "--target": target,
+            "--failures": failures != "served",
         }  # fmt: skip
         refuse(given, "--backtest", "it replays the recorded requests as they came")
         trace = workloads.trace(workload, store=store, say=say)
-        run_backtest(workloads.selected(trace, where, from_, to), deployment, propose, fmt)
+        run_backtest(workloads.selected(trace, where, from_, to), deployment, using, propose, fmt)
         return
-    limits = runs.parse_slo(slo) if slo else None
-    using = [techniques.parse(t) for t in with_ or []]
+    limits = None if slo is None else runs.parse_slo(slo)
     source = workloads.Source(
         workloads.resolve(workload, store=store, say=say), poisson_rate(arrivals, rate), where, from_, to, say=say
     )  # fmt: skip
     options: dict[str, Any] = {
         "concurrency": concurrency,
         "replay": replay,
+        "failures": failures,
         "using": using,
         "warmup_s": _seconds(warmup),
         "cooldown_s": _seconds(cooldown),
@@ -313,9 +347,12 @@ def simulate(
     else:
         print_run(run, fmt, explain=explain)
     if limits and not run.slo_met:
+        unseen = not run.metrics["saturated"] and all(v["ok"] or (v["observed_s"] is None and not v["each"]) for v in run.slo)  # fmt: skip
         raise CheckFailed(
             f"the SLO is missed: {run.slo_text}",
-            "more replicas, a faster GPU, or a larger --tp may meet it",
+            "simulate more requests, or limit each of them, as in ttft=2s"
+            if unseen
+            else "more replicas, a faster GPU, or a larger --tp may meet it",
         )
 
 
@@ -326,10 +363,14 @@ def _seconds(duration: str | None) -> float:
 
 
 def serving_spec(
-    context: typer.Context, spec: Path | None, engine_args: str | None = None, **flags: Any
-) -> Any:
-    """The serving spec of a file, of the command line of an engine with flags beside it, or of the flags alone. Those
-    count as given that are written out, if only with their defaults."""
+    context: typer.Context,
+    spec: Path | None,
+    engine_args: str | None,
+    with_: list[str],
+    **flags: Any,
+) -> tuple[Any, list[str]]:
+    """The serving spec of a file, of the command line of an engine with flags beside it, or of the flags alone, and the
+    techniques ``with_`` and the engine's. Those flags count as given that are written out, if only with their defaults."""
     from lamina_traces import runs
     from lamina_traces.errors import UsageError
 
@@ -343,10 +384,11 @@ def serving_spec(
             "change the file, or leave it out",
         )
     if engine_args is None:
-        return runs.deployment(spec, **flags)
-    deployment, notices = runs.deployment_of_engine(engine_args, flags["gpu"], {n: flags[n] for n in given if n != "gpu"})  # fmt: skip
+        return runs.deployment(spec, **flags), with_
+    beside = {n: flags[n] for n in given if n != "gpu"}
+    deployment, using, notices = runs.deployment_of_engine(engine_args, flags["gpu"], beside, with_)
     warn(notices)
-    return deployment
+    return deployment, using
 
 
 @contextmanager

@@ -63,7 +63,9 @@ def report(
     if trace is not None and runs.is_run(trace):
         run = runs.Run.load(trace)
     elif trace is not None and "llm_requests" in trace.tables:
-        deployment = serving_spec(context, spec, model=model, gpu=gpu, tp=tp, replicas=replicas)
+        deployment, _ = serving_spec(
+            context, spec, None, [], model=model, gpu=gpu, tp=tp, replicas=replicas
+        )
         try:
             with compiling():
                 run = runs.simulate(trace, deployment, slo=runs.parse_slo(slo) if slo else None)

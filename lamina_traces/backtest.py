@@ -6,7 +6,7 @@ calibration fitted on the first half of the log help on the second.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from . import measurements, specs
+from . import measurements, specs, techniques
 from .costs import State, StepModel
 from .costs.calibration import NOISE, Calibrated, assess, timed
 from .costs.points import chunks, points_of
-from .errors import ModelError, Notice
+from .errors import ModelError, Notice, UsageError
 from .schema import Requests
 from .simulator import simulate
 from .simulator.metrics import BEYOND, latencies_of
@@ -118,11 +118,11 @@ class Backtest:
         if abs(e2e) <= NOISE:
             return f"mean e2e is {e2e:+.1%} off, but its parts cancel: {self.blame.replace('service', 'service time')} is off the most."
         if self.blame == "service":
-            return f"mean e2e is {e2e:+.1%} off, and it is the service time (TPOT {off or 'is not recorded'})."
+            return f"mean e2e is {e2e:+.1%} off, and it is the service time (TPOT {off or 'at the measured load is not known'})."
         text = f"mean e2e is {e2e:+.1%} off, and it is queueing"
         if self.at_load is not None and abs(self.at_load) > NOISE:
             return f"{text}, which a service time that is off feeds (TPOT {off})."
-        return f"{text}: arrivals, limits of the batch or KV memory differ from the spec (TPOT {off or 'is not recorded'})."
+        return f"{text}: arrivals, limits of the batch or KV memory differ from the spec (TPOT {off or 'at the measured load is not known'})."
 
     def to_dict(self) -> dict[str, Any]:
         p = self.proposal
@@ -151,12 +151,23 @@ class Backtest:
         }  # fmt: skip
 
 
-def backtest(trace: Trace, spec: Serving, *, date: str = "") -> Backtest:
-    """Replay a measured log at its recorded starts (open loop: what a user waited for before is in them) on ``spec``.
+def backtest(
+    trace: Trace, spec: Serving, *, using: Sequence[techniques.Applied] = (), date: str = ""
+) -> Backtest:
+    """Replay a measured log at its recorded starts (open loop: what a user waited for before is in them) on ``spec`` with
+    techniques applied in order.
 
-    Failed requests and rows without lengths are left out. ``date``: of the proposal. UsageError where no latency is recorded.
+    Failed requests and rows without lengths are left out. ``date``: of the proposal. UsageError where no latency is recorded,
+    or where the spec needs limits, sessions or prefix ids, which are not replayed.
     """
+    for what, name in (("rank", spec.rank), ("route", spec.route), ("reuse", spec.reuse)):
+        if name in ("least-slack", "session-affinity", "prefix-affinity", "prefix"):
+            raise UsageError(f"{what} {name} needs what a backtest does not replay: limits, sessions or prefix ids", f"choose another {what}")  # fmt: skip
     frame = measurements.requests(trace)
+    if trace.has("priority", "llm_requests"):
+        given = trace.scan("llm_requests").select("row_id", pl.col("priority").fill_null(0)).collect()  # fmt: skip
+        frame = frame.join(given, on="row_id", how="left", maintain_order="left")
+    spec, made = techniques.apply_spec(using, spec), tuple(using)
     log = frame.filter((pl.col("input_tokens") >= 1) & (pl.col("output_tokens") >= 1))
     if not log.height:
         raise ModelError(
@@ -164,7 +175,7 @@ def backtest(trace: Trace, spec: Serving, *, date: str = "") -> Backtest:
             "look at it with: lamina-traces show, and at --where",
         )
     notices = [Notice("cached-prompts", "the log has cached prompt tokens, which the spec's engine computes again", "cached_input_tokens")] if trace.has("cached_input_tokens", "llm_requests") else []  # fmt: skip
-    mine = _replayed(log, spec)
+    mine = _replayed(log, spec, made)
     fits = ~np.isnan(mine["e2e"])
     rejected = int((~fits).sum())
     if not fits.any():
@@ -179,6 +190,8 @@ def backtest(trace: Trace, spec: Serving, *, date: str = "") -> Backtest:
     found: Proposal | None = None
     why = ""
     try:
+        if made:
+            raise ModelError(f"no calibration: points know no technique, as {made[0].technique.name}", "")  # fmt: skip
         found = _proposal(trace, log, spec, mine, theirs, date)
     except ModelError as e:
         why = e.message
@@ -188,23 +201,28 @@ def backtest(trace: Trace, spec: Serving, *, date: str = "") -> Backtest:
         overall=_overall(theirs, mine),
         by_load=_by_load(log, theirs, mine),
         parts=_parts(log, theirs, mine),
-        at_load=_at_load(log, spec),
-        alone=_alone(log, spec),
+        at_load=None if made else _at_load(log, spec),
+        alone=None if made else _alone(log, spec),
         proposal=found,
         why=why,
         notices=tuple(notices),
     )
 
 
-def _replayed(log: pl.DataFrame, spec: Serving) -> dict[str, Floats]:
+def _replayed(
+    log: pl.DataFrame, spec: Serving, using: Sequence[techniques.Applied] = ()
+) -> dict[str, Floats]:
     """[requests] simulated seconds by latency, NaN for requests that the spec rejects; in the log's order."""
     requests = Requests.make(
         log["start_ns"].to_numpy(),
         log["input_tokens"].to_numpy(),
         log["output_tokens"].to_numpy(),
         row_id=log["row_id"].to_numpy(),
+        priority=log["priority"].to_numpy() if "priority" in log.columns else None,
     )
-    return latencies_of(simulate(requests, spec).rows, requests.output_tokens)
+    requests = techniques.apply_requests(using, requests)
+    steps = [techniques.apply_step(using, specs.step_model(spec, i)) for i in range(len(spec.pools))]  # fmt: skip
+    return latencies_of(simulate(requests, spec, steps).rows, requests.output_tokens)
 
 
 def _both(theirs: Floats, mine: Floats) -> npt.NDArray[np.bool_]:

@@ -17,8 +17,9 @@ import numpy.typing as npt
 import polars as pl
 
 from . import specs, techniques
+from .aspects.failure_retries import WITHIN_S
 from .errors import ModelError, Notice, UnknownName, UsageError
-from .schema import TABLES, Requests
+from .schema import FAILED, TABLES, Requests
 from .simulator import ERROR_CODE, Result, Slo, Verdict, by_group, judge, parse_slo
 from .simulator import simulate as serve
 from .specs import Serving
@@ -39,10 +40,12 @@ __all__ = [
 ]
 
 Replay = Literal["session", "open"]
+Failures = Literal["served", "recorded"]
 Ints = npt.NDArray[np.int64]
 
 MAIN_METRICS = {
     "requests_completed": "requests completed",
+    "requests_failed": "requests failed, as recorded",
     "requests_rejected": "requests rejected",
     "requests_unfinished": "requests unfinished",
     "preemptions": "preemptions",
@@ -73,6 +76,7 @@ CONTEXT = (
     "model",
     "tenant_id",
     "slo_class",
+    "priority",
 )
 """recorded columns that a run's requests keep."""
 
@@ -95,6 +99,10 @@ _COLUMNS = (
 
 
 _PREFIXES = ("prefix_hashes", "prefix_block_size")
+_OUTCOME = ("status", "error_code", "output_tokens")
+"""recorded columns that a request keeps which fails as recorded."""
+_SENDERS = ("session_id", "client_id", "user_id")
+_ATTEMPT = ("model", "e2e_s", "last_token_ns")
 
 
 def deployment(path: Path | None, model: str, gpu: str, **flags: Any) -> Serving:
@@ -109,23 +117,53 @@ def deployment(path: Path | None, model: str, gpu: str, **flags: Any) -> Serving
 
 
 def deployment_of_engine(
-    text: str, gpu: str, flags: Mapping[str, Any]
-) -> tuple[Serving, tuple[Notice, ...]]:
+    text: str, gpu: str, flags: Mapping[str, Any], using: Sequence[str] = ()
+) -> tuple[Serving, list[str], tuple[Notice, ...]]:
     """The serving spec of an engine's command line (``vllm serve …``) on that GPU with ``flags`` of
-    ``specs.simple`` beside it, and what of the line is not modelled."""
+    ``specs.simple`` beside it, the techniques ``using`` with what the line says of them (``using`` goes before), and what
+    of the line is assumed or not modelled."""
     read = specs.parse_engine_args(text)
-    return read.spec(gpu, **flags), read.notices()
+    spec, notices = read.spec(gpu, **flags), read.notices()
+    if read.drafts is None:
+        return spec, list(using), notices
+    name = "speculative-decoding"
+    said = [f"{k}={v:g}" for k, v in read.drafts.items()]
+    own, rest = next((t for t in using if t.partition(":")[0] == name), ""), list(using)
+    if own:
+        rest.remove(own)
+    text = f"{name}:{','.join([*said, own.partition(':')[2]])}"
+    drafting = techniques.parse(text)
+    assumed = [f"{k} = {v:g}" for k, v in drafting.params.items() if f"{k}=" not in text]
+    if assumed:
+        notice = Notice(
+            "assumed-drafts",
+            f"speculative decoding: {', '.join(assumed)} {'is' if len(assumed) == 1 else 'are'} assumed; give yours with "
+            f"--with {name}:{assumed[0].split()[0]}=…",
+            "engine-args",
+        )
+        notices = (*notices, notice)
+    return spec, [*rest, str(drafting)], notices
 
 
 def requests_of(
-    trace: Trace, *, replay: Replay = "session", by: str | None = None, prefixes: bool = False
+    trace: Trace,
+    *,
+    replay: Replay = "session",
+    by: str | None = None,
+    prefixes: bool = False,
+    failures: Failures = "served",
 ) -> tuple[Requests, str, pl.DataFrame, tuple[Notice, ...]]:
     """The requests of a trace for the simulator, the replay mode that was possible, columns that ride along
     (row for row; ``by`` among them), and what was left out.
 
     ``session``: a request waits for its recorded parents (``depends_on``), or, where the trace records
     sessions with delays, for the turn before it, and its recorded delay then passes. ``open``: recorded
-    arrivals only. ``prefixes``: with the ids of the blocks that prompts begin with. Rows without both lengths (failed ones, in some formats) are left out and counted.
+    arrivals only. ``prefixes``: with the ids of the blocks that prompts begin with. Rows without both lengths are left out
+    and counted.
+
+    ``failures``: what becomes of rows that failed. ``served``: they are as the others. ``recorded``: they are as long as they
+    were recorded (one token where no output is), ``extra["failed"]`` marks them and the columns have their ``_OUTCOME``; with ``session`` a
+    retry waits for the end of the attempt before it (``_retries``).
     """
     if "llm_requests" not in trace.tables:
         raise UsageError(
@@ -144,36 +182,64 @@ def requests_of(
             "supply them with: --arrivals poisson --rate 2/s",
         )
     along = CONTEXT if by is None else tuple(dict.fromkeys((*CONTEXT, by)))
-    columns = (*_COLUMNS, *along, *(_PREFIXES if prefixes else ()))
+    recorded = failures == "recorded"
+    columns = (*_COLUMNS, "status", *along, *(_PREFIXES if prefixes else ()), *((*_OUTCOME, *_SENDERS, *_ATTEMPT) if recorded else ()))  # fmt: skip
     wanted = [c for c in dict.fromkeys(columns) if trace.has(c)]
     frame = trace.scan("llm_requests").select(wanted).collect()
-    total = frame.height
-    frame = frame.filter((pl.col("input_tokens") >= 1) & (pl.col("output_tokens") >= 1))
+    total, all_failed = frame.height, int(frame["status"].is_in(FAILED).sum())
+    failed = pl.col("status").is_in(FAILED)
+    some = pl.col("output_tokens") >= 1
+    frame = frame.filter((pl.col("input_tokens") >= 1) & (some | failed if recorded else some))
     parents, delay = ([], None) if replay == "open" else _dependencies(frame)
+    retries = 0
+    # workloads.with_poisson: who followed whom is gone
+    drawn = "arrivals" in trace.manifest.provenance
+    if recorded and replay == "session" and not drawn:
+        frame, parents, delay, retries = _retries(frame, parents, delay)
     if parents:
         frame, parents, delay = _in_order(frame, parents, delay)
     else:
         frame = frame.filter(pl.col("arrival_ns").is_not_null())
+    n, lost = frame.height, frame["status"].is_in(FAILED)
     notices = []
     if frame.height < total:
+        gone = f", {all_failed - int(lost.sum()):,} of them failed," if all_failed > lost.sum() else ""  # fmt: skip
         notices.append(
             Notice(
                 "left-out",
-                f"{total - frame.height:,} of {total:,} rows have no arrival (nor a turn to wait for), no input or no output "
+                f"{total - frame.height:,} of {total:,} rows{gone} have no arrival (nor a turn to wait for), no input or no output "
                 "tokens and are not simulated",
                 "requests",
             )
         )
     if not frame.height:
         raise ModelError(
-            f"no row of {trace.name!r} can be simulated: none of {total:,} has an arrival and both lengths",
+            f"no row of {trace.name!r} can be simulated: "
+            + (f"none of {total:,} has an arrival and both lengths" if total else "there are none"),
             "look at it with: lamina-traces show, and at --where, --from and --to",
         )
-    n = frame.height
+    if recorded and retries:
+        notices.append(
+            Notice(
+                "retries",
+                f"{retries:,} requests are taken for retries (the same sender, model and prompt length within {format_seconds(WITHIN_S)} of "
+                "a failure) and wait for the attempt before them",
+                "requests",
+            )
+        )
+    elif lost.any() and not recorded:
+        notices.append(
+            Notice(
+                "failures-served",
+                f"{int(lost.sum()):,} of {all_failed:,} requests that failed as recorded are served as if they had not; "
+                "--failures recorded lets them fail",
+                "requests",
+            )
+        )
     requests = Requests.make(
         frame["arrival_ns"].to_numpy(),
         frame["input_tokens"].to_numpy(),
-        frame["output_tokens"].to_numpy(),
+        frame["output_tokens"].fill_null(0).clip(lower_bound=1).to_numpy(),
         row_id=frame["row_id"].to_numpy(),
         delay_ns=delay,
         parents=parents or None,
@@ -187,7 +253,18 @@ def requests_of(
     if prefixes:
         requests = _with_prefixes(requests, frame, trace.name)
     context = frame.select(c for c in along if c in frame.columns)
+    if recorded:
+        requests = replace(requests, extra={**requests.extra, "failed": lost.to_numpy()})
+        context = frame.select(c for c in dict.fromkeys((*along, *_OUTCOME)) if c in frame.columns)
     return requests, "session" if parents else "open", context, tuple(notices)
+
+
+def _has_ids(trace: Trace) -> bool:
+    """Whether it records the ids of blocks of one size that prompts begin with."""
+    if not all(trace.has(c) for c in _PREFIXES):
+        return False
+    sizes = trace.scan("llm_requests").select(pl.col("prefix_block_size").drop_nulls().unique())
+    return sizes.collect().height == 1
 
 
 def _with_prefixes(requests: Requests, frame: pl.DataFrame, name: str) -> Requests:
@@ -195,7 +272,7 @@ def _with_prefixes(requests: Requests, frame: pl.DataFrame, name: str) -> Reques
     sizes = frame["prefix_block_size"].drop_nulls().unique() if "prefix_block_size" in frame.columns else pl.Series([], dtype=pl.Int32)  # fmt: skip
     if "prefix_hashes" not in frame.columns or len(sizes) != 1:
         told = "records no prefix_hashes" if "prefix_hashes" not in frame.columns else f"has prefix blocks of {len(sizes)} sizes"  # fmt: skip
-        raise ModelError(f"trace {name!r} {told}", "reuse of prefixes needs the ids of blocks of one size; set reuse = 'none', or another --route")  # fmt: skip
+        raise ModelError(f"trace {name!r} {told}", "reuse of prefixes needs the ids of blocks of one size; set reuse = 'auto' or 'none', or another --route")  # fmt: skip
     block = int(sizes[0])
     full = frame.select(pl.col("prefix_hashes").list.head(pl.col("input_tokens") // block))["prefix_hashes"]  # fmt: skip
     many = full.list.len().fill_null(0).to_numpy().astype(np.int64)
@@ -261,11 +338,63 @@ def _dependencies(frame: pl.DataFrame) -> tuple[list[list[int]], Ints | None]:
     return [], None
 
 
+def _retries(
+    frame: pl.DataFrame, parents: list[list[int]], delay: Ints | None
+) -> tuple[pl.DataFrame, list[list[int]], Ints, int]:
+    """Retries wait for the end of the failed attempt and then as long as they did: for requests without a recorded parent
+    that attempt is one, and their own arrival is none. Also how many they are.
+
+    A retry is what the same sender asks next of the same model with a prompt of the same length, within ``WITHIN_S`` of a
+    failure (aspects.failure_retries). It keeps its arrival where the attempt's duration is not recorded, or where it came before
+    the attempt had ended.
+    """
+    waits = np.zeros(frame.height, np.int64) if delay is None else delay.copy()
+    own = parents or [[] for _ in range(frame.height)]
+    senders = [c for c in _SENDERS if c in frame.columns]
+    known = [
+        x
+        for c, x in (
+            ("e2e_s", (pl.col("e2e_s") * NS_PER_S).round().cast(pl.Int64)),
+            ("last_token_ns", pl.col("last_token_ns") - pl.col("arrival_ns")),
+        )
+        if c in frame.columns
+    ]
+    if not senders or not known:
+        return frame, parents, waits, 0
+    model = pl.col("model").fill_null("") if "model" in frame.columns else pl.lit("")
+    sent = frame.with_row_index("at").select(
+        "at", "row_id", "arrival_ns", "status", pl.coalesce(known).alias("took_ns"),
+        pl.struct(pl.coalesce(senders).alias("sender"), model.alias("model"), "input_tokens").alias("like"), pl.coalesce(senders).alias("sender"),
+    )  # fmt: skip
+    sent = sent.filter(
+        pl.col("arrival_ns").is_not_null()
+        & pl.col("sender").is_not_null()
+        & (pl.col("status") != "unknown")
+    ).sort("arrival_ns", "row_id")
+    before = {c: pl.col(c).shift(1).over("like") for c in ("at", "row_id", "arrival_ns", "status", "took_ns")}  # fmt: skip
+    pause = pl.col("arrival_ns") - before["arrival_ns"] - before["took_ns"]
+    found = sent.select(
+        "at", before["at"].alias("attempt"), pause.alias("pause"),
+        (before["status"].is_in(FAILED) & (before["row_id"] < pl.col("row_id")) & (before["took_ns"] >= 0) & (pause >= 0)
+        & (pl.col("arrival_ns") - before["arrival_ns"] <= round(WITHIN_S * NS_PER_S))).alias("retry"),
+    ).filter(pl.col("retry"))  # fmt: skip
+    waiting = []
+    for at, attempt, pause_ns in zip(found["at"], found["attempt"], found["pause"], strict=True):
+        if not own[at]:
+            own[at], waits[at] = [attempt], pause_ns
+            waiting.append(at)
+    if waiting:
+        gone = pl.Series(np.isin(np.arange(frame.height), waiting))
+        frame = frame.with_columns(arrival_ns=pl.when(~gone).then(pl.col("arrival_ns")))
+    return frame, own if parents or waiting else [], waits, len(waiting)
+
+
 def simulate(
     trace: Trace,
     spec: Serving,
     *,
     replay: Replay = "session",
+    failures: Failures = "served",
     slo: Slo | None = None,
     using: Sequence[techniques.Applied] = (),
     warmup_s: float = 0.0,
@@ -278,15 +407,16 @@ def simulate(
     """Replay a trace on a spec, with techniques applied in order.
 
     ``warmup_s``, ``cooldown_s``: what is served and not measured at both ends. ``by``: a column of the
-    requests (or one of ``BY``, or ``length``) whose values get latencies and attainment of their own.
+    requests (or one of ``BY``, or ``length``) whose values get latencies and attainment of their own. ``failures``: as in
+    ``requests_of``; what fails as recorded meets no limit, has no latency and counts in ``requests_failed``.
     ``faster``: arrivals and delays between turns are divided by it. ``concurrency``: a closed loop, in which one that waits
     for no other is sent when fewer than so many are under way. Raises ModelError where the trace or the spec
     cannot be simulated, UsageError where ``by`` names no column that the trace has.
     """
     column = None if by is None or by == "length" else _column(trace, by)
-    prefixes = spec.reuse == "prefix" or spec.route == "prefix-affinity"
+    prefixes = spec.reuse == "prefix" or spec.route == "prefix-affinity" or (spec.reuse == "auto" and _has_ids(trace))  # fmt: skip
     requests, mode, context, left_out = requests_of(
-        trace, replay=replay, by=column, prefixes=prefixes
+        trace, replay=replay, by=column, prefixes=prefixes, failures=failures
     )
     if concurrency is not None:
         mode = f"{mode}, {concurrency} at a time"
@@ -322,6 +452,7 @@ def simulate(
             "rate_per_s": len(requests) / span_s if span_s > 0 else None,
             "span_s": span_s,
             "replay": mode,
+            "failures": failures,
             "selection": trace.selection,
             "row_hash": trace.manifest.row_hash,
             "input_sha256": [i.sha256 for i in trace.manifest.inputs],
@@ -331,7 +462,7 @@ def simulate(
         techniques=tuple(str(a) for a in using),
         metrics=_metrics(result),
         slo=tuple(_verdict(v) for v in verdicts),
-        rows=_joined(_requests_frame(requests, result), context),
+        rows=_joined(_requests_frame(requests, result), context, requests.extra.get("failed")),
         windows=_windows_frame(result),
         power=_power_frame(result),
         explain=_explain(result),
@@ -354,6 +485,8 @@ def _column(trace: Trace, by: str) -> str:
             f"trace {trace.name!r} records no {name} to group by",
             f"it has: length, {', '.join(c for c in CONTEXT if c in known) or 'no other column of groups'}",
         )
+    if table[name].type.endswith("[]"):
+        raise UsageError(f"{name} holds lists, which are no groups", "group by another column")
     return name
 
 
@@ -392,7 +525,7 @@ def _groups(
 class Run:
     """One simulated run. Frames have the canonical columns of ``llm_requests`` (with timings),
     ``batch_windows`` and ``power_samples``; ``metrics`` carry their unit in the key, None with
-    ``<key>_why`` where undefined; ``explain`` has one row per operator of a mean busy iteration.
+    ``<key>_why`` where undefined; ``explain`` has one row per operator of a mean busy iteration of each ``pool``.
     """
 
     name: str
@@ -437,11 +570,17 @@ class Run:
             return f"{share:.1%} of the requests meet all limits"
         return "not observed: the metric is undefined"
 
+    @property
+    def mode(self) -> str:
+        """How the workload was replayed, for people."""
+        failures = ", failures as recorded" if self.workload.get("failures") == "recorded" else ""
+        return f"replay {self.workload['replay']}{failures}"
+
     def headline(self) -> str:
         """The run in one sentence."""
         d, m = self.deployment, self.metrics
         n = self.workload["requests"]
-        text = f"{_counted(n, 'request')} of {self.workload['name']} on {d['text']}: "
+        text = f"{_counted(n, 'request')} of {self.workload['name']} ({self.mode}) on {d['text']}: "
         if m.get("requests_rejected"):
             text += f"{format_count(m['requests_rejected'])} can never fit and are rejected; "
         if m.get("saturated"):
@@ -474,7 +613,8 @@ class Run:
         """The main metrics beside the latencies, for people; ``metrics`` holds all."""
         rows = []
         for key, label in MAIN_METRICS.items():
-            if key not in self.metrics:
+            none_failed = key == "requests_failed" and not self.metrics.get(key)
+            if key not in self.metrics or none_failed:
                 continue
             why = self.metrics.get(f"{key}_why")
             rows.append(
@@ -491,9 +631,11 @@ class Run:
         return rows
 
     def explain_rows(self) -> list[dict[str, str]]:
-        """``explain`` for people: operators of a mean busy iteration."""
+        """``explain`` for people: operators of a mean busy iteration, of each pool where there are several."""
+        several = len(self.deployment.get("pools", ())) > 1
         return [
             {
+                **({"pool": self.deployment["pools"][r["pool"]]["text"]} if several else {}),
                 "operator": str(r["op"]),
                 "about": str(r["about"]),
                 "binds": str(r["binds"]),
@@ -513,10 +655,12 @@ class Run:
             "tpot_p99_s": "tpot p99", "e2e_p50_s": "e2e p50", "e2e_p99_s": "e2e p99",
             "slo_attainment": "meet all limits", "goodput_req_s": "goodput (1/s)",
         }  # fmt: skip
+        lost = any(g.get("failed") for g in self.groups)
         return [
             {
                 str(self.by): str(g["group"]),
                 "requests": format_count(g["requests"]),
+                **({"failed": format_count(g["failed"])} if lost else {}),
                 **{label: shown(key, g[key]) for key, label in keys.items() if key in g},
             }
             for g in self.groups
@@ -639,21 +783,26 @@ _DOING = {"prefill": "to prefill", "decode": "to decode"}
 
 
 def _deployment(spec: Serving) -> dict[str, Any]:
-    pool = spec.pools[0]
-    group = specs.main_group(pool)
+    group = specs.main_group(spec.pools[0])
     count = spec.replicas
-    shape = f"tp {group.tp}, " if group.tp > 1 else ""
-    copies = f"{count} replica{'s' if count != 1 else ''}"
-    if len(spec.pools) > 1:
-        kinds = [f"{p.count} × {specs.main_group(p).gpu}" + (f" {_DOING[p.role]}" if p.role != "both" else "") for p in spec.pools]  # fmt: skip
-        copies = f"replicas: {', '.join(kinds)}"
+    pools = []
+    for p in spec.pools:
+        g = specs.main_group(p)
+        shape = f"tp {g.tp}, " if g.tp > 1 else ""
+        doing = f", {_DOING[p.role]}" if p.role != "both" else ""
+        text = f"{p.count * g.n} × {g.gpu} ({shape}{p.count} replica{'s' if p.count != 1 else ''}{doing})"
+        pools.append(
+            {"text": text, "role": p.role, "gpu": g.gpu, "tp": g.tp, "replicas": p.count, "devices": p.count * g.n}
+        )  # fmt: skip
     return {
-        "text": f"{count * group.n} × {group.gpu} ({shape}{copies}) serving {spec.model}",
+        "text": f"{' and '.join(str(p['text']) for p in pools)} serving {spec.model}"
+        + (f", scaled from {spec.scale.least} to {count}" if spec.control == "scale" else ""),
         "model": spec.model,
         "gpu": group.gpu,
         "tp": group.tp,
         "replicas": count,
         "devices": spec.devices,
+        "pools": pools,
         "dtype": spec.dtype,
         "route": spec.route,
         "software_era": spec.era,
@@ -683,9 +832,16 @@ def _counted(n: int, noun: str) -> str:
     return f"{format_count(n)} {noun}{'' if n == 1 else 's'}"
 
 
-def _joined(timed: pl.DataFrame, context: pl.DataFrame) -> pl.DataFrame:
-    """The requests of a run beside the recorded columns that ride along; a simulated column hides a recorded one."""
+def _joined(timed: pl.DataFrame, context: pl.DataFrame, failed: Any = None) -> pl.DataFrame:
+    """The requests of a run beside the recorded columns that ride along; a simulated column hides a recorded one, but for
+    ``failed`` [requests], which keep how they ended as recorded and have no latencies."""
     along = [c for c in context.columns if c not in timed.columns]
+    if failed is not None:
+        mask = pl.lit(pl.Series(failed))
+        timed = timed.with_columns(
+            *(pl.when(mask).then(pl.lit(context[c])).otherwise(pl.col(c)).alias(c) for c in _OUTCOME if c in context.columns),
+            *(pl.when(~mask).then(pl.col(c)).alias(c) for c in ("queue_s", "ttft_s", "tpot_s", "e2e_s")),
+        )  # fmt: skip
     return pl.concat([timed, context.select(along)], how="horizontal")
 
 
@@ -757,9 +913,10 @@ def _power_frame(result: Result) -> pl.DataFrame:
 
 
 def _explain(result: Result) -> list[dict[str, Any]]:
-    """Operators of the mean busy iteration of the first pool, with each one's share of all busy time."""
+    """Operators of the mean busy iteration of each pool, with each one's share of all busy time."""
     return [
         {
+            "pool": i,
             "op": c.op,
             "about": c.resource,
             "binds": c.binds,
@@ -767,9 +924,10 @@ def _explain(result: Result) -> list[dict[str, Any]]:
             "gb": c.bytes / 1e9,
             "net_gb": c.net_bytes / 1e9,
             "ms": c.seconds * 1e3,
-            "share": result.op_shares.get(c.op, 0.0),
+            "share": result.op_shares[i].get(c.op, 0.0),
         }
-        for c in result.explain()
+        for i in range(len(result.spec.pools))
+        for c in result.explain(i)
     ]
 
 

@@ -119,6 +119,8 @@ class Repeats:
             if key not in summary:
                 continue
             found = summary[key]
+            if key == "requests_failed" and found and not found[2]:  # none with any seed
+                continue
             value, low, high = found if found is not None else (None, None, None)
             out.append(
                 {
@@ -135,7 +137,7 @@ class Repeats:
     def headline(self) -> str:
         sat = sum(bool(m["saturated"]) for m in self.metrics)
         seeds = f"seeds {self.seeds[0]} to {self.seeds[-1]}"
-        text = f"{self.first.workload['name']} on {self.first.deployment['text']}: {len(self.seeds)} repeats, {seeds}; medians with {self.level:.0%} intervals"
+        text = f"{self.first.workload['name']} ({self.first.mode}) on {self.first.deployment['text']}: {len(self.seeds)} repeats, {seeds}; medians with {self.level:.0%} intervals"
         return f"{text}; {sat} of them saturated." if sat else f"{text}."
 
 
@@ -211,6 +213,8 @@ class Capacity:
     scaling: str
     probes: tuple[Probe, ...]
     workload: str
+    mode: str
+    """how it was replayed, for people."""
     deployment: str
 
     @property
@@ -232,7 +236,7 @@ class Capacity:
         n = len(self.seeds)
         seeds = f"seed {self.seeds[0]}" if n == 1 else f"seeds {self.seeds[0]} to {self.seeds[-1]}"
         tail = f"{len(self.probes)} rates tried, {seeds}; another rate is {self.scaling}."
-        head = f"{self.workload} on {self.deployment}"
+        head = f"{self.workload} ({self.mode}) on {self.deployment}"
         if self.low_req_s is None:
             return f"{head}: {self.why}. {tail}"
         above = (
@@ -257,6 +261,7 @@ class Capacity:
             "seeds": list(self.seeds),
             "rate_scaling": self.scaling,
             "workload": self.workload,
+            "replay": self.mode.removeprefix("replay "),
             "deployment": self.deployment,
             "probes": [
                 {"rate_req_s": p.rate_req_s, "requests": p.requests, "slo_attainment": p.attainment, "saturated": p.saturated, "ok": p.ok}
@@ -298,10 +303,22 @@ def capacity(
     source = replace(source, say=lambda _text: None)
     flood = runs.simulate(trace, spec, faster=1e6, **options)
     served, rate = flood.metrics["requests_per_s"], flood.workload["rate_per_s"]
-    if not served or not rate:
+    if not served:
+        raise ModelError(
+            f"nothing of {source.name!r} is completed, at whatever rate: {flood.metrics['requests_rejected']:,} of its requests are "
+            f"rejected, {flood.metrics['requests_failed']:,} fail as recorded",
+            "see the context of the model and the memory of the device",
+        )
+    if not rate:
         raise ModelError(
             f"{source.name!r} has no rate to scale: its requests do not arrive at different times",
             "give a workload with two requests or more",
+        )
+    lost = flood.metrics["requests_failed"] / flood.metrics["requests_offered"]
+    if 1 - lost < target:
+        raise ModelError(
+            f"{lost:.1%} of the requests fail as recorded, so at no rate {target:.1%} of them meet the limits",
+            "give a --target below the share that does not fail, or --failures served",
         )
     own = rate / 1e6
     probes: list[Probe] = []
@@ -335,6 +352,9 @@ def capacity(
                 break
             factor = math.sqrt(low * high)
         elif low is None:
+            idle = step == 0.1 and probes[-1].attainment == probes[-2].attainment
+            if idle:  # a tenth of the rate changed nothing
+                break
             factor, step = factor * step, max(step / 2, 0.1)
             if probes[-1].requests < len(seeds) * min(FEW, flood.workload["requests"]):
                 break
@@ -353,5 +373,6 @@ def capacity(
         scaling=source.scaling,
         probes=tuple(probes),
         workload=source.name,
+        mode=flood.mode,
         deployment=flood.deployment["text"],
     )

@@ -40,6 +40,7 @@ _Rows = tuple[tuple[str, str, str], ...]  # metric, words, how it is shown
 SERVED: _Rows = (
     ("requests_offered", "requests offered", "count"),
     ("requests_completed", "completed", "count"),
+    ("requests_failed", "failed, as recorded", "count"),
     ("requests_rejected", "rejected", "count"),
     ("requests_unfinished", "unfinished", "count"),
     ("requests_preempted", "preempted at least once", "count"),
@@ -76,11 +77,13 @@ BILL: _Rows = (
 def section(run: Run) -> Section:
     """The simulation: what was simulated, latencies, the engine over time, what binds, the bill."""
     w = run.workload
+    how, _, most = str(w.get("replay")).partition(", ")
     replay = (
-        "requests wait for the turns before them"
-        if w.get("replay") == "session"
-        else "arrivals as recorded"
+        "requests wait for the turns before them" if how == "session" else "arrivals as recorded"
     )
+    replay += f", {most}" if most else ""
+    if w.get("failures") == "recorded":
+        replay += "; requests that failed as recorded load the engine and fail"
     text = f"{shown(w.get('requests'))} requests of “{w.get('name')}”, a {shown(w.get('source'))} trace; {replay}. "
     text += (
         f"Techniques: {', '.join(run.techniques)}." if run.techniques else "No technique applied."
@@ -264,15 +267,22 @@ def _limits(run: Run) -> Table:
 
 
 def _deployment(run: Run) -> Table | None:
+    pools = run.deployment.get("pools", ())
+    hidden = {"text", "pools"} | ({"gpu", "tp"} if len(pools) > 1 else set())
     rows = tuple(
-        (str(k).replace("_", " "), shown(v)) for k, v in run.deployment.items() if k != "text"
+        (str(k).replace("_", " "), shown(v)) for k, v in run.deployment.items() if k not in hidden
     )
+    if len(pools) > 1:
+        rows += tuple(("pool", str(p["text"])) for p in pools)
     return Table(("", ""), rows, "lr", "The deployment", plain=True) if rows else None
 
 
 def _explain(run: Run) -> Table:
+    pools = run.deployment.get("pools", ())
+    several = len(pools) > 1
     rows = tuple(
         (
+            *((str(pools[e["pool"]]["text"]),) if several else ()),
             str(e.get("op")),
             percent(number(e.get("share"))),
             format_number(number(e.get("ms"))),
@@ -284,6 +294,7 @@ def _explain(run: Run) -> Table:
         for e in run.explain
     )
     columns = (
+        *(("pool",) if several else ()),
         "operator",
         "of busy time",
         "time, ms",
@@ -293,7 +304,14 @@ def _explain(run: Run) -> Table:
         "network, GB",
     )
     notes = ("FLOPs, bytes and times of the mean busy iteration; the share is of the whole run.",)
-    return Table(columns, rows, "lrrlrrr", "Where the time of an iteration goes", notes, wide=True)
+    return Table(
+        columns,
+        rows,
+        "l" * several + "lrrlrrr",
+        "Where the time of an iteration goes",
+        notes,
+        wide=True,
+    )
 
 
 # --- figures ---------------------------------------------------------------------------------------

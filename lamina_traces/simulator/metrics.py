@@ -7,7 +7,9 @@ Definitions (measured at the engine, no client and no network):
   TPOT = (e2e − TTFT)/(output − 1), null for one token;
 - percentiles interpolate linearly; with fewer than 10 samples beyond it a percentile is null, with a reason;
 - the run's span is from the first release to the last token; rates, money and energy are over it;
-- attainment counts offered requests: rejected and unfinished ones are misses;
+- attainment counts offered requests: rejected and unfinished ones, and those that failed as recorded, are misses;
+- a request that fails as recorded loads the engine; its tokens count neither as throughput nor under money and energy, and
+  it has no latency, but the gaps between its tokens are among all gaps;
 - requests of a warm-up or cool-down are served and not measured: latencies, attainment and goodput are of the
   others, while throughput, gaps between tokens, memory, money and energy are of the whole run;
 - money and energy are over provisioned device-hours: idle devices cost, too.
@@ -32,6 +34,8 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9)
+FAILED = -1
+"""status of a request that was served as far as it had come when it failed, as recorded."""
 BEYOND = 10
 """samples that a percentile needs beyond it."""
 
@@ -229,7 +233,7 @@ def _set(
 
 
 def attains(done: Finished, output_tokens: Ints, slo: Slo) -> npt.NDArray[np.bool_]:
-    """[requests] which meet every limit at once; rejected and unfinished ones do not.
+    """[requests] which meet every limit at once; rejected, failed and unfinished ones do not.
 
     A request of one token has no TPOT and so cannot miss a limit on it.
     """
@@ -329,6 +333,7 @@ def counts(done: Finished, measured: Measured) -> dict[str, float | int | None]:
         "requests_cooldown": measured.cooldown,
         "requests_offered": int((s != NOT_RELEASED).sum()),
         "requests_completed": int((s == k.OK).sum()),
+        "requests_failed": int((s == FAILED).sum()),
         "requests_rejected": int(((s == k.REJECTED_MEMORY) | (s == k.REJECTED_CONTEXT)).sum()),
         "requests_rejected_memory": int((s == k.REJECTED_MEMORY).sum()),
         "requests_rejected_context": int((s == k.REJECTED_CONTEXT).sum()),
@@ -397,19 +402,27 @@ def by_group(
     saturated: bool,
 ) -> list[dict[str, float | int | str | None]]:
     """Latencies, and attainment and goodput under ``slo``, of the measured requests by their label [requests]; one row
-    per label, the one with most requests first. None where a percentile has too few samples."""
+    per label, the one with most requests first. None, with the reason under ``<key>_why``, where a percentile has too few
+    samples. Gaps between tokens are not told apart by request."""
     out: list[dict[str, float | int | str | None]] = []
     at = np.flatnonzero(measured.mask)
     names, inverse, n = np.unique(labels[at], return_inverse=True, return_counts=True)
     members = np.split(at[np.argsort(inverse, kind="stable")], np.cumsum(n)[:-1])
     for i in sorted(range(len(names)), key=lambda i: (-n[i], names[i])):
         rows, output = part(done, members[i]), output_tokens[members[i]]
-        values, _ = latency_metrics(rows, output, saturated)
+        values, why = latency_metrics(rows, output, saturated)
         if slo is not None:
-            values.update(attainment(rows, output, slo, measured.span_s)[0])
-        completed = int((rows.status == k.OK).sum())
+            met = attainment(rows, output, slo, measured.span_s)
+            values, why = {**values, **met[0]}, {**why, **met[1]}
         out.append(
-            {"group": str(names[i]), "requests": int(n[i]), "completed": completed, **values}
+            {
+                "group": str(names[i]),
+                "requests": int(n[i]),
+                "completed": int((rows.status == k.OK).sum()),
+                "failed": int((rows.status == FAILED).sum()),
+                **values,
+                **{f"{key}_why": reason for key, reason in why.items()},
+            }
         )
     return out
 

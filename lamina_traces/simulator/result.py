@@ -27,6 +27,7 @@ Ints = npt.NDArray[np.int64]
 
 STATUS: Mapping[int, str] = {
     k.OK: "ok",
+    m.FAILED: "error",
     k.REJECTED_MEMORY: "error",
     k.REJECTED_CONTEXT: "error",
     k.UNFINISHED: "incomplete",
@@ -43,7 +44,7 @@ ERROR_CODE: Mapping[int, str] = {
 class Result:
     """``rows``: one per request, in the workload's order, with ``input_tokens`` and ``output_tokens`` beside
     it. ``windows``: accumulators per (window, replica), with ``power_w`` of the replica (all its devices).
-    ``time_shares``: share of busy time by resource; ``op_shares``: by operator.
+    ``time_shares``: share of all busy time by resource; ``op_shares``: by operator, of each pool.
     """
 
     spec: Serving
@@ -57,7 +58,7 @@ class Result:
     """[replicas]"""
     metrics: Metrics
     time_shares: Mapping[str, float]
-    op_shares: Mapping[str, float]
+    op_shares: tuple[Mapping[str, float], ...]
     mean_states: tuple[State | None, ...]
     """by pool: the mean iteration; None for a pool that did nothing."""
     measured: m.Measured
@@ -124,6 +125,24 @@ def engines(
     return out
 
 
+def _reused(spec: Serving, id_tokens: int | None) -> tuple[Serving, Notice | None]:
+    """The spec with ``reuse = "auto"`` settled, and why nothing is reused where it is not."""
+    if spec.reuse != "auto":
+        return spec, None
+    sizes = [p.replica.kv.block_size for p in spec.pools]
+    why = (
+        "the requests carry no prefix ids"
+        if id_tokens is None
+        else f"prefix ids are of {id_tokens} tokens, which are no whole blocks of {max(sizes)}"
+        if any(id_tokens % size for size in sizes)
+        else None
+    )
+    if why is None:
+        return replace(spec, reuse="prefix"), None
+    told = Notice("prefix-caching", f"{why}, so prefix caching saves nothing here", "reuse")
+    return replace(spec, reuse="none"), told
+
+
 def _unit(id_tokens: int | None, block: int) -> int:
     """Blocks of a unit of the prefix cache."""
     if id_tokens is None:
@@ -153,7 +172,8 @@ def simulate(
     workload gets about 600 windows). ``step_model``: one per pool, if techniques changed it; None derives it
     from the spec. ``concurrency``: most requests in flight when one without parents is released. ``until_s``: seconds
     from the origin after which nothing is simulated. ``warmup_s``, ``cooldown_s``: requests released in the first and last
-    seconds of the releases are served and not measured. ``prices``: None takes the example file that ships, and says so.
+    seconds of the releases are served and not measured. ``extra["failed"]`` [requests] of the workload: served as the rest,
+    and then failed. ``prices``: None takes the example file that ships, and says so.
 
     Raises ModelError for a request or spec that cannot be simulated.
     """
@@ -176,6 +196,7 @@ def simulate(
         source = requests
     until_ns = None if until_s is None else round(until_s * 1e9)
     whole = requests if isinstance(requests, Requests) else None
+    spec, not_reused = _reused(spec, whole.id_tokens if whole else None)
     lowered = engines(spec, models, whole.id_tokens if whole else None)
     scale = spec.scale
     first = int(whole.arrival_ns[0]) if whole and len(whole) else 0
@@ -196,11 +217,12 @@ def simulate(
         window_s=10.0 if window_s is None else window_s,
         until_ns=until_ns,
     )
-    lengths: list[tuple[Ints, Ints]] = []
+    lengths: list[tuple[Ints, Ints, Any]] = []
 
     def noted() -> Iterator[Requests]:
         for chunk in source:
-            lengths.append((chunk.input_tokens, chunk.output_tokens))
+            failed = chunk.extra.get("failed", np.zeros(len(chunk), bool))
+            lengths.append((chunk.input_tokens, chunk.output_tokens, failed))
             yield chunk
 
     rows = run(sim, noted())
@@ -208,15 +230,16 @@ def simulate(
         raise ModelError(
             "there are no requests to simulate", "look at the trace, or at --where, --from and --to"
         )
-    inputs, outputs = (np.concatenate(c) for c in zip(*lengths, strict=True))
+    inputs, outputs, failed = (np.concatenate(c) for c in zip(*lengths, strict=True))
+    rows = replace(rows, status=np.where(failed & (rows.status == k.OK), m.FAILED, rows.status))
     windows = sim.windows()
     blocks = np.repeat([e.blocks for e in lowered], [e.replicas for e in lowered])
-    power_w, busy_j = _power(spec, lowered, windows, power)
     span_s = m.spanned_s(rows, until_ns)
     provisioned = (
         np.minimum(sim.provisioned_s, span_s) if scaled else np.full(spec.replicas, span_s)
     )
-    notices = []
+    power_w, busy_j = _power(spec, lowered, windows, power, provisioned if scaled else None)
+    notices = [] if not_reused is None else [not_reused]
     measured = m.measured(rows, span_s, warmup_s=warmup_s, cooldown_s=cooldown_s)
     seen, output = m.part(rows, measured.mask), outputs[measured.mask]
     left_out = measured.notice()
@@ -242,7 +265,7 @@ def simulate(
         m.throughput(rows, inputs, outputs, span_s),
         m.latency_metrics(seen, output, saturated is not None),
         m.gap_metrics(*sim.gaps_between_tokens, saturated is not None),
-        _usage(sim, lowered, models, windows, blocks, span_s),
+        _usage(sim, lowered, models, windows, blocks, provisioned),
         _energy(spec, windows, busy_j, span_s, provisioned, inputs, outputs, rows),
         _money(spec, prices, span_s, provisioned, inputs, outputs, rows),
         m.attainment(seen, output, slo, measured.span_s) if slo else ({}, {}),
@@ -311,8 +334,10 @@ def _power(
     lowered: Sequence[Engine],
     windows: Windows,
     power: PowerModel,
+    provisioned: Floats | None,
 ) -> tuple[Floats, Floats]:
-    """[rows of windows] mean watts of each replica's devices, and joules above nothing while busy."""
+    """[rows of windows] mean watts of each replica's devices, and joules above nothing while busy. ``provisioned``: seconds
+    of replicas that come and go; when they did is not known, so their idle watts are spread over all time without work."""
     pool_of = np.repeat(np.arange(len(lowered)), [e.replicas for e in lowered])[windows.replica]
     mean, busy_j = np.zeros(len(windows)), np.zeros(len(windows))
     for i, (pool, e) in enumerate(zip(spec.pools, lowered, strict=True)):
@@ -325,6 +350,12 @@ def _power(
         ]
         busy = windows.busy_s[at] / (windows.window_ns / 1e9)
         mean[at] = n * power.mean_w(device, np.minimum(busy, 1.0), *shares)
+        if provisioned is not None:
+            width, who = windows.window_ns / 1e9, windows.replica[at]
+            worked = np.bincount(who, windows.busy_s[at], len(provisioned))
+            free = np.asarray(np.bincount(who, minlength=len(provisioned)) * width - worked, float)
+            off = 1.0 - np.clip(_ratio(provisioned - worked, free), 0.0, 1.0)
+            mean[at] -= n * (1.0 - np.minimum(busy, 1.0)) * off[who] * device.idle_w.value
         busy_j[at] = n * power.busy_w(device, *shares) * windows.busy_s[at]
     return mean, busy_j
 
@@ -335,15 +366,16 @@ def _usage(
     models: Sequence[StepModel],
     windows: Windows,
     blocks: Ints,
-    span_s: float,
+    provisioned: Floats,
 ) -> tuple[dict[str, float | int | None], dict[str, str]]:
+    """``provisioned``: seconds of each replica."""
     busy = float(windows.busy_s.sum())
     mfu, mbu = _work(lowered, models, windows)
-    room = float(blocks.sum()) * span_s
-    why = "the run has no span"
+    room, up_s = float(blocks @ provisioned), float(provisioned.sum())
+    why = "there was no iteration" if up_s > 0 else "the run has no span"
     values: dict[str, float | int | None] = {
         "iterations": int(windows.iterations.sum()),
-        "busy_frac": busy / (len(blocks) * span_s) if span_s > 0 else None,
+        "busy_frac": busy / up_s if up_s > 0 else None,
         "batch_mean": float(windows.sequence_s.sum()) / busy if busy > 0 else None,
         "kv_mean_frac": float(windows.block_s.sum()) / room if room > 0 else None,
         "kv_peak_frac": float((sim.peak_blocks / blocks).max()),
@@ -439,20 +471,25 @@ def _mean_states(lowered: Sequence[Engine], windows: Windows) -> tuple[State | N
     return tuple(out)
 
 
-def _shares(lowered: Sequence[Engine], row_x: Floats) -> tuple[dict[str, float], dict[str, float]]:
-    """Busy time by resource and by operator: each part's coefficients times the state its row won with."""
+def _shares(
+    lowered: Sequence[Engine], row_x: Floats
+) -> tuple[dict[str, float], tuple[dict[str, float], ...]]:
+    """Shares of all busy time by resource, and by operator of each pool: each part's coefficients times the state its row
+    won with."""
     by_resource = dict.fromkeys(RESOURCES, 0.0)
-    by_op: dict[str, float] = {}
+    by_op: tuple[dict[str, float], ...] = tuple({} for _ in lowered)
     first = 0
-    for e in lowered:
+    for e, ops in zip(lowered, by_op, strict=True):
         r: Rows = e.rows
         width = r.part_coef.shape[1]
         for i, row in enumerate(r.part_row.tolist()):
             seconds = float(r.part_coef[i] @ row_x[first + row, :width])
             by_resource[r.part_resource[i]] += seconds
-            by_op[r.part_op[i]] = by_op.get(r.part_op[i], 0.0) + seconds
+            ops[r.part_op[i]] = ops.get(r.part_op[i], 0.0) + seconds
         first += len(r.ends)
     total = sum(by_resource.values())
     if total <= 0:
-        return {}, {}
-    return {n: v / total for n, v in by_resource.items()}, {n: v / total for n, v in by_op.items()}
+        return {}, tuple({} for _ in lowered)
+    return {n: v / total for n, v in by_resource.items()}, tuple(
+        {n: v / total for n, v in ops.items()} for ops in by_op
+    )

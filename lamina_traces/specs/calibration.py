@@ -115,8 +115,9 @@ def load_calibration(path: Path) -> Calibration:
     try:
         data = tomllib.loads(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as e:
+        why = e.strerror if isinstance(e, OSError) else e
         raise DataError(
-            f"cannot be read: {e}", "write one with: lamina-traces calibrate … -o FILE", path=path
+            f"cannot be read: {why}", "write one with: lamina-traces calibrate … -o FILE", path=path
         ) from e
     hint = "write one with: lamina-traces calibrate … -o FILE"
     if data.get("format") != FORMAT:

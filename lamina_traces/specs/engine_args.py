@@ -3,20 +3,22 @@
 One table per engine says which flag means which part of the spec. Flags that a table knows and the cost model does not
 are listed as not modelled; those that concern the API server, loading or logs are listed as without effect on
 costs; the rest is unknown. Sources: docs.vllm.ai, "Engine Arguments" (v0.8.5 and latest); docs.sglang.io, "Server
-Arguments". What is not given keeps our defaults.
+Arguments" and "Speculative Decoding". What is not given keeps our defaults, except what ``Engine.usual`` says.
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..errors import Notice, UnknownName, UsageError
-from ..hardware import model
-from .serving import Batch, Serving, check, simple
+from ..errors import LaminaError, Notice, UnknownName, UsageError
+from ..hardware import Model, model
+from .serving import Serving, check, simple
 
 INT, FLOAT, TEXT, SWITCH = "int", "float", "text", "switch"
 
@@ -24,11 +26,13 @@ INT, FLOAT, TEXT, SWITCH = "int", "float", "text", "switch"
 @dataclass(frozen=True)
 class Engine:
     """``flags``: name → (what of the spec, kind of value); ``short``: other spellings. ``unmodelled`` and ``harmless``:
-    names, those that are switches end in ``!``."""
+    names, those that are switches end in ``!``. ``usual``: keywords of ``specs.simple`` that hold unless the line or the
+    caller says otherwise."""
 
     name: str
     flags: Mapping[str, tuple[str, str]]
     short: Mapping[str, str]
+    usual: Mapping[str, str]
     unmodelled: frozenset[str]
     harmless: frozenset[str]
 
@@ -60,15 +64,27 @@ VLLM = Engine(
         "max-num-seqs": ("max_num_seqs", INT),
         "max-num-batched-tokens": ("max_num_batched_tokens", INT),
         "max-model-len": ("max_context", INT),
-        "enable-chunked-prefill": ("chunked_prefill", SWITCH),
+        "enable-chunked-prefill": ("mixed", SWITCH),
+        "enable-prefix-caching": ("caching", SWITCH),
+        "scheduling-policy": ("rank", TEXT),
+        "preemption-mode": ("preempt", TEXT),
+        "swap-space": ("swap_space", FLOAT),
+        "speculative-config": ("speculative", TEXT),
+        "num-speculative-tokens": ("draft_tokens", INT),
+        "speculative-model": ("draft_model", TEXT),
+        "spec-method": ("draft_method", TEXT),
     },
-    {"tp": "tensor-parallel-size", "pp": "pipeline-parallel-size", "dp": "data-parallel-size", "q": "quantization"},
+    {
+        "tp": "tensor-parallel-size", "pp": "pipeline-parallel-size", "dp": "data-parallel-size", "q": "quantization",
+        "sc": "speculative-config", "spec-tokens": "num-speculative-tokens", "spec-model": "speculative-model",
+    },
+    {"reuse": "auto"},
     _words(
-        """enable-prefix-caching! swap-space cpu-offload-gb speculative-config speculative-model num-speculative-tokens
-        enforce-eager! scheduling-policy enable-lora! max-loras max-lora-rank lora-modules num-gpu-blocks-override
+        """cpu-offload-gb
+        enforce-eager! enable-lora! max-loras max-lora-rank lora-modules num-gpu-blocks-override
         kv-transfer-config compilation-config async-scheduling! num-scheduler-steps max-num-partial-prefills
         max-long-partial-prefills long-prefill-token-threshold disable-custom-all-reduce! decode-context-parallel-size
-        data-parallel-size-local preemption-mode max-seq-len-to-capture enable-eplb! all2all-backend disable-sliding-window!
+        data-parallel-size-local max-seq-len-to-capture enable-eplb! all2all-backend disable-sliding-window!
         hf-overrides rope-scaling kv-cache-memory-bytes enable-dbo! disable-cascade-attn! calculate-kv-scales!
         attention-backend performance-mode optimization-level"""
     ),
@@ -102,18 +118,30 @@ SGLANG = Engine(
         "mem-fraction-static": ("utilisation", FLOAT),
         "max-running-requests": ("max_num_seqs", INT),
         "chunked-prefill-size": ("max_num_batched_tokens", INT),
+        "max-prefill-tokens": ("max_prefill", INT),
         "context-length": ("max_context", INT),
+        "enable-mixed-chunk": ("mixed", SWITCH),
+        "disable-radix-cache": ("uncached", SWITCH),
+        "schedule-policy": ("rank", TEXT),
+        "enable-priority-scheduling": ("by_priority", SWITCH),
+        "speculative-algorithm": ("draft_method", TEXT),
+        "speculative-draft-model-path": ("draft_model", TEXT),
+        "speculative-num-steps": ("draft_steps", INT),
+        "speculative-eagle-topk": ("draft_topk", INT),
+        "speculative-num-draft-tokens": ("draft_tokens", INT),
     },
     {
         "model": "model-path", "tp": "tensor-parallel-size", "tp-size": "tensor-parallel-size",
         "pp": "pipeline-parallel-size", "pp-size": "pipeline-parallel-size", "dp": "data-parallel-size",
         "dp-size": "data-parallel-size", "ep": "expert-parallel-size", "ep-size": "expert-parallel-size",
+        "speculative-draft-model": "speculative-draft-model-path",
     },
+    {"reuse": "auto", "prefill": "first"},
     _words(
-        """max-prefill-tokens max-total-tokens schedule-policy schedule-conservativeness cpu-offload-gb disable-radix-cache!
-        disable-cuda-graph! disable-overlap-schedule! enable-mixed-chunk! enable-torch-compile! torch-compile-max-bs
-        cuda-graph-max-bs cuda-graph-bs torchao-config speculative-algorithm speculative-draft-model-path
-        speculative-num-steps speculative-eagle-topk speculative-num-draft-tokens speculative-token-map disable-mla!
+        """max-total-tokens schedule-conservativeness cpu-offload-gb
+        disable-cuda-graph! disable-overlap-schedule! enable-torch-compile! torch-compile-max-bs
+        cuda-graph-max-bs cuda-graph-bs torchao-config speculative-token-map disable-mla!
+        schedule-low-priority-values-first! priority-scheduling-preemption-threshold disable-priority-preemption!
         enable-deepep-moe! deepep-mode moe-a2a-backend attention-backend sampling-backend disable-custom-all-reduce!
         disaggregation-mode disaggregation-transfer-backend lora-paths max-loras-per-batch lora-backend enable-lora!
         load-balance-method enable-hierarchical-cache! hicache-ratio hicache-size enable-two-batch-overlap! enable-eplb!
@@ -144,42 +172,55 @@ _QUANTIZATIONS = {
 }  # fmt: skip
 """types of the weights by method; ``compressed-tensors`` says that the checkpoint states it."""
 _KV_DTYPES = {"auto": None, "fp8": "fp8", "fp8_e4m3": "fp8", "fp8_e5m2": "fp8", **_DTYPES, "bf16": "bf16"}  # fmt: skip
-_BATCH = ("max_num_seqs", "max_num_batched_tokens", "max_context", "chunked_prefill")
+_BATCH = ("max_num_seqs", "max_num_batched_tokens", "max_context")
 _KV = ("block_size", "utilisation")
+_SETS = {"dp": "replicas", "max_num_batched_tokens": "prefill", "mixed": "prefill", "caching": "reuse", "uncached": "reuse", "by_priority": "rank"}  # fmt: skip
+"""keywords of ``specs.simple`` by what the tables call them, where they differ."""
+_SPECULATIVE = {"num_speculative_tokens": "draft_tokens", "method": "draft_method", "model": "draft_model"}  # fmt: skip
+"""keys of vLLM's speculative configuration."""
+_SGLANG_POLICIES = ("fcfs", "lpm", "random", "dfs-weight", "lof", "priority", "routing-key")
 _FACTORS = {"k": 1000, "m": 1000**2, "g": 1000**3, "K": 1024, "M": 1024**2, "G": 1024**3}
 
 
 @dataclass(frozen=True)
 class EngineArgs:
-    """A command line, read. ``deployment``: keywords of ``specs.simple``; ``batch``, ``kv``: fields of those; ``given``: flags
-    as they were written, by what they set."""
+    """A command line, read. ``deployment``: keywords of ``specs.simple``, ``usual``: those that the engine does unless it is
+    told otherwise; ``batch``, ``kv``: fields of those; ``given``: flags as they were written, by what they set.
+    ``drafts``: parameters of the technique speculative-decoding, None where the line drafts nothing."""
 
     engine: str
     deployment: Mapping[str, Any]
+    usual: Mapping[str, Any]
     batch: Mapping[str, Any]
     kv: Mapping[str, Any]
     given: Mapping[str, str]
+    drafts: Mapping[str, float] | None = None
     unmodelled: tuple[str, ...] = ()
     harmless: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
 
     def spec(self, gpu: str, **flags: Any) -> Serving:
         """The spec on that GPU; ``flags``: what else ``specs.simple`` takes. UsageError where both say the same."""
-        twice = [f for f in flags if f in self.deployment]
+        twice = [f for f in flags if f in self.deployment or f in self.batch]
         if twice:
             raise UsageError(
                 f"--engine-args says {', '.join(self.given.get(f, f) for f in twice)}, and so does --{twice[0].replace('_', '-')}",
                 "give it in one place",
             )
-        made = simple(gpu=gpu, **{**flags, **self._named()})
-        replica = made.pools[0].replica
-        replica = replace(
-            replica, batch=replace(replica.batch, **self.batch), kv=replace(replica.kv, **self.kv)
-        )
-        return check(replace(made, pools=(replace(made.pools[0], replica=replica),)))
-
-    def _named(self) -> dict[str, Any]:
-        return {"model_name" if n == "model" else n: v for n, v in self.deployment.items()}
+        said = {"model_name" if n == "model" else n: v for n, v in self.deployment.items()}
+        made = simple(gpu=gpu, **{**self.usual, **flags, **said})
+        pools = []
+        for pool in made.pools:
+            batch, kv = (
+                replace(pool.replica.batch, **self.batch),
+                replace(pool.replica.kv, **self.kv),
+            )
+            if self.engine == "sglang" and batch.chunked_prefill:
+                # its chunk bounds prompts only, ours the decodes beside them as well
+                room = max(batch.max_num_seqs, batch.max_num_batched_tokens)
+                batch = replace(batch, max_num_batched_tokens=room)
+            pools.append(replace(pool, replica=replace(pool.replica, batch=batch, kv=kv)))
+        return check(replace(made, pools=tuple(pools)))
 
     def notices(self) -> tuple[Notice, ...]:
         """One line that lists what has no part in the model."""
@@ -192,8 +233,6 @@ class EngineArgs:
             )
             if flags
         ]
-        if any("specul" in flag for flag in self.unmodelled):  # its acceptance is not on the line
-            parts.append("for drafted tokens add --with speculative-decoding")
         return (Notice("engine-args", f"{self.engine}: {'; '.join(parts)}"),) if parts else ()
 
 
@@ -253,7 +292,8 @@ class _Read:
                 continue
             name, equals, value = word.lstrip("-").partition("=")
             name, off = self.name(name)
-            kind = "text" if name.split(".")[0] != name else self.engine.kind(name)
+            part, _, key = name.partition(".")
+            kind = TEXT if key else self.engine.kind(name)
             follows = i < len(words) and (not words[i].startswith("-") or _is_number(words[i]))
             if not equals and follows and kind != SWITCH:
                 value, equals = words[i], "="
@@ -262,9 +302,11 @@ class _Read:
             known = {n.removesuffix("!") for n in self.engine.unmodelled}
             if name in self.engine.flags:
                 self.modelled(name, shown, value if equals else None, off)
-            elif name.split(".")[0] in known:
+            elif part == "speculative-config" and self.engine is VLLM:
+                self.drafting({key.replace("-", "_"): value}, shown)
+            elif part in known:
                 self.unmodelled.append(shown)
-            elif kind is None or (kind == "text" and self.engine.kind(name) is None):
+            elif kind is None or (kind == TEXT and self.engine.kind(name) is None):
                 self.unknown.append(shown)
             else:
                 self.harmless.append(word.partition("=")[0])
@@ -286,13 +328,24 @@ class _Read:
             return
         if value is None:
             raise UsageError(f"--engine-args: {shown} has no value", f"write --{name} VALUE")
-        if kind == TEXT:
+        if what == "speculative":
+            try:
+                config = json.loads(value)
+            except ValueError:
+                config = None
+            if not isinstance(config, dict):
+                raise UsageError(
+                    f"--engine-args: {shown} is no JSON object",
+                    """write --speculative-config '{"num_speculative_tokens": 3}'""",
+                )
+            self.drafting(config, shown)
+        elif kind == TEXT:
             self.set(what, value, shown)
         else:
             read: Callable[[str], float] = _whole if kind == INT else float
             try:
                 self.set(what, read(value), shown)
-            except ValueError:
+            except (ValueError, OverflowError):
                 raise UsageError(
                     f"--engine-args: {shown}: {value!r} is no {'whole number' if kind == INT else 'number'}",
                     f"write it like --{name} {'8' if kind == INT else '0.9'}",
@@ -333,26 +386,102 @@ class _Read:
             if name in v:
                 deployment[name] = v.pop(name)
         self.types(v, deployment)
-        if self.engine is SGLANG:
-            if (
-                v.get("max_num_batched_tokens", 1) < 0
-            ):  # -1: no chunks, which is also not what we do by default
-                self.unmodelled.append(self.given["max_num_batched_tokens"])
-                del v["max_num_batched_tokens"]
-            # its chunk bounds prompts only, ours the decodes beside them as well
-            room = v.get("max_num_batched_tokens", Batch().max_num_batched_tokens)
-            if v.get("max_num_seqs", 1) > room:
-                v["max_num_batched_tokens"] = v["max_num_seqs"]
+        self.policies(v, deployment)
         return EngineArgs(
             self.engine.name,
             deployment,
+            {n: x for n, x in self.engine.usual.items() if n not in deployment},
             {n: v[n] for n in _BATCH if n in v and not (n == "max_context" and v[n] == -1)},
             {n: v[n] for n in _KV if n in v},
-            {**self.given, "replicas": self.given.get("dp", "")},
+            {**{n: self.given[w] for w, n in _SETS.items() if w in self.given}, **self.given},
+            self.drafts(v, model(deployment["model"])),
             tuple(self.unmodelled),
             tuple(self.harmless),
             tuple(self.unknown),
         )
+
+    def drafting(self, config: Mapping[str, Any], shown: str) -> None:
+        """Keys of vLLM's speculative configuration; those without a part in the model are left. UsageError for a count that
+        is none."""
+        for key, what in _SPECULATIVE.items():
+            if config.get(key) is None:
+                continue
+            value = config[key]
+            if what == "draft_tokens":
+                if isinstance(value, bool) or not re.fullmatch(r"\d+", str(value)):
+                    raise UsageError(
+                        f"--engine-args: {shown}: {value!r} is no number of tokens",
+                        "give 1 or more",
+                    )
+                value = int(value)
+            self.set(what, value if what == "draft_tokens" else str(value), shown)
+        self.values.setdefault("speculative", True)
+
+    def policies(self, v: dict[str, Any], deployment: dict[str, Any]) -> None:
+        """Prefix cache, chunks, whose turn it is, who must give way, as keywords of ``specs.simple``. Raises UnknownName."""
+        caching = v["caching"] if "caching" in v else not v["uncached"] if "uncached" in v else None
+        if caching is not None:
+            deployment["reuse"] = "auto" if caching else "none"
+        if "mixed" in v:
+            deployment["prefill"] = "chunked" if v["mixed"] else "first"
+        if self.engine is SGLANG and v.get("max_num_batched_tokens", 1) < 0:
+            # -1: prompts whole, several at a time up to another limit
+            del v["max_num_batched_tokens"]
+            deployment["prefill"] = "first"
+            if "max_prefill" in v:
+                v["max_num_batched_tokens"] = v["max_prefill"]
+        elif "max_prefill" in v:
+            self.unmodelled.append(self.given["max_prefill"])
+        if "rank" in v:
+            known = ("fcfs", "priority") if self.engine is VLLM else _SGLANG_POLICIES
+            if v["rank"] not in known:
+                raise UnknownName("scheduling policy", v["rank"], known)
+            if v["rank"] in ("fcfs", "priority"):
+                deployment["rank"] = v["rank"]
+            else:
+                self.unmodelled.append(self.given["rank"])
+        if v.get("by_priority"):
+            deployment["rank"] = "priority"
+        if "preempt" in v:
+            if v["preempt"] not in ("recompute", "swap"):
+                raise UnknownName("preemption mode", v["preempt"], ("recompute", "swap"))
+            deployment["preempt"] = v["preempt"]
+        if "swap_space" in v:
+            if deployment.get("preempt") == "swap":  # our host has room
+                self.unmodelled.append(self.given["swap_space"])
+            else:
+                self.harmless.append(self.given["swap_space"].split()[0].partition("=")[0])
+
+    def drafts(self, v: Mapping[str, Any], target: Model) -> dict[str, float] | None:
+        """Parameters of the technique speculative-decoding that the line says; what it does not say is left out."""
+        named = [
+            n
+            for n in ("speculative", "draft_tokens", "draft_steps", "draft_method", "draft_model")
+            if n in v
+        ]
+        if not named:
+            return None
+        out: dict[str, float] = {}
+        if self.engine is SGLANG:
+            # of the tokens that are checked one is the last that was accepted; of a tree only a branch is modelled
+            many = v.get("draft_steps") or (v["draft_tokens"] - 1 if "draft_tokens" in v else None)
+            if v.get("draft_topk", 1) > 1:
+                self.unmodelled.append(self.given["draft_topk"])
+        else:
+            many = v.get("draft_tokens")
+        if many is not None:
+            if many < 1:
+                shown = self.given.get("draft_steps") or self.given["draft_tokens"]
+                raise UsageError(f"--engine-args: {shown} drafts no tokens", "leave it out, or give more")  # fmt: skip
+            out["draft_tokens"] = many
+        method, draft = str(v.get("draft_method", "")).lower(), str(v.get("draft_model", ""))
+        if method in ("ngram", "suffix") or draft.strip("[]") == "ngram":
+            out["draft_size"] = 0.0
+        elif draft:
+            # else a head, as EAGLE's, or a model that the catalogue has not
+            with contextlib.suppress(LaminaError):
+                out["draft_size"] = model(draft).params / target.params
+        return out
 
     def types(self, v: dict[str, Any], deployment: dict[str, Any]) -> None:
         """The types of weights and KV cache. Raises UnknownName."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import tomllib
 import types
 import typing
@@ -22,7 +23,8 @@ def load(path: Path) -> Serving:
     try:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as e:
-        raise DataError(f"cannot be read: {e}", "give a TOML file in UTF-8", path=path) from e
+        why = e.strerror if isinstance(e, OSError) else "it is not text in UTF-8"
+        raise DataError(f"cannot be read: {why}", "give a TOML file in UTF-8", path=path) from e
     return loads(text, path=path)
 
 
@@ -32,7 +34,7 @@ def loads(text: str, path: Path | None = None) -> Serving:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as e:
         raise DataError(
-            f"is not TOML: {e}", "print one with --explain, or see the docs", path=path
+            f"is not TOML: {e}", "lamina-traces show RUN prints one of a saved run", path=path
         ) from e
     return check(_build(Serving, data, "spec", path))
 
@@ -88,6 +90,8 @@ def _value(hint: Any, v: Any, where: str, path: Path | None) -> Any:
     if not isinstance(v, tuple(wanted)):
         names = " or ".join(_TYPES.get(t, t.__name__) for t in wanted)
         raise DataError(f"{where} = {v!r} is not {names}", f"give {names}", path=path)
+    if isinstance(v, float) and not math.isfinite(v):
+        raise DataError(f"{where} = {v} is not finite", "give a number", path=path)
     return v
 
 

@@ -7,9 +7,10 @@ simulator does not know yet is refused by ``check`` with a ModelError, never ign
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal, cast
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, cast
 
 from ..costs import (
     Efficiency,
@@ -24,6 +25,11 @@ from ..costs import (
 )
 from ..errors import ModelError, UnknownName, UsageError
 from ..hardware import BYTES, Device, Model, device, link, model
+from ..units import parse_duration_ns
+
+MOST_REPLICAS = 10_000
+MOST_SEQUENCES, MOST_TOKENS = 1_000_000, 10_000_000
+"""of an iteration; tables are as long."""
 
 
 @dataclass(frozen=True)
@@ -125,8 +131,9 @@ class Serving:
     links: tuple[Link, ...] = ()
     route: str = "round-robin"
     rank: str = "fcfs"
-    reuse: Literal["none", "prefix"] = "none"
-    """prefix: blocks of prompts that begin alike are computed once while they stay in memory."""
+    reuse: Literal["none", "prefix", "auto"] = "none"
+    """prefix: blocks of prompts that begin alike are computed once while they stay in memory; auto: where the requests carry
+    the ids of such blocks."""
     control: Literal["none", "scale"] = "none"
     scale: Scale = field(default_factory=Scale)
     prices: Mapping[str, float] = field(default_factory=dict)
@@ -160,20 +167,30 @@ def simple(
     reuse: str = "none",
     prefill: str = "chunked",
     preempt: str = "recompute",
+    max_num_seqs: int = Batch.max_num_seqs,
+    max_num_batched_tokens: int = Batch.max_num_batched_tokens,
+    scale: str | None = None,
     era: str = "2025",
 ) -> Serving:
     """The spec of the command line's flags: ``replicas`` equal engines of tp·pp·dp devices. Checked.
 
     ``dtype`` "auto": the weights as the model is published. ``prefill``: "chunked" beside decodes, "first" in iterations of
-    their own, or "apart:N" by N of the replicas, the others decode.
+    their own, or "apart:N" by N of the replicas, the others decode. ``scale``: as ``scaled`` reads it, in place of
+    ``replicas``.
     """
+    scaling = None if scale is None else scaled(scale)
+    if scaling is not None:
+        if replicas != 1:
+            raise UsageError(f"--scale {scale} says how many replicas there are, and so does --replicas {replicas}", "give one of them")  # fmt: skip
+        replicas = scaling[0]
     group = Group(device(gpu).name, n=tp * pp * dp, tp=tp, pp=pp, dp=dp, ep=ep)
     shape = model(model_name)
     how, _, some = prefill.partition(":")
     if how not in ("chunked", "first", "apart") or (how == "apart") != some.isdigit():
         raise UnknownName("way to prefill", prefill, ("chunked", "first", "apart:1"))
     kv = Kv(dtype=kv_dtype, preemption=cast(Literal["recompute", "swap"], preempt))
-    replica = Replica((group,), kv=kv, batch=Batch(chunked_prefill=how != "first"))
+    batch = Batch(max_num_seqs, max_num_batched_tokens, chunked_prefill=how != "first")
+    replica = Replica((group,), kv=kv, batch=batch)
     pools: tuple[Pool, ...] = (Pool(replica, count=replicas),)
     if how == "apart":
         if not 0 < int(some) < replicas:
@@ -185,10 +202,36 @@ def simple(
         dtype=shape.native if dtype == "auto" else dtype,
         route=route,
         rank=rank,
-        reuse=cast(Literal["none", "prefix"], reuse),
+        reuse=cast(Literal["none", "prefix", "auto"], reuse),
         era=era,
     )
+    if scaling is not None:
+        spec = replace(spec, control="scale", scale=scaling[1])
     return check(spec)
+
+
+def scaled(text: str) -> tuple[int, Scale]:
+    """``"1..4:load=30s,requests=16"``: most replicas, and the rule by which there are from 1 to 4. Parts: ``requests`` and
+    ``start`` (numbers), ``load`` and ``period`` (durations). Raises UsageError, UnknownName."""
+    match = re.fullmatch(r"(\d+)\.\.(\d+)(?::(.+))?", text)
+    if match is None:
+        raise UsageError(f"--scale {text!r} is not MIN..MAX", "write it like 1..4:load=30s,requests=16")  # fmt: skip
+    least, most = int(match[1]), int(match[2])
+    if not 1 <= least <= most:
+        raise UsageError(f"--scale {text}: from {least} to {most} replicas", "give MIN from 1 to MAX")  # fmt: skip
+    rule: dict[str, Any] = {"least": least, "start": least}
+    for part in match[3].split(",") if match[3] else ():
+        key, _, value = part.partition("=")
+        if key in ("load", "period"):
+            rule[f"{key}_s"] = 0.0 if value in ("0", "0s") else parse_duration_ns(value) / 1e9
+        elif key in ("requests", "start"):
+            try:
+                rule[key] = int(value) if key == "start" else float(value)
+            except ValueError:
+                raise UsageError(f"--scale: {part} is no number", f"write it like {key}=2") from None  # fmt: skip
+        else:
+            raise UnknownName("part of --scale", key, ("requests", "load", "period", "start"))
+    return most, Scale(**rule)
 
 
 def main_group(pool: Pool) -> Group:
@@ -209,9 +252,13 @@ def efficiency(spec: Serving) -> Efficiency:
     for name, value in spec.efficiency.items():
         if name not in known:
             raise UnknownName("efficiency", name, known)
-        if not (0 < value <= 1 if is_share(name) else 0 <= value < 1e3):
-            limits = "above 0, at most 1" if is_share(name) else f"{known[name].unit}, 0 or more"
-            raise ModelError(f"efficiency {name} = {value:g} is impossible", f"give {limits}")
+        unit = known[name].unit
+        least, most = (1e-3, 1.0) if is_share(name) else (0.0, 1.0 if unit == "s" else 1e3)
+        if not least <= value <= most:
+            raise ModelError(
+                f"efficiency {name} = {value:g} is impossible",
+                f"give {least:g} to {most:g} {unit}".strip(),
+            )
     basis, _, source = (spec.calibration or "").partition(": ")
     bases: tuple[Literal["fitted", "measured"], ...] = ("fitted", "measured")
     for known_basis in bases:
@@ -301,7 +348,7 @@ def check(spec: Serving) -> Serving:
     if spec.combine not in ("sum", "max"):
         raise UnknownName("combine", spec.combine, ("sum", "max"))
     for what, given, known in (
-        ("reuse", spec.reuse, ("none", "prefix")),
+        ("reuse", spec.reuse, ("none", "prefix", "auto")),
         ("control", spec.control, ("none", "scale")),
     ):
         if given not in known:
@@ -315,14 +362,20 @@ def check(spec: Serving) -> Serving:
     for x in spec.links:
         if (x.source, x.target) != ("prefill", "decode"):
             raise ModelError(f"a link from {x.source!r} to {x.target!r} is not simulated yet", "use source = 'prefill', target = 'decode'")  # fmt: skip
-        if not (x.gb_s > 0 and x.latency_s >= 0):
-            raise UsageError(f"a link of {x.gb_s:g} GB/s and {x.latency_s:g} s", "give GB/s above zero, seconds of 0 or more")  # fmt: skip
+        if not (1e-3 <= x.gb_s <= 1e6 and 0 <= x.latency_s <= 60):
+            raise UsageError(f"a link of {x.gb_s:g} GB/s and {x.latency_s:g} s", "give 0.001 to 1e6 GB/s, and 0 to 60 s")  # fmt: skip
     if spec.control == "scale":
         s = spec.scale
-        if not (s.requests > 0 and s.period_s > 0 and s.load_s >= 0 and 1 <= s.least <= spec.replicas and 1 <= s.start <= spec.replicas):  # fmt: skip
-            raise UsageError(f"scale = {s}", "requests and period_s above 0, load_s 0 or more, least and start from 1 to all replicas")  # fmt: skip
+        for name, value, least, most in (
+            ("requests", s.requests, 1e-9, 1e9), ("period_s", s.period_s, 1e-3, 1e9), ("load_s", s.load_s, 0, 1e9),
+            ("least", s.least, 1, spec.replicas), ("start", s.start, 1, spec.replicas),
+        ):  # fmt: skip
+            if not least <= value <= most:
+                raise UsageError(f"scale: {name} = {value:g}", f"give {least:g} to {most:g}")
         if "prefill" in roles:
             raise ModelError("prefill and decode pools are not scaled yet", "set control = 'none'")
+    if spec.replicas > MOST_REPLICAS:
+        raise UsageError(f"{spec.replicas:,} replicas", f"give {MOST_REPLICAS:,} at most")
     for i, pool in enumerate(spec.pools):
         where = f"pools[{i}]"
         replica = pool.replica
@@ -360,7 +413,14 @@ def check(spec: Serving) -> Serving:
                 f"{where}: max_context = {b.max_context}",
                 f"{shape.name} takes 2 to {shape.max_context} tokens",
             )
-        if not 0 < kv.utilisation <= 1 or not 0 <= kv.watermark < 1 or not kv.reserve_gb >= 0:
+        for name, number, limit in (
+            ("max_num_seqs", b.max_num_seqs, MOST_SEQUENCES),
+            ("max_num_batched_tokens", b.max_num_batched_tokens, MOST_TOKENS),
+            ("block_size", kv.block_size, max(16, shape.max_context)),
+        ):
+            if number > limit:
+                raise UsageError(f"{where}: {name} = {number:,}", f"give {limit:,} at most")
+        if not 0 < kv.utilisation <= 1 or not 0 <= kv.watermark < 1 or not 0 <= kv.reserve_gb < 1e6:
             raise UsageError(
                 f"{where}: utilisation {kv.utilisation:g}, watermark {kv.watermark:g}, reserve {kv.reserve_gb:g} GB",
                 "0 < utilisation ≤ 1, 0 ≤ watermark < 1, reserve ≥ 0",

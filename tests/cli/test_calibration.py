@@ -62,6 +62,7 @@ def test_calibrate_writes_what_simulate_takes(lamina: Any, tmp_path: Path) -> No
         (("points.csv", "-o", "no/such/folder.toml"), "cannot be written"),
         (("requests.csv", "--gpu", "h100", "--model", "llama-3.1-8b"), "records no latencies"),
         (("--device", "cpu", "--tp", "2"), "--device does not go with --tp"),
+        (("points.csv", "--window", "2s"), "--window goes with --power"),
     ],
 )
 def test_what_cannot_be_calibrated_is_said(
@@ -100,6 +101,32 @@ def test_a_run_backtested_on_its_own_spec_is_right(lamina: Any, run: str) -> Non
     assert found["blame"] == "none"
     assert all(p["measured_s"] == pytest.approx(p["simulated_s"], abs=1e-9) for p in found["parts"])
     assert sum(r["requests"] for r in found["by_load"]) == found["requests"]
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--max-num-seqs", "2"),
+        ("--max-num-batched-tokens", "512"),
+        ("--with", "speculative-decoding:acceptance=0.8"),
+        ("--rank", "priority", "--max-num-seqs", "1"),
+    ],
+)
+def test_flags_of_the_deployment_are_those_of_the_backtest(
+    lamina: Any, tmp_path: Path, flags: tuple[str, ...]
+) -> None:
+    rows = [f"{i * 10**7},{200 + 37 * i},{40 + i % 7},{i % 3}" for i in range(60)]
+    text = "arrival_ns,input_tokens,output_tokens,priority\n" + "\n".join(rows) + "\n"
+    (tmp_path / "asked.csv").write_text(text)
+    done = lamina("simulate", "asked.csv", "--save", "run", *flags)
+    assert done.code == 0, done.err
+
+    def error(*flags: str) -> float:
+        found = backtest(lamina, *flags)
+        return max(abs(float(r["error"])) for r in found["latencies"] if r["error"] is not None)
+
+    assert error(*flags) < 1e-6
+    assert error(*flags[2:]) > 0.01
 
 
 def test_on_a_slower_device_it_is_the_service_time_and_a_calibration_helps(
@@ -163,6 +190,15 @@ def test_requests_that_meet_an_idle_engine_are_not_said_to_queue(
             "--backtest does not go with --concurrency, --by",
         ),
         (("run", "--propose", "x.toml"), "--propose goes with --backtest"),
+        (
+            ("run", "--backtest", "--reuse", "prefix"),
+            "reuse prefix needs what a backtest does not replay",
+        ),
+        (("run", "--backtest", "--rank", "least-slack"), "rank least-slack needs"),
+        (
+            ("run", "--backtest", "--with", "speculative-decoding", "--propose", "x.toml"),
+            "--propose does not go with speculative-decoding",
+        ),
     ],
 )
 def test_what_cannot_be_backtested_is_said(

@@ -68,20 +68,119 @@ def test_what_is_impossible_is_said(lamina: Any, flags: tuple[str, ...], said: s
 
 
 def test_an_engine_s_command_line_states_the_deployment(lamina: Any) -> None:
-    line = "vllm serve meta-llama/Llama-3.1-70B-Instruct --tensor-parallel-size 4 --max-num-seqs 64 --swap-space 4 --port 80"
+    line = "vllm serve meta-llama/Llama-3.1-70B-Instruct --tensor-parallel-size 4 --max-num-seqs 64 --enforce-eager --port 80"
     done = lamina("simulate", "azure-code", "--engine-args", line, "--replicas", "2", "--format", "json")  # fmt: skip
     assert done.code == 0
     told = json.loads(done.out)
     assert (told["model"] if "model" in told else told["deployment"]["model"]) == "llama-3.1-70b"
     assert "max_num_seqs = 64" in told["spec"]
     assert (told["deployment"]["tp"], told["deployment"]["replicas"]) == (4, 2)
-    assert "not modelled: --swap-space 4; without effect on costs: --port" in done.err
+    assert "not modelled: --enforce-eager; without effect on costs: --port" in done.err
     for flags in (("--tp", "1"), ("--model", "llama-3.1-8b")):  # its default, written out
         done = lamina("simulate", "azure-code", "--engine-args", line, *flags)
         assert done.code == 2
         assert f"so does {flags[0]}" in done.err
     done = lamina("simulate", "azure-code", "--engine-args", line, "--spec", "x.toml")
     assert done.code == 2
+
+
+def test_drafts_of_an_engine_s_command_line(lamina: Any) -> None:
+    line = "vllm serve meta-llama/Llama-3.1-8B-Instruct --no-enable-prefix-caching --speculative-config.num_speculative_tokens 4"
+    told = run(lamina, "--engine-args", line)
+    same = run(lamina, "--with", "speculative-decoding:draft_tokens=4")
+    assert told["techniques"] == [
+        "speculative-decoding:acceptance=0.7,draft_tokens=4,draft_size=0.02"
+    ]
+    assert told["tpot_mean_s"] == same["tpot_mean_s"] < run(lamina)["tpot_mean_s"]
+    own = lamina("simulate", "azure-code", "--engine-args", line, "--with", "speculative-decoding:acceptance=0.9", "--format", "json")  # fmt: skip
+    assert "acceptance=0.9,draft_tokens=4" in json.loads(own.out)["techniques"][0]
+    assert "draft_size = 0.02 is assumed" in own.err
+    assert "acceptance =" not in own.err
+
+
+def test_an_engine_s_prefix_cache(lamina: Any) -> None:
+    line = "vllm serve meta-llama/Llama-3.1-8B-Instruct"
+    done = lamina("simulate", "azure-code", "--engine-args", line)
+    assert done.code == 0
+    assert "the requests carry no prefix ids, so prefix caching saves nothing here" in done.err
+    assert lamina("generate", "mooncake-conversation", "-n", "300", "--name", "asked").code == 0
+
+    def prefixes(*flags: str) -> dict[str, Any]:
+        done = lamina("simulate", "asked", "--format", "json", *flags)
+        assert done.code == 0, done.err
+        assert "saves nothing" not in done.err
+        out: dict[str, Any] = json.loads(done.out)
+        return out
+
+    cached = prefixes("--engine-args", line)
+    assert (
+        cached["cached_prompt_tokens"] == prefixes("--reuse", "prefix")["cached_prompt_tokens"] > 0
+    )
+    for off in (("--engine-args", f"{line} --no-enable-prefix-caching"), ()):
+        assert "cached_prompt_tokens" not in prefixes(*off)
+    done = lamina("simulate", "asked", "--engine-args", f"{line} --block-size 48")
+    assert done.code == 0
+    assert "no whole blocks of 48, so prefix caching saves nothing" in done.err
+
+
+def test_every_result_says_how_it_was_replayed(lamina: Any, tmp_path: Path) -> None:
+    rows = ["0,100,5,ok,a,1.0", f"{10**9},100,,error,b,1.0", f"{3 * 10**9},100,5,ok,b,1.0"]
+    text = "arrival_ns,input_tokens,output_tokens,status,session_id,e2e_s\n" + "\n".join(rows)
+    (tmp_path / "few.csv").write_text(text + "\n")
+    for flags, mode in (
+        ((), "open"),
+        (("--concurrency", "4"), "open, 4 at a time"),
+        (("--failures", "recorded"), "session, failures as recorded"),
+        (("--failures", "recorded", "--replay", "open"), "open, failures as recorded"),
+        (("--capacity", "--slo", "e2e=1m", "--target", "0.5", "--failures", "recorded"), "session, failures as recorded"),
+    ):  # fmt: skip
+        assert f" (replay {mode}) " in lamina("simulate", "few.csv", *flags).out
+        told = json.loads(lamina("simulate", "few.csv", "-f", "json", *flags).out)
+        how = told["replay"] if "--capacity" in flags else told["workload"]["replay"]
+        assert mode.startswith(how)
+    assert "(replay open) on " in lamina("simulate", "azure-code", "--repeats", "2").out
+    done = lamina("simulate", "few.csv", "--failures", "recorded")
+    assert "requests failed, as recorded                  1" in done.out
+    assert "1 requests are taken for retries" in done.err
+    by = lamina("simulate", "few.csv", "--failures", "recorded", "--by", "session").out
+    assert [line.split()[:3] for line in by.splitlines() if line[:2] in ("a ", "b ")] == [["b", "2", "1"], ["a", "1", "0"]]  # fmt: skip
+    assert lamina("simulate", "few.csv", "--failures", "recorded", "--save", "few").code == 0
+    assert lamina("report", "few", "-o", "few.html").code == 0
+    page = (tmp_path / "few.html").read_text()
+    assert "requests that failed as recorded load the engine and fail" in page
+
+
+def test_every_pool_is_explained(lamina: Any, tmp_path: Path) -> None:
+    flags = ("--replicas", "3", "--prefill", "apart:1", "--to", "2m")
+    told = run(lamina, *flags)
+    ops = {i: {r["op"] for r in told["explain"] if r["pool"] == i and r["ms"] > 0} for i in (0, 1)}
+    assert "prefill_attention" in ops[0] - ops[1]
+    assert "decode_attention" in ops[1] - ops[0]
+    assert sum(r["share"] for r in told["explain"]) == pytest.approx(1)
+    pools = told["deployment"]["pools"]
+    assert [(p["role"], p["devices"]) for p in pools] == [("prefill", 1), ("decode", 2)]
+    done = lamina("simulate", "azure-code", "--explain", "--save", "apart", *flags)
+    for text in ("1 × h100-sxm (1 replica, to prefill)", "2 × h100-sxm (2 replicas, to decode)"):
+        assert text in done.out.splitlines()[0]
+        assert any(line.startswith(text) and "qkv" in line for line in done.out.splitlines())
+    assert lamina("report", "apart", "-o", "apart.html").code == 0
+    page = (tmp_path / "apart.html").read_text()
+    assert page.count("2 × h100-sxm (2 replicas, to decode)") > len(ops[1])
+    single = lamina("simulate", "azure-code", "--explain", "--to", "2m")
+    assert single.out.split("\n\n")[-1].startswith("operator")
+
+
+def test_the_power_of_a_run_is_a_power_log(lamina: Any, tmp_path: Path) -> None:
+    flags = ("--to", "5m", "--scale", "1..3:load=20s,requests=4", "--save", "watts")
+    told = run(lamina, *flags)
+    assert told["deployment"]["text"].endswith("scaled from 1 to 3")
+    kept = lamina("sql", "select * from watts.power_samples", "--format", "csv")
+    (tmp_path / "watts.csv").write_text(kept.out)
+    done = lamina("ingest", "watts.csv", "--name", "log")
+    assert done.code == 0, done.err
+    joules = "select 3 * avg(power_w) * (max(arrival_ns) - min(arrival_ns)) / 1e9 as j from log.power_samples"
+    (row,) = json.loads(lamina("sql", joules, "--format", "json").out)
+    assert row["j"] == pytest.approx(told["energy_j"], rel=0.02)
 
 
 def test_ends_that_are_not_measured_and_groups(lamina: Any) -> None:

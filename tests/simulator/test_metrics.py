@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 
 from lamina_traces import specs
+from lamina_traces.costs import FITTED_POWER, State, time_shares
 from lamina_traces.errors import ModelError, UnknownName, UsageError
+from lamina_traces.hardware import device
 from lamina_traces.schema import Requests
 from lamina_traces.simulator import Finished, judge, parse_slo, simulate
 from lamina_traces.simulator import metrics as m
+from lamina_traces.specs import Serving
 
 S = 1_000_000_000
 
@@ -214,6 +217,62 @@ def test_energy_and_money_are_over_provisioned_hours() -> None:
     assert three.metrics["power_mean_w"] > 3 * 75  # type: ignore[operator]
 
 
+def pooled(*kinds: tuple[str, int, int, str]) -> Serving:
+    """Pools of (GPU, devices of a replica, replicas, role)."""
+    pools = tuple(
+        specs.Pool(specs.Replica((specs.Group(gpu, n=n, tp=n),)), count, role)  # type: ignore[arg-type]
+        for gpu, n, count, role in kinds
+    )
+    prices = {"h100-sxm": 4.0, "l40s": 1.5, "a100-80-sxm": 2.5}
+    return specs.check(replace(SPEC, pools=pools, prices=prices))
+
+
+def test_pools_of_other_devices_have_their_own_price_and_power() -> None:
+    """The first request goes to the first replica: what the second pool adds is idle and paid for."""
+    lone = Requests.make([0], [1000], [200])
+    h100, l40s = ("h100-sxm", 1, 1, "both"), ("l40s", 2, 1, "both")
+    idle = {"h100-sxm": 1 * 75.0, "l40s": 2 * device("l40s").idle_w.value}
+    for first, other in ((h100, l40s), (l40s, h100)):
+        alone, both = (simulate(lone, pooled(*kinds)).metrics for kinds in ((first,), (first, other)))  # fmt: skip
+        span = both["span_s"]
+        assert span == alone["span_s"]
+        assert both["energy_j"] == pytest.approx(alone["energy_j"] + idle[other[0]] * span)  # type: ignore[operator]
+        assert both["usd_per_hour"] == pytest.approx(4.0 + 2 * 1.5)
+        assert both["usd"] == pytest.approx((4.0 + 2 * 1.5) * span / 3600)  # type: ignore[operator]
+        assert both["device_hours"] == pytest.approx(3 * span / 3600)  # type: ignore[operator]
+
+
+def test_energy_of_prefill_and_decode_pools_added_up() -> None:
+    """A prompt and two tokens: one iteration on each of two kinds of devices, one of them idle while the other works."""
+    run = simulate(
+        Requests.make([0], [1000], [2]),
+        pooled(("h100-sxm", 1, 1, "prefill"), ("a100-80-sxm", 1, 1, "decode")),
+    )
+    span = float(run.metrics["span_s"] or 0)
+    states = (State.prefill(1000), State.decode(1, 1001))
+    expected = 0.0
+    for step, state, name in zip(run.step_models, states, ("h100-sxm", "a100-80-sxm"), strict=True):
+        took, card = step.seconds(state), device(name)
+        shares = (np.array([x]) for x in time_shares(step, state))
+        watts = float(FITTED_POWER.busy_w(card, *shares)[0])
+        assert card.idle_w.value < watts <= card.tdp_w.value
+        expected += watts * took + card.idle_w.value * (span - took)
+    assert run.metrics["energy_j"] == pytest.approx(expected, rel=1e-6)
+    assert run.metrics["usd"] == pytest.approx((4.0 + 2.5) * span / 3600)
+    # each pool's power is its own device's
+    assert {r: round(b, 6) for r, b in zip(run.windows.replica.tolist(), run.windows.busy_s.tolist(), strict=True)} == {
+        i: round(step.seconds(state), 6) for i, (step, state) in enumerate(zip(run.step_models, states, strict=True))
+    }  # fmt: skip
+    # its operators, of each pool: what only one of them does is of that one
+    for i, (step, state) in enumerate(zip(run.step_models, states, strict=True)):
+        parts = {r.op: r.seconds for r in step.explain(state)}
+        assert {r.op: r.seconds for r in run.explain(i)} == pytest.approx(parts)
+        busy = float(run.windows.busy_s.sum())
+        assert run.op_shares[i] == pytest.approx(
+            {op: s / busy for op, s in parts.items()}, abs=1e-6
+        )
+
+
 def test_prices_come_from_the_spec_before_the_example() -> None:
     load = poisson(50, rate=2)
     run = simulate(load, SPEC)
@@ -316,7 +375,7 @@ def test_time_is_shared_out_whole() -> None:
     for combine in ("sum", "max"):
         run = simulate(poisson(300, rate=10), replace(SPEC, combine=combine))
         assert sum(run.time_shares.values()) == pytest.approx(1)
-        assert sum(run.op_shares.values()) == pytest.approx(1)
+        assert sum(run.op_shares[0].values()) == pytest.approx(1)
         # the shares rebuild the busy time: nothing that binds is left out
         seconds = float(run.windows.busy_s.sum())
         assert seconds > 0
@@ -325,7 +384,7 @@ def test_time_is_shared_out_whole() -> None:
             mean_s = sum(r.seconds for r in run.explain())
             assert mean_s == pytest.approx(seconds / run.metrics["iterations"], rel=1e-6)  # type: ignore[operator]
             by_op = {r.op: r.seconds / mean_s for r in run.explain()}
-            assert by_op == pytest.approx(run.op_shares, rel=1e-6)
+            assert by_op == pytest.approx(run.op_shares[0], rel=1e-6)
     fp8 = specs.simple("llama-3.1-70b", "h100-sxm", tp=4)
     assert simulate(poisson(100, rate=2), fp8).time_shares["network"] > 0
 

@@ -108,6 +108,12 @@ def test_replicas_come_and_go_with_the_load() -> None:
     assert some["usd"] < 0.6 * all_on["usd"]  # type: ignore[operator]
     assert some["requests_completed"] == len(t)
     assert some["ttft_mean_s"] > all_on["ttft_mean_s"]  # type: ignore[operator]
+    # shares are of what is provisioned, and the power curve holds the energy of no more
+    run = simulate(requests, scaled)
+    up_s = 3600 * float(some["device_hours"] or 0)
+    assert some["busy_frac"] == pytest.approx(run.windows.busy_s.sum() / up_s)
+    covered = float(run.power_w.sum()) * run.windows.window_ns / S
+    assert covered == pytest.approx(some["energy_j"], rel=0.01)
     fixed = simulate(requests, replace(scaled, scale=specs.Scale(requests=16, least=6, start=6)))
     assert fixed.metrics["usd"] == pytest.approx(all_on["usd"], rel=0.02)
     assert (fixed.rows.last_token_ns == simulate(requests, spec).rows.last_token_ns).all()

@@ -110,7 +110,30 @@ GOOD = specs.dumps(specs.simple("llama-3.1-70b", "h100-sxm", tp=4))
         ("count = 1", "count = true", DataError, "truth value", "number"),
         ("count = 1", "count = 1.5", DataError, "is not a whole number", "whole"),
         ("utilisation = 0.9", "utilisation = 1.9", UsageError, "utilisation 1.9", "≤ 1"),
-        ("utilisation = 0.9", "utilisation = nan", UsageError, "utilisation nan", "≤ 1"),
+        (
+            "utilisation = 0.9",
+            "utilisation = nan",
+            DataError,
+            "utilisation = nan is not finite",
+            None,
+        ),
+        ("reserve_gb = 2.0", "reserve_gb = inf", DataError, "reserve_gb = inf is not finite", None),
+        ("reserve_gb = 2.0", "reserve_gb = 1e9", UsageError, "reserve 1e+09 GB", None),
+        ("count = 1", "count = 99999999999", UsageError, "99,999,999,999 replicas", "10,000"),
+        (
+            "block_size = 16",
+            "block_size = 1000000000000",
+            UsageError,
+            "block_size = 1,000,000,000,000",
+            "131,072",
+        ),
+        (
+            "max_num_batched_tokens = 2048",
+            "max_num_batched_tokens = 1000000000",
+            UsageError,
+            "max_num_batched_tokens",
+            "10,000,000",
+        ),
         (
             "max_num_batched_tokens = 2048",
             "max_num_batched_tokens = 8",
@@ -149,7 +172,21 @@ GOOD = specs.dumps(specs.simple("llama-3.1-70b", "h100-sxm", tp=4))
             'rank = "fcfs"\nefficiency = {memory = 0.0}',
             ModelError,
             "impossible",
-            "above 0",
+            "0.001 to 1",
+        ),
+        (
+            'rank = "fcfs"',
+            'rank = "fcfs"\nefficiency = {layer_s = 999.0}',
+            ModelError,
+            "impossible",
+            "0 to 1 s",
+        ),
+        (
+            'rank = "fcfs"',
+            'rank = "fcfs"\nlinks = [{source = "prefill", target = "decode", gb_s = 0.0}]',
+            UsageError,
+            "a link of 0 GB/s",
+            "0.001",
         ),
         (
             'rank = "fcfs"',
@@ -198,3 +235,21 @@ def test_the_flags_of_the_command_line() -> None:
         specs.simple("llama-3.1-70b", "h100", tp=1)
     with pytest.raises(UsageError):
         specs.simple("llama-3.1-8b", "h100", replicas=0)
+
+
+def test_scaling_on_one_flag() -> None:
+    spec = specs.simple("llama-3.1-8b", "h100", scale="2..6:load=90s,requests=12.5,period=500ms,start=3")  # fmt: skip
+    assert (spec.replicas, spec.control) == (6, "scale")
+    assert spec.scale == specs.Scale(12.5, least=2, start=3, period_s=0.5, load_s=90)
+    plain = specs.simple("llama-3.1-8b", "h100", scale="2..6")
+    assert plain.scale == specs.Scale(least=2, start=2)
+    assert specs.loads(specs.dumps(spec)) == spec
+    for text, said in (
+        ("4", "is not MIN..MAX"), ("0..4", "from 0 to 4"), ("4..2", "from 4 to 2"), ("1..4:load=30", "30"),
+        ("1..4:requests=many", "is no number"), ("1..4:lod=3s", "lod"), ("1..4:requests=0", "requests = 0"),
+        ("1..4:requests=nan", "requests = nan"), ("1..4:start=5", "start = 5"), ("1..4:period=0s", "period_s = 0"),
+    ):  # fmt: skip
+        with pytest.raises(UsageError, match=said):
+            specs.simple("llama-3.1-8b", "h100", scale=text)
+    with pytest.raises(UsageError, match="so does --replicas 2"):
+        specs.simple("llama-3.1-8b", "h100", scale="1..4", replicas=2)
