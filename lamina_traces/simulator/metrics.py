@@ -148,13 +148,27 @@ def latencies(done: Finished, output_tokens: Ints) -> dict[str, Floats]:
     if not ok.all():
         done, output_tokens = part(done, ok), output_tokens[ok]
     release, first, last = done.release_ns, done.first_token_ns, done.last_token_ns
-    many = output_tokens > 1
     return {
-        "ttft": (first - release) / 1e9,
-        "tpot": (last[many] - first[many]) / (output_tokens[many] - 1) / 1e9,
-        "e2e": (last - release) / 1e9,
-        "queue": (done.scheduled_ns - release) / 1e9,
+        "ttft": _seconds(first, release),
+        "tpot": _seconds(last, first, output_tokens - 1),
+        "e2e": _seconds(last, release),
+        "queue": _seconds(done.scheduled_ns, release),
     }
+
+
+def _seconds(until: Ints, since: Ints, parts: Ints | None = None) -> Floats:
+    """until − since over parts, where there are any; a piece at a time, since fresh memory costs more than arithmetic."""
+    out = np.empty(len(until))
+    n, size = 0, 1 << 16
+    for a in range(0, len(out), size):
+        piece = slice(a, a + size)
+        x = (until[piece] - since[piece]) / 1e9
+        if parts is not None:
+            some = parts[piece] > 0
+            x = x[some] / parts[piece][some]
+        out[n : n + len(x)] = x
+        n += len(x)
+    return out[:n]
 
 
 def _lacking(n: int, q: float, what: str, saturated: bool) -> str | None:
@@ -184,7 +198,7 @@ def latency_metrics(
             else:
                 _set(values, reasons, key, None, why)
         if wanted:
-            found = np.percentile(x, [q for _, q in wanted])
+            found = np.percentile(x, [q for _, q in wanted], overwrite_input=True)
             values.update({key: float(v) for (key, _), v in zip(wanted, found, strict=True)})
     # in the order of the list above, whatever is None
     order = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,7 +19,7 @@ from ..units import Quantity
 from . import metrics as m
 from . import serving as k
 from .metrics import Metrics
-from .simulation import NOT_RELEASED, Engine, Finished, Simulation, Windows, chunks, run
+from .simulation import NOT_RELEASED, Engine, Finished, Simulation, Windows, run
 from .slo import Slo
 
 Floats = npt.NDArray[np.float64]
@@ -188,14 +188,10 @@ def simulate(
         raise ModelError(
             f"{len(models)} step models for {len(spec.pools)} pools", "give one for each pool"
         )
-    if isinstance(requests, Requests):
-        if window_s is None:
-            window_s = _window(requests.span_ns / 1e9, spec.replicas)
-        source: Iterable[Requests] = chunks(requests)
-    else:
-        source = requests
-    until_ns = None if until_s is None else round(until_s * 1e9)
     whole = requests if isinstance(requests, Requests) else None
+    if window_s is None and whole:
+        window_s = _window(whole.span_ns / 1e9, spec.replicas)
+    until_ns = None if until_s is None else round(until_s * 1e9)
     spec, not_reused = _reused(spec, whole.id_tokens if whole else None)
     lowered = engines(spec, models, whole.id_tokens if whole else None)
     scale = spec.scale
@@ -217,21 +213,20 @@ def simulate(
         window_s=10.0 if window_s is None else window_s,
         until_ns=until_ns,
     )
-    lengths: list[tuple[Ints, Ints, Any]] = []
+    columns: list[tuple[Ints, Ints, Any]] = []
 
-    def noted() -> Iterator[Requests]:
-        for chunk in source:
-            failed = chunk.extra.get("failed", np.zeros(len(chunk), bool))
-            lengths.append((chunk.input_tokens, chunk.output_tokens, failed))
-            yield chunk
+    def noted(chunk: Requests) -> Requests:
+        columns.append(_columns(chunk))
+        return chunk
 
-    rows = run(sim, noted())
+    rows = run(sim, noted(requests) if isinstance(requests, Requests) else map(noted, requests))
     if not len(rows):
         raise ModelError(
             "there are no requests to simulate", "look at the trace, or at --where, --from and --to"
         )
-    inputs, outputs, failed = (np.concatenate(c) for c in zip(*lengths, strict=True))
-    rows = replace(rows, status=np.where(failed & (rows.status == k.OK), m.FAILED, rows.status))
+    inputs, outputs, failed = columns[0] if whole else (np.concatenate(c) for c in zip(*columns, strict=True))  # fmt: skip
+    if failed.any():
+        rows = replace(rows, status=np.where(failed & (rows.status == k.OK), m.FAILED, rows.status))
     windows = sim.windows()
     blocks = np.repeat([e.blocks for e in lowered], [e.replicas for e in lowered])
     span_s = m.spanned_s(rows, until_ns)
@@ -241,7 +236,7 @@ def simulate(
     power_w, busy_j = _power(spec, lowered, windows, power, provisioned if scaled else None)
     notices = [] if not_reused is None else [not_reused]
     measured = m.measured(rows, span_s, warmup_s=warmup_s, cooldown_s=cooldown_s)
-    seen, output = m.part(rows, measured.mask), outputs[measured.mask]
+    seen, output = (rows, outputs) if measured.mask.all() else (m.part(rows, measured.mask), outputs[measured.mask])  # fmt: skip
     left_out = measured.notice()
     if left_out:
         notices.append(left_out)
@@ -299,6 +294,12 @@ def simulate(
         measured=measured,
         until_ns=until_ns,
     )
+
+
+def _columns(requests: Requests) -> tuple[Ints, Ints, Any]:
+    """Input and output tokens, and which fail as recorded."""
+    failed = requests.extra.get("failed", np.zeros(len(requests), bool))
+    return requests.input_tokens, requests.output_tokens, failed
 
 
 def _window(span_s: float, replicas: int) -> float:

@@ -304,7 +304,7 @@ ADVANCE = types.int64(
     *(_POLICY_TYPE, _POLICY_TYPE, _POLICY_TYPE, _POLICY_TYPE),
 )
 FEED = types.void(_I1, _REQ, _I2, _I1)
-PLACE = types.void(_I2, _I2)
+PLACE = types.void(_I2, types.Array(types.int64, 2, "A"), types.int64)
 LINK = types.void(_I1, _REQ, _I2, _I1, _I1, _I1)
 
 
@@ -1397,10 +1397,10 @@ def _preempt(
     return victim
 
 
-def place(rows, out):  # type: ignore[no-untyped-def]
-    """Finished rows to where their positions say in ``rows`` [columns, requests]."""
+def place(rows, out, first):  # type: ignore[no-untyped-def]
+    """Finished rows to where their positions, from ``first`` on, say in ``rows`` [columns, requests]."""
     for i in range(out.shape[1]):
-        at = out[O_POS, i]
+        at = out[O_POS, i] - first
         for c in range(OUT_COLUMNS):
             rows[c, at] = out[c, i]
 

@@ -26,6 +26,8 @@ from . import serving as k
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
+Take = Callable[[Ints], None]
+
 CHUNK = 65_536
 """requests fed at a time: large enough to forget the call, small enough to stay in cache."""
 _RING = 1024  # a power of two; those of many replicas are to stay in the cache
@@ -330,7 +332,7 @@ class Simulation:
         rows = max(CHUNK, *(e.max_num_seqs for e in engines)) // 16 * 16 + 8
         self._out = np.zeros((k.OUT_COLUMNS, rows), np.int64)
         self._edges = np.empty((0, 2), np.int64)
-        self._fed = np.empty((0, k.FED_COLUMNS), np.int64)
+        self._fed = self._room = np.empty((0, k.FED_COLUMNS), np.int64)
         self._seen = 0
         self._last = (-1, -1)
         self._windows: list[Floats] = []
@@ -341,20 +343,24 @@ class Simulation:
 
     def feed(self, chunk: Requests) -> Finished:
         """Take the next requests and go as far as they allow; returns the rows that ended meanwhile."""
-        return Finished(*np.concatenate(self._feed(chunk), axis=1))
+        ended: list[Ints] = []
+        self._feed(chunk, lambda rows: ended.append(rows.copy()))
+        return Finished(*np.concatenate(ended, axis=1))
 
-    def _feed(self, chunk: Requests) -> list[Ints]:
+    def _feed(self, chunk: Requests, take: Take) -> None:
         if len(chunk):
             self._take(chunk)
         # The next chunk may still bring arrivals at the instant of the last one.
-        return self._run(max(0, self._last[0]))
+        self._run(max(0, self._last[0]), take)
 
     def finish(self) -> Finished:
         """No more requests come: go to the end; returns the remaining rows."""
-        return Finished(*np.concatenate(self._finish(), axis=1))
+        ended: list[Ints] = []
+        self._finish(lambda rows: ended.append(rows.copy()))
+        return Finished(*np.concatenate(ended, axis=1))
 
-    def _finish(self) -> list[Ints]:
-        done = self._run(k.NEVER)
+    def _finish(self, take: Take) -> None:
+        self._run(k.NEVER, take)
         self._know()
         left = self._req[(self._req["pos"] >= 0) & (self._req["state"] != k.OVER)]
         out = np.full((k.OUT_COLUMNS, len(left)), -1, np.int64)
@@ -364,7 +370,7 @@ class Simulation:
         out[k.O_REPLICA] = left["replica"]
         out[k.O_PREEMPTIONS] = left["preempted"]
         out[k.O_STATUS] = np.where(left["release"] >= 0, k.UNFINISHED, NOT_RELEASED)
-        return [*done, out]
+        take(out)
 
     def _take(self, chunk: Requests) -> None:
         n = len(chunk)
@@ -389,7 +395,9 @@ class Simulation:
             self._ids = np.concatenate([self._ids, chunk.ids.view(np.int64)])
         extra = chunk.extra
         session = np.asarray(extra.get("session", -1))
-        self._fed = np.empty((n, k.FED_COLUMNS), np.int64)
+        if len(self._room) < n:
+            self._room = np.empty((n, k.FED_COLUMNS), np.int64)
+        self._fed = self._room[:n]
         columns = (
             chunk.row_id, chunk.arrival_ns, chunk.input_tokens, chunk.output_tokens, chunk.steps, chunk.delay_ns, chunk.priority,
             np.where(session < 0, -1, session & _INT32), extra.get("head", -1), extra.get("deadline_ns", k.NEVER),
@@ -492,16 +500,14 @@ class Simulation:
 
     # ------------------------------------------------------------------ running
 
-    def _run(self, limit: int) -> list[Ints]:
-        """[columns, rows] of those that end before ``limit``, in pieces."""
+    def _run(self, limit: int, take: Take) -> None:
+        """Process what happens before ``limit``; ``take`` gets the rows of those that end, in pieces."""
         g = self._g
         g[k.G_LIMIT] = min(limit, self._until)
-        g[k.G_OUT] = 0
-        parts = []
         self._limit_windows()
         while (why := self._advance()) != k.PAUSED:
             if why == k.FULL:
-                parts.append(self._ended())
+                self._hand_out(take)
                 continue
             if why == k.LOST:
                 raise ModelError(
@@ -518,13 +524,11 @@ class Simulation:
                 grown[:, : self._win.shape[1]] = self._win
                 self._win = grown
             self._limit_windows()
-        return [*parts, self._ended()]
+        self._hand_out(take)
 
-    def _ended(self) -> Ints:
-        """The rows of out, which is empty then."""
-        n = int(self._g[k.G_OUT])
+    def _hand_out(self, take: Take) -> None:
+        take(self._out[:, : self._g[k.G_OUT]])
         self._g[k.G_OUT] = 0
-        return self._out[:, :n].copy()
 
     def _advance(self) -> int:
         return int(
@@ -621,6 +625,11 @@ class Simulation:
         return np.exp2(e) * (1 + part / 16) / 1e9, self._hist.copy()
 
     @property
+    def fed(self) -> int:
+        """Requests so far."""
+        return self._seen
+
+    @property
     def now_ns(self) -> int:
         """The last instant that was processed."""
         return int(self._g[k.G_NOW])
@@ -699,26 +708,27 @@ def chunks(requests: Requests, size: int = CHUNK) -> Iterator[Requests]:
 
 def run(sim: Simulation, requests: Requests | Iterable[Requests]) -> Finished:
     """Feed everything and finish; rows in the order of the workload."""
-    parts = []
-    for piece in [requests] if isinstance(requests, Requests) else requests:
-        # A single workload is cut here; a caller's own chunks are taken as they come.
-        for chunk in chunks(piece) if isinstance(requests, Requests) else [piece]:
-            parts += sim._feed(chunk)
-    parts += sim._finish()
-    total = sum(p.shape[1] for p in parts)
-    rows = np.empty((k.OUT_COLUMNS, total), np.int64)
-    first = min((int(p[k.O_POS].min()) for p in parts if p.shape[1]), default=0)
-    last = max((int(p[k.O_POS].max()) for p in parts if p.shape[1]), default=-1)
-    if last - first + 1 != total:
-        raise ModelError(
-            "the simulation was fed before, and not all of that is over",
-            "take the rows of Simulation.feed and finish, or give run a new Simulation",
-        )
-    for part in parts:
-        part[k.O_POS] -= first
-        kernel(k, "place")(rows, part)
-    rows[k.O_POS] += first
-    return Finished(*rows)
+    before = sim.fed
+    rows = np.empty((k.OUT_COLUMNS, len(requests) if isinstance(requests, Requests) else CHUNK), np.int64)  # fmt: skip
+
+    def take(ended: Ints) -> None:
+        nonlocal rows
+        if sim.fed - before > rows.shape[1]:
+            grown = np.empty((k.OUT_COLUMNS, 2 * (sim.fed - before)), np.int64)
+            grown[:, : rows.shape[1]] = rows
+            rows = grown
+        if ended.shape[1] and ended[k.O_POS].min() < before:
+            raise ModelError(
+                "the simulation was fed before, and not all of that is over",
+                "take the rows of Simulation.feed and finish, or give run a new Simulation",
+            )
+        kernel(k, "place")(rows, ended, before)
+
+    # A single workload is cut here; a caller's own chunks are taken as they come.
+    for chunk in chunks(requests) if isinstance(requests, Requests) else requests:
+        sim._feed(chunk, take)
+    sim._finish(take)
+    return Finished(*rows[:, : sim.fed - before])
 
 
 def own_policy(text: str) -> Callable[..., Any]:
