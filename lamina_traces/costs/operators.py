@@ -137,18 +137,15 @@ def transformer(
     model: Model,
     device: Device,
     efficiency: Efficiency,
+    parallel: Parallel = Parallel(),
     *,
-    tp: int = 1,
-    pp: int = 1,
-    dp: int = 1,
-    ep: int = 1,
     dtype: str = "bf16",
     kv_dtype: str | None = None,
     combine: Literal["sum", "max"] = "sum",
     context: float | None = None,
     network: Link | None = None,
 ) -> StepModel:
-    """The step of ``model`` on tp·pp·dp devices (``Parallel`` says how they share it).
+    """The step of ``model`` on ``parallel.devices`` of a kind.
 
     ``dtype`` is the weights'; each part's own follows from ``Model.part_dtypes``, and arithmetic is in that
     type where the device has it (``compute_dtype``). Activations have two bytes; ``kv_dtype`` is the KV
@@ -163,13 +160,13 @@ def transformer(
     ``network``: what joins devices beyond ``device.peers`` (default InfiniBand NDR). Left out as negligible: norms,
     embedding lookup, sampling, and the output matrix's work for prefills that end.
     """
-    share = Parallel(tp, pp, dp, ep)
-    share.check(model)
+    parallel.check(model)
+    tp, pp, dp, ep = parallel.tp, parallel.pp, parallel.dp, parallel.ep
     if dtype not in BYTES:
         raise UnknownName("dtype", dtype, BYTES)
     parts = model.part_dtypes(dtype)
     kv_dtype = kv_dtype or model.kv_native or "bf16"
-    n = share.devices
+    n = parallel.devices
     groups: dict[str, Rates] = {}
 
     def on(part: str) -> str:
@@ -232,7 +229,7 @@ def transformer(
     # only tokens that are sampled pass the output matrix; it is on one stage of a pipeline
     head = replace(head, resource="memory", flops=replace(head.flops, p=0.0))
     ops.append(replace(head, bytes=replace(head.bytes, p=0.0)))
-    ops += _communication(model, device, efficiency, share, parts["experts"])
+    ops += _communication(model, device, efficiency, parallel, parts["experts"])
     ops += [
         Op(
             "layer_overhead",
@@ -302,18 +299,18 @@ def _attention(model: Model, tp: int, kv_dtype: str, context: float) -> list[Op]
 
 
 def _communication(
-    model: Model, device: Device, efficiency: Efficiency, share: Parallel, experts: str
+    model: Model, device: Device, efficiency: Efficiency, parallel: Parallel, experts: str
 ) -> list[Op]:
     """Collectives, alpha–beta: a latency per call, and bytes over the links of all devices.
 
     An all-reduce moves 2(t − 1)/t of the message per device (ring), on t devices.
     """
     ops = []
-    h, L, tp = model.hidden, model.layers, share.tp
+    h, L, tp = model.hidden, model.layers, parallel.tp
     alpha = all_reduce_latency(device, efficiency, tp)
     if tp > 1:
         # behind attention and behind the feed-forward layer; with dp the experts exchange tokens instead
-        calls = 2.0 * L - (model.moe_layers if share.dp > 1 else 0)
+        calls = 2.0 * L - (model.moe_layers if parallel.dp > 1 else 0)
         ops.append(
             Op(
                 "all_reduce",
@@ -322,8 +319,8 @@ def _communication(
                 seconds=Form(one=calls * alpha),
             )
         )
-    if share.dp > 1:
-        n = tp * share.dp
+    if parallel.dp > 1:
+        n = tp * parallel.dp
         visited = n * (1.0 - (1.0 - 1.0 / n) ** model.experts_per_token)
         # tokens go out in the experts' type (at least a byte) and come back in two bytes
         each = h * (max(1.0, min(2.0, BYTES[experts])) + ACTIVATION) * visited * (n - 1) / n
@@ -337,14 +334,14 @@ def _communication(
                 ),
             )
         )
-    if share.pp > 1:
-        stages = share.pp - 1
+    if parallel.pp > 1:
+        stages = parallel.pp - 1
         ops.append(
             Op(
                 "pipeline",
                 "network",
                 net_bytes=Form.tokens(stages * h * ACTIVATION),
-                seconds=Form(one=share.pp * all_reduce_latency(device, efficiency, 2)),
+                seconds=Form(one=parallel.pp * all_reduce_latency(device, efficiency, 2)),
             )
         )
     return ops

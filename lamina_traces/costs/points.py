@@ -29,7 +29,7 @@ from ..hardware import BYTES, Device, Model, device, model
 from ..units import Quantity
 from .efficiency import ERAS, Efficiency, ideal
 from .memory import kv_memory
-from .operators import transformer
+from .operators import Parallel, transformer
 from .step import State, StepModel
 
 Mode = Literal["static", "closed", "burst", "open", "saturated", "throughput"]
@@ -118,6 +118,10 @@ class Point:
         return "2025-sync" if self.source.startswith(("ml.energy", "apex")) else "2025"
 
     @property
+    def parallel(self) -> Parallel:
+        return Parallel(self.tp, dp=self.dp, ep=self.ep)
+
+    @property
     def gpus(self) -> int:
         return self.tp * self.dp * self.replicas
 
@@ -134,9 +138,7 @@ class Point:
             self.model,
             self.device,
             efficiency,
-            tp=self.tp,
-            dp=self.dp,
-            ep=self.ep,
+            self.parallel,
             dtype=self.dtype,
             kv_dtype=self.kv_dtype,
             context=self.context,
@@ -338,9 +340,7 @@ def _impossible(p: Point) -> str | None:
         kv = kv_memory(
             p.model,
             p.device,
-            tp=p.tp,
-            dp=p.dp,
-            ep=p.ep,
+            p.parallel,
             dtype=p.dtype,
             kv_dtype=p.kv_dtype,
             utilisation=0.95,
