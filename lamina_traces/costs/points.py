@@ -347,12 +347,13 @@ def _impossible(p: Point) -> str | None:
             reserve_gb=1.0,
             context=p.context,
         )
-        floor = p.step(ideal())
+        rows = p.step(ideal()).explain(State.decode(p.users, p.context))
     except LaminaError:
         return "memory"
     if p.mode in ("closed", "static") and p.users * p.context > 1.1 * kv.tokens:
         return "overfull"
-    if tpot and tpot < floor.seconds(State.decode(p.users, p.context)):
+    peak = p.device.bytes_per_s * p.parallel.devices
+    if tpot and tpot < sum(r.bytes for r in rows) / peak:
         return "faster-than-light"
     return None
 

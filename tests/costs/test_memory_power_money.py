@@ -87,12 +87,12 @@ def test_power_between_idle_and_tdp() -> None:
     assert watts.min() == 75
     one = FITTED_POWER.busy_w(h100, np.array([0.09]), np.array([0.5]))
     assert one[0] == pytest.approx(
-        700 * (FITTED_POWER.compute.value * 0.3 + FITTED_POWER.memory.value * 0.5)
+        700 * (FITTED_POWER.compute.value * 0.3 + FITTED_POWER.other.value * 0.5)
     )
     idle = FITTED_POWER.mean_w(h100, np.zeros(1), np.zeros(1), np.zeros(1))
     assert idle[0] == 75
     half = FITTED_POWER.mean_w(h100, np.array([0.5]), np.zeros(1), np.ones(1))
-    assert half[0] == pytest.approx((75 + FITTED_POWER.memory.value * 700) / 2)
+    assert half[0] == pytest.approx((75 + FITTED_POWER.other.value * 700) / 2)
 
 
 def test_a_power_cap_slows_prefill_and_hardly_decode() -> None:

@@ -39,7 +39,7 @@ def test_every_model_of_the_catalogue_has_a_step_that_lowers() -> None:
         rows = s.lower(256)
         assert rows.seconds(state) == pytest.approx(s.seconds(state)), name
         # every weight is read once by a step that visits all experts (embeddings are looked up, not read)
-        many = State.decode(1e6, 1)
+        many = State.decode(1e10, 1)
         weights = sum(row.bytes for row in s.explain(many)) - sum(
             row.bytes
             for row in replace(s, ops=tuple(_weightless(op) for op in s.ops)).explain(many)
