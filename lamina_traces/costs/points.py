@@ -417,12 +417,13 @@ def predict_step(p: Point, step: StepModel) -> dict[str, float]:
     if p.mode == "saturated":
         mean = seconds(tpot_states(replace(p, mode="throughput")))
         return {"tpot_s": tpot, "output_tok_s": p.replicas * n / mean}
-    # A prompt waits for the step under way and for prompts before it (M/D/1), and runs beside the others' decoding.
-    # All users start at once, so the first of a user's prompts waits for half of them.
+    # A prompt waits for the step under way, for prompts before it (M/D/1), and runs beside the others' decoding; engines
+    # that schedule a step ahead show the token a step later. All users start at once, so the first of a user's prompts
+    # waits for half of them.
     beside = sum(map(step.seconds, chunks(i, State.decode(n - 1, p.context))))
     first = STARTERS.value
     busy = min(0.9, prefill * n / (o * tpot))
-    wait = step.seconds(State.decode(n, p.context)) / 2 + busy / (2 * (1 - busy)) * prefill
+    wait = 1.5 * step.seconds(State.decode(n, p.context)) + busy / (2 * (1 - busy)) * prefill
     return {
         "tpot_s": tpot,
         "ttft_s": first * (n + 1) / 2 * prefill + (1 - first) * (wait + beside) + FRONT_END_S.value,
