@@ -63,16 +63,16 @@ def _seconds(value: float) -> Quantity:
 
 
 _2025 = Efficiency(
-    compute=_share(0.95),
+    compute=_share(0.97),
     compute_8=_share(0.65),
-    attention=_share(0.8),
-    memory=_share(0.94),
+    attention=_share(0.77),
+    memory=_share(0.96),
     memory_4=_share(0.6),
     network=Quantity(0.68, "", "NCCL and vLLM tables of aiconfigurator, H100, from 4 MB", "fitted"),
-    hops=Quantity(3.1, "link latencies", _FIT, "fitted"),
-    operator_s=_seconds(7.2e-6),
-    step_s=_seconds(0.2e-3),
-    sequence_s=_seconds(14e-6),
+    hops=Quantity(2.8, "link latencies", _FIT, "fitted"),
+    operator_s=_seconds(7.4e-6),
+    step_s=_seconds(0.22e-3),
+    sequence_s=_seconds(15e-6),
     vocab_s=Quantity(0.0, "s", "greedy decoding, or sampling that the devices hide", "assumed"),
 )
 
@@ -82,13 +82,13 @@ ERAS: Mapping[str, Efficiency] = {
     "2025": _2025,
     "2025-sync": replace(
         _2025,
-        step_s=Quantity(1.4e-3, "s", _SYNC, "fitted"),
+        step_s=Quantity(1.3e-3, "s", _SYNC, "fitted"),
         vocab_s=Quantity(1.5e-10, "s", _SYNC, "fitted"),
     ),
     "2023": replace(
         _2025,
-        step_s=Quantity(18.3e-3, "s", _OLD, "fitted"),
-        sequence_s=Quantity(160e-6, "s", _OLD, "fitted"),
+        step_s=Quantity(18.4e-3, "s", _OLD, "fitted"),
+        sequence_s=Quantity(220e-6, "s", _OLD, "fitted"),
     ),
 }
 """software eras. 2025: schedulers that work while the devices do. 2025-sync: host work adds to the step, and

@@ -267,12 +267,13 @@ def transformer(
 
 
 def _launches(model: Model) -> float:
-    """Operators of all layers that are kernels of their own: matrices, attention (or a linear layer's state), routers.
-    The absorbed form of MLA applies ``kv_up`` in two."""
+    """Operators of all layers that are kernels of their own: matrices, attention (or a linear layer's state), routers,
+    norms that no other kernel takes in. The absorbed form of MLA applies ``kv_up`` in two."""
     plain = model.layers - model.moe_layers
     experts = model.moe_layers * (5 if model.shared_ffn else 3)
     attention = sum(layers for *_, layers in model.attention_gemms) + model.layers
-    return attention + (model.attention_layers if model.mla else 0) + 2 * plain + experts
+    norms = 2 * sum(flag in model.flags for flag in ("qk-norm", "post-norm")) * model.layers
+    return attention + (model.attention_layers if model.mla else 0) + 2 * plain + experts + norms
 
 
 def _elements(model: Model, parallel: Parallel) -> float:

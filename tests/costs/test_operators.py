@@ -170,3 +170,20 @@ def test_groups_wider_than_a_server_take_the_network() -> None:
     at = State.decode(512, 1000)
     slow, fast = (row(s, "all_to_all", at).network_s for s in (across, inside))
     assert slow / fast == pytest.approx(900 / 50)
+
+
+@pytest.mark.parametrize(
+    ("name", "launches"),
+    [
+        ("llama-3.1-70b", 80 * 5),  # qkv, attention, o, up and gate, down
+        ("qwen3-32b", 64 * 7),  # and norms of queries and of keys
+        ("gemma-3-27b", 62 * 9),  # and two norms behind
+        ("mixtral-8x7b", 32 * 6),  # and a router
+        # two projections down and up, absorbed products before and after, o, attention; shared experts
+        ("deepseek-v3", 61 * 6 + 3 * 2 + 58 * 5),
+    ],
+)
+def test_each_operator_of_a_layer_is_launched(name: str, launches: int) -> None:
+    s = transformer(model(name), device("b200"), era("2025"), Parallel(tp=8))
+    overhead = row(s, "layer_overhead", State.decode(1, 1)).seconds
+    assert overhead == pytest.approx(launches * era("2025").operator_s.value)
