@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lamina_traces import specs
-from lamina_traces.costs import ERAS, FITTED_POWER
+from lamina_traces.costs import ERAS, FITTED_POWER, time_shares
 from lamina_traces.costs.calibration import (
     ERA_KNOBS,
     KNOBS,
@@ -61,13 +61,13 @@ def prior() -> dict[str, float]:
     out = values_of(ERAS["2025"])
     for era, e in ERAS.items():
         if era != "2025":
-            out |= {f"{n}@{era}": values_of(e)[n] for n in ERA_KNOBS}
+            out |= {f"{n}@{era}": values_of(e)[n] for n in ERA_KNOBS[era]}
     return out
 
 
 def free_names() -> list[tuple[str]]:
-    """What the shipped constants are fitted as: all but the links' share, which the NCCL tables give."""
-    return [(n,) for n in prior() if n != "network"]
+    """What the shipped constants are fitted as: all but the links' share, which the NCCL tables give, and zeros."""
+    return [(n,) for n, v in prior().items() if n != "network" and v]
 
 
 @dataclass(frozen=True)
@@ -244,15 +244,16 @@ def other_metrics(points: Points) -> str:
 
 
 def shares(p: Point) -> tuple[float, float]:
-    """Shares of the time in compute and memory, of the mean iteration of a loaded engine."""
+    """Shares of the time of compute, and of memory and overheads, of the mean iteration of a loaded engine."""
     step = p.step(ERAS[p.era])
-    c = m = total = 0.0
+    found = np.zeros(2)
+    total = 0.0
     for weight, x in tpot_states(replace(p, mode="throughput")):
-        for r in step.explain(x):
-            c += weight * r.compute_s
-            m += weight * r.memory_s
-            total += weight * r.seconds
-    return c / total, m / total
+        seconds = weight * step.seconds(x)
+        found += seconds * np.array(time_shares(step, x))
+        total += seconds
+    compute, other = found / total
+    return compute, other
 
 
 def power_errors(points: Sequence[Point]) -> Floats:

@@ -6,12 +6,13 @@ from .efficiency import ERAS, Efficiency, era, ideal, is_share
 from .memory import KvMemory, kv_memory
 from .money import Bill, bill
 from .operators import Parallel, all_reduce_latency, check_tp, compute_dtype, rates, transformer
-from .power import FITTED_POWER, PowerModel, throttled, time_shares
+from .power import FITTED_POWER, POWERED, PowerModel, throttled, time_shares
 from .step import RESOURCES, Coverage, Form, Op, OpCost, Rates, Resource, Rows, State, StepModel
 
 __all__ = [
     "ERAS",
     "FITTED_POWER",
+    "POWERED",
     "RESOURCES",
     "Bill",
     "Coverage",

@@ -1,6 +1,6 @@
 """Fits efficiencies to measured points, toward a prior.
 
-With times that add up (``sum``) a prediction is a sum of terms, each a time at peak over a product of shares, and of
+With times that add up (``sum``) a prediction is a sum of terms, each a time at peak over a share, and of
 overheads times a count. So all predictions are arithmetic on one table, made once, and a fit takes seconds.
 
 The fit is a maximum a posteriori: log errors with a robust loss, of standard deviation ``NOISE``, and a normal prior on
@@ -17,31 +17,29 @@ import numpy.typing as npt
 from scipy.optimize import least_squares
 
 from .efficiency import Efficiency, ideal, is_share
-from .operators import shares
 from .points import Point, tpot_states
-from .step import StepModel
 
 Floats = npt.NDArray[np.float64]
 NOISE = 0.07
 """relative spread of one engine's measurements around any model of it (assumed)."""
 
 KNOBS: Mapping[str, tuple[str, ...]] = {
-    "compute": ("compute", "compute_8", "compute_4", "attention"),
-    "memory": ("memory", "expert_memory", "kv_memory"),
-    "overhead": ("all_reduce_s", "hops", "layer_s", "moe_layer_s", "step_s", "sequence_s"),
+    "compute": ("compute", "compute_8", "attention"),
+    "memory": ("memory", "memory_4"),
+    "overhead": ("vocab_s", "hops", "operator_s", "step_s", "sequence_s"),
 }
 """what a few points can tell apart: one factor each on all shares of compute, of memory, and on all overheads."""
 
-ERA_KNOBS = ("step_s", "sequence_s")
+ERA_KNOBS = {"2025-sync": ("step_s", "vocab_s"), "2023": ("step_s", "sequence_s")}
 """what a software era has of its own."""
 
 
 @dataclass(frozen=True)
 class Design:
-    """Predictions of TPOT as arithmetic. peak [points, products]: seconds at peak, to be divided by the product of
-    the shares in ``products``; counts [points, overheads]: times each overhead occurs."""
+    """Predictions of TPOT as arithmetic. peak [points, shares]: seconds at peak, to be divided by each of ``shares``;
+    counts [points, overheads]: times each overhead occurs."""
 
-    products: tuple[tuple[str, ...], ...]
+    shares: tuple[str, ...]
     peak: Floats
     overheads: tuple[str, ...]
     counts: Floats
@@ -52,66 +50,41 @@ class Design:
         """The table of points that have a TPOT (``tpot_s``) and are no open loops. ``by_era``: the host's overheads
         of each software era but 2025 have names of their own (``step_s@2023``)."""
         base = ideal()
+        shares = tuple(n for n, q in base.quantities().items() if not q.unit)
         known = tuple(n for n, q in base.quantities().items() if q.unit)
         eras = sorted({p.era for p in points} - {"2025"}) if by_era else []
-        overheads = known + tuple(f"{n}@{e}" for e in eras for n in ERA_KNOBS)
-        units = {n: base.with_values({n: 1.0}, "one", "derived") for n in known}
-        columns: dict[tuple[str, ...], int] = {}
-        rows: list[dict[int, float]] = []
+        overheads = known + tuple(f"{n}@{e}" for e in eras for n in ERA_KNOBS[e])
+        peak = np.zeros((len(points), len(shares)))
         counts = np.zeros((len(points), len(overheads)))
         for i, p in enumerate(points):
-            states, step = tpot_states(p), p.step(base)
-            own = _products(p, step)
-            row: dict[int, float] = {}
-            for weight, x in states:
-                for r, op in zip(step.explain(x), step.ops, strict=True):
-                    compute, memory = own[op.on]
-                    for product, s in (
-                        (compute, r.compute_s),
-                        (memory, r.memory_s),
-                        (("network",), r.network_s),
-                    ):
-                        if s:
-                            c = columns.setdefault(product, len(columns))
-                            row[c] = row.get(c, 0.0) + weight * s
-            rows.append(row)
+            whole = _tpot(p, base)
+
+            def added(name: str, value: float, p: Point = p, whole: float = whole) -> float:
+                return _tpot(p, base.with_values({name: value}, "one", "derived")) - whole
+
+            peak[i] = [added(n, 0.5) for n in shares]  # half the share takes twice the time
             for name in known:
-                timed = p.step(units[name])
-                j = overheads.index(
-                    f"{name}@{p.era}" if name in ERA_KNOBS and p.era in eras else name
-                )
-                counts[i, j] = sum(
-                    weight * (timed.seconds(x) - step.seconds(x)) for weight, x in states
-                )
-        peak = np.zeros((len(points), len(columns)))
-        for i, row in enumerate(rows):
-            for c, s in row.items():
-                peak[i, c] = s
+                own = p.era in eras and name in ERA_KNOBS[p.era]
+                counts[i, overheads.index(f"{name}@{p.era}" if own else name)] = added(name, 1.0)
         measured = np.array([p.measured["tpot_s"] for p in points])
-        return cls(tuple(columns), peak, overheads, counts, measured)
+        return cls(shares, peak, overheads, counts, measured)
 
     def predict(self, values: Mapping[str, float]) -> Floats:
         """[points] seconds under these efficiencies."""
-        factor = [1.0 / np.prod([values[n] for n in product]) for product in self.products]
+        factor = [1.0 / values[n] for n in self.shares]
         over = [values[n] for n in self.overheads]
         return np.asarray(self.peak @ np.array(factor) + self.counts @ np.array(over))
 
     def take(self, rows: npt.NDArray[np.int64]) -> Design:
         """Some of its points."""
         return Design(
-            self.products, self.peak[rows], self.overheads, self.counts[rows], self.measured[rows]
+            self.shares, self.peak[rows], self.overheads, self.counts[rows], self.measured[rows]
         )
 
 
-def _products(p: Point, step: StepModel) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
-    """The shares that apply to each group of rates."""
-    parts = p.model.part_dtypes(p.dtype)
-    out = {}
-    for name in step.rates:
-        kind = parts["experts" if p.moe else "ffn"] if name in ("experts", "main") else name
-        compute, memory = shares(p.device, kind, experts=name == "experts")
-        out[name] = (tuple(compute), tuple(memory))
-    return out
+def _tpot(p: Point, efficiency: Efficiency) -> float:
+    step = p.step(efficiency)
+    return sum(weight * step.seconds(x) for weight, x in tpot_states(p))
 
 
 def values_of(efficiency: Efficiency) -> dict[str, float]:

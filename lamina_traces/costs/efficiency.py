@@ -15,33 +15,26 @@ _FIT = "fitted on public operating points (InferenceX via aiconfigurator, ML.ENE
 class Efficiency:
     """Shares of peak and additive overheads of one software stack.
 
-    Of the peak FLOP rate: ``compute``, ``compute_8``, ``compute_4`` (matrices in two bytes, one byte, half a byte),
-    ``attention`` (its kernels). Of the bandwidth: ``memory`` (weights), ``expert_memory`` (weights of experts),
-    ``kv_memory`` (the cache), ``network`` (links). Factors: ``expert_compute`` (grouped matrices against plain ones),
-    ``widened`` (reading weights of a type that the device does not compute in).
+    Of the peak FLOP rate: ``compute``, ``compute_8`` (matrices in two bytes, in one byte or less), ``attention`` (its
+    kernels). Of the bandwidth: ``memory`` (weights, cache, activations), ``memory_4`` (weights multiplied in four
+    bits, but experts'), ``network`` (links).
 
-    Seconds: ``all_reduce_s``, what the engine adds to each collective (waits, launches), and ``hops``, link latencies
-    that one takes per doubling of its devices; ``layer_s``, kernels' ramps and launches of a layer;
-    ``moe_layer_s``, what a layer with experts adds (routing, permutation, more kernels); ``step_s``,
-    ``sequence_s``: host time per iteration, and per decoding sequence.
+    ``hops``: link latencies that a collective takes per doubling of its devices, waits included. Seconds:
+    ``operator_s``, kernels' ramps and launches of an operator of a layer; ``step_s``, ``sequence_s``, host time per
+    iteration, and per decoding sequence; ``vocab_s``, sampling, per entry of the vocabulary and sequence.
     """
 
     compute: Quantity
     compute_8: Quantity
-    compute_4: Quantity
     attention: Quantity
     memory: Quantity
-    expert_memory: Quantity
-    kv_memory: Quantity
+    memory_4: Quantity
     network: Quantity
-    expert_compute: Quantity
-    widened: Quantity
-    all_reduce_s: Quantity
     hops: Quantity
-    layer_s: Quantity
-    moe_layer_s: Quantity
+    operator_s: Quantity
     step_s: Quantity
     sequence_s: Quantity
+    vocab_s: Quantity
 
     def quantities(self) -> dict[str, Quantity]:
         return dict(self.__dict__)
@@ -70,22 +63,17 @@ def _seconds(value: float) -> Quantity:
 
 
 _2025 = Efficiency(
-    compute=_share(0.84),
-    compute_8=_share(0.55),
-    compute_4=_share(0.6),
-    attention=_share(0.53),
-    memory=_share(0.9),
-    expert_memory=_share(0.82),
-    kv_memory=_share(0.92),
-    network=Quantity(0.75, "", "NCCL tables of aiconfigurator, H100, large messages", "fitted"),
-    expert_compute=_share(0.26),
-    widened=_share(0.85),
-    all_reduce_s=_seconds(2.3e-6),
+    compute=_share(0.97),
+    compute_8=_share(0.65),
+    attention=_share(0.77),
+    memory=_share(0.96),
+    memory_4=_share(0.6),
+    network=Quantity(0.68, "", "NCCL and vLLM tables of aiconfigurator, H100, from 4 MB", "fitted"),
     hops=Quantity(2.8, "link latencies", _FIT, "fitted"),
-    layer_s=_seconds(35e-6),
-    moe_layer_s=_seconds(17e-6),
-    step_s=_seconds(0.2e-3),
-    sequence_s=_seconds(7e-6),
+    operator_s=_seconds(7.4e-6),
+    step_s=_seconds(0.22e-3),
+    sequence_s=_seconds(15e-6),
+    vocab_s=Quantity(0.0, "s", "greedy decoding, or sampling that the devices hide", "assumed"),
 )
 
 _SYNC = "fitted on ML.ENERGY leaderboard points (vLLM, H100, streamed to clients)"
@@ -94,17 +82,17 @@ ERAS: Mapping[str, Efficiency] = {
     "2025": _2025,
     "2025-sync": replace(
         _2025,
-        step_s=Quantity(1.0e-3, "s", _SYNC, "fitted"),
-        sequence_s=Quantity(33e-6, "s", _SYNC, "fitted"),
+        step_s=Quantity(1.3e-3, "s", _SYNC, "fitted"),
+        vocab_s=Quantity(1.5e-10, "s", _SYNC, "fitted"),
     ),
     "2023": replace(
         _2025,
-        step_s=Quantity(18.3e-3, "s", _OLD, "fitted"),
-        sequence_s=Quantity(39e-6, "s", _OLD, "fitted"),
+        step_s=Quantity(18.4e-3, "s", _OLD, "fitted"),
+        sequence_s=Quantity(220e-6, "s", _OLD, "fitted"),
     ),
 }
-"""software eras. 2025: schedulers that work while the devices do. 2025-sync: host work of each sequence adds to the
-step. 2023: tens of milliseconds of host work per step."""
+"""software eras. 2025: schedulers that work while the devices do. 2025-sync: host work adds to the step, and
+sampling (top-p) sorts the vocabulary of each sequence. 2023: tens of milliseconds of host work per step."""
 
 
 def era(name: str) -> Efficiency:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..errors import ModelError
 from ..hardware import BYTES, Device, Model
@@ -29,11 +29,8 @@ class KvMemory:
 def kv_memory(
     model: Model,
     device: Device,
+    parallel: Parallel = Parallel(),
     *,
-    tp: int = 1,
-    pp: int = 1,
-    dp: int = 1,
-    ep: int = 1,
     dtype: str = "bf16",
     kv_dtype: str | None = None,
     utilisation: float = 0.9,
@@ -45,7 +42,7 @@ def kv_memory(
     """blocks = ⌊(memory·utilisation − weights − reserve) / (block_tokens · bytes per token)⌋, over the group.
 
     ``reserve_gb`` per device is for activations and graphs, and the states of linear layers for ``sequences``
-    come off too. With ``dp`` every rank holds its own copy of all weights but the experts. Layers with a window
+    come off too. With dp every rank holds its own copy of all weights but the experts. Layers with a window
     keep min(window, ``context``) of ``context`` tokens (default 4,096), so a token takes that share of them.
     ModelError when nothing is left, saying which tensor parallel degree would do.
     """
@@ -64,12 +61,16 @@ def kv_memory(
         return model.kv_bytes_per_token(kv_type, t) * kept
 
     def left(t: int) -> float:
-        n = t * pp * dp
+        n = replace(parallel, tp=t).devices
         states = sequences * model.state_bytes
-        return n * (device.memory_bytes * utilisation - reserve_gb * 1e9) - weights_of(dp) - states
+        return (
+            n * (device.memory_bytes * utilisation - reserve_gb * 1e9)
+            - weights_of(parallel.dp)
+            - states
+        )
 
-    Parallel(tp, pp, dp, ep).check(model)
-    devices, weights = tp * pp * dp, weights_of(dp)
+    parallel.check(model)
+    tp, devices, weights = parallel.tp, parallel.devices, weights_of(parallel.dp)
     blocks = math.floor(left(tp) / (block_tokens * per_token(tp)))
     if blocks < 1:
         total = devices * device.memory_bytes
@@ -84,7 +85,7 @@ def kv_memory(
             )
         tries = [t for t in (1, 2, 4, 8, 16) if t > tp and model.heads % t == 0]
         works = [t for t in tries if left(t) >= block_tokens * per_token(t)]
-        held = {t: t * pp * dp * device.memory_bytes for t in tries}
+        held = {t: replace(parallel, tp=t).devices * device.memory_bytes for t in tries}
         no_room = [t for t in tries if t not in works and weights <= held[t]]
         hint = (
             f"tp={works[0]} would fit" if works else "no tensor parallel degree up to 16 would fit"

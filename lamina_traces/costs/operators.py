@@ -17,11 +17,20 @@ from typing import Literal
 
 from ..errors import ModelError, UnknownName, UsageError
 from ..hardware import BYTES, Device, Link, Model, link
+from ..units import Quantity
 from .efficiency import Efficiency
 from .step import Coverage, Form, Op, Rates, StepModel
 
 ACTIVATION = 2.0
 """bytes of one element of an activation."""
+TILE_ROWS = Quantity(
+    64.0,
+    "rows",
+    "a grouped kernel multiplies whole tiles; of 0, 32, 48, 64 and 96 rows, chosen by left-out errors",
+    "assumed",
+)
+"""what an expert that is visited costs in arithmetic beside the tokens it gets. As this goes with its weights' bytes,
+it counts as time of the memory."""
 
 
 @dataclass(frozen=True)
@@ -98,35 +107,29 @@ def compute_dtype(device: Device, weights: str) -> str:
     return own if device.computes(own) else "bf16"
 
 
-def shares(device: Device, weights: str, experts: bool = False) -> tuple[list[str], list[str]]:
-    """Names of the efficiencies whose products apply to FLOPs, and to bytes, of matrices of type ``weights``, or of
+def shares(device: Device, weights: str, experts: bool = False) -> tuple[str, str]:
+    """Names of the efficiencies that apply to FLOPs, and to bytes, of matrices of type ``weights``, or of
     "attention" (kernels that read the cache and compute in two bytes)."""
     if weights == "attention":
-        return ["attention"], ["kv_memory"]
+        return "attention", "memory"
     own = compute_dtype(device, weights)
-    compute = [{"fp8": "compute_8", "int8": "compute_8", "fp4": "compute_4"}.get(own, "compute")]
-    memory = ["expert_memory" if experts else "memory"]
-    if experts:
-        compute.append("expert_compute")
-    if BYTES[weights] < 2.0 and own == "bf16":
-        memory.append("widened")
-    return compute, memory
+    compute = "compute" if own in ("bf16", "fp16") else "compute_8"
+    return compute, "memory_4" if own == "fp4" and not experts else "memory"
 
 
 def rates(
     device: Device, devices: int, efficiency: Efficiency, weights: str, *, experts: bool = False
 ) -> Rates:
     """What ``devices`` of a kind sustain together on matrices of type ``weights``, or on "attention"."""
-    compute, memory = (
-        math.prod(getattr(efficiency, name).value for name in names)
-        for names in shares(device, weights, experts)
-    )
+    compute, memory = (getattr(efficiency, n).value for n in shares(device, weights, experts))
     own = "bf16" if weights == "attention" else compute_dtype(device, weights)
     flops, size = device.flops_per_s(own) * devices, device.bytes_per_s * devices
     net = device.link_bytes_per_s * device.link.collective_share.value
+    reached = flops * compute * device.gemm_share.value
+    tile = 2.0 * TILE_ROWS.value / BYTES[weights] / reached if experts else 0.0
     return Rates(
-        flops_per_s=flops * compute * device.gemm_share.value,
-        bytes_per_s=size * memory,
+        flops_per_s=reached,
+        bytes_per_s=1.0 / (1.0 / (size * memory) + tile),
         net_bytes_per_s=net * devices * efficiency.network.value,
         peak_flops_per_s=flops,
         peak_bytes_per_s=size,
@@ -137,18 +140,15 @@ def transformer(
     model: Model,
     device: Device,
     efficiency: Efficiency,
+    parallel: Parallel = Parallel(),
     *,
-    tp: int = 1,
-    pp: int = 1,
-    dp: int = 1,
-    ep: int = 1,
     dtype: str = "bf16",
     kv_dtype: str | None = None,
     combine: Literal["sum", "max"] = "sum",
     context: float | None = None,
     network: Link | None = None,
 ) -> StepModel:
-    """The step of ``model`` on tp·pp·dp devices (``Parallel`` says how they share it).
+    """The step of ``model`` on ``parallel.devices`` of a kind.
 
     ``dtype`` is the weights'; each part's own follows from ``Model.part_dtypes``, and arithmetic is in that
     type where the device has it (``compute_dtype``). Activations have two bytes; ``kv_dtype`` is the KV
@@ -160,16 +160,16 @@ def transformer(
     Layers with a window of w tokens read min(context, w) per sequence, which is not affine. They are charged w
     where the usual ``context`` (tokens; default 4,096) reaches it, else the whole context.
 
-    ``network``: what joins devices beyond ``device.peers`` (default InfiniBand NDR). Left out as negligible: norms,
-    embedding lookup, sampling, and the output matrix's work for prefills that end.
+    ``network``: what joins devices beyond ``device.peers`` (default InfiniBand NDR). Left out as negligible:
+    embedding lookup, and the output matrix's work for prefills that end.
     """
-    share = Parallel(tp, pp, dp, ep)
-    share.check(model)
+    parallel.check(model)
+    tp, pp, dp, ep = parallel.tp, parallel.pp, parallel.dp, parallel.ep
     if dtype not in BYTES:
         raise UnknownName("dtype", dtype, BYTES)
     parts = model.part_dtypes(dtype)
     kv_dtype = kv_dtype or model.kv_native or "bf16"
-    n = share.devices
+    n = parallel.devices
     groups: dict[str, Rates] = {}
 
     def on(part: str) -> str:
@@ -207,7 +207,8 @@ def transformer(
 
     h = model.hidden
     ops = [
-        gemm(name, a, b, layers, "attention", dp) for name, a, b, layers in model.attention_gemms
+        gemm(name, a, b, layers, "attention", dp * (tp if name == "qkv_down" else 1))
+        for name, a, b, layers in model.attention_gemms
     ]
     tables: dict[str, Coverage] = {}
     if model.experts == 1:
@@ -218,34 +219,43 @@ def transformer(
         if model.shared_ffn:
             ops += ffn("_shared", model.shared_ffn, model.moe_layers)
         tables["experts"] = Coverage(model.experts, model.experts_per_token, pp, ep)
-        ops.append(gemm("router", h, model.experts, model.moe_layers, "head", dp))
+        ops.append(gemm("router", h, model.experts, model.moe_layers, "head", dp * tp))
         for name, a, b in (
             ("up_gate", h, (model.matrices - 1) * model.ffn),
             ("down", model.ffn, h),
         ):
             each = gemm(name, a, b, model.moe_layers, "experts", 1, model.experts_per_token)
             held = model.experts * a * b * model.moe_layers * BYTES[parts["experts"]] * pp
-            ops.append(replace(each, bytes=replace(each.bytes, one=0.0, tables={"experts": held})))
+            ops.append(replace(each, bytes=Form(tables={"experts": held})))
     ops += _attention(model, tp, kv_dtype, 4096.0 if context is None else context)
     groups["attention"] = rates(device, n, efficiency, "attention")
+    groups["bf16"] = rates(device, n, efficiency, "bf16")
+    ops.append(
+        Op(
+            "elementwise",
+            "memory",
+            bytes=Form.tokens(_elements(model, parallel) * ACTIVATION),
+            on="bf16",
+        )
+    )
     head = gemm("lm_head", h, model.vocab, 1, "head", dp)
     # only tokens that are sampled pass the output matrix; it is on one stage of a pipeline
     head = replace(head, resource="memory", flops=replace(head.flops, p=0.0))
     ops.append(replace(head, bytes=replace(head.bytes, p=0.0)))
-    ops += _communication(model, device, efficiency, share, parts["experts"])
+    ops += _communication(model, device, efficiency, parallel, parts["experts"])
     ops += [
         Op(
             "layer_overhead",
             "overhead",
-            seconds=Form(
-                one=model.layers * efficiency.layer_s.value
-                + model.moe_layers * efficiency.moe_layer_s.value
-            ),
+            seconds=Form(one=_launches(model) * efficiency.operator_s.value),
         ),
         Op(
             "step_overhead",
             "overhead",
-            seconds=Form(one=efficiency.step_s.value, D=efficiency.sequence_s.value / dp),
+            seconds=Form(
+                one=efficiency.step_s.value,
+                D=efficiency.sequence_s.value / dp + efficiency.vocab_s.value * model.vocab / dp,
+            ),
         ),
     ]
     groups["main"] = groups["experts" if model.experts > 1 else parts["ffn"]]
@@ -254,6 +264,37 @@ def transformer(
         rate = (network or link("ib-ndr")).gb_s.value * 1e9 * n * efficiency.network.value
         groups = {k: replace(r, net_bytes_per_s=rate) for k, r in groups.items()}
     return StepModel(tuple(ops), groups, combine, tables)
+
+
+def _launches(model: Model) -> float:
+    """Operators of all layers that are kernels of their own: matrices, attention (or a linear layer's state), routers,
+    norms that no other kernel takes in. The absorbed form of MLA applies ``kv_up`` in two."""
+    plain = model.layers - model.moe_layers
+    experts = model.moe_layers * (5 if model.shared_ffn else 3)
+    attention = sum(layers for *_, layers in model.attention_gemms) + model.layers
+    norms = 2 * sum(flag in model.flags for flag in ("qk-norm", "post-norm")) * model.layers
+    return attention + (model.attention_layers if model.mla else 0) + 2 * plain + experts + norms
+
+
+def _elements(model: Model, parallel: Parallel) -> float:
+    """Elements per token that pass the memory beside what the matrices' own forms count: norms and residuals (two a
+    layer: the sum and the residual, read and written), activation functions, experts' ends and the sum over them; and of what is
+    hidden wide, the copies that tensor parallel devices read and write."""
+    h, tp, k = model.hidden, parallel.tp, model.experts_per_token
+    moe = model.moe_layers
+    plain = model.layers - moe
+    sides = sum(layers for _, a, b, layers in model.attention_gemms if h in (a, b))
+    sides += 2 * (plain + (moe if model.shared_ffn else 0))
+    out = 8.0 * h * model.layers * tp + (tp - 1) * h * sides
+    out += 3.0 * (plain * (model.dense_ffn if moe else model.ffn) + moe * model.shared_ffn)
+    if moe:
+        split = parallel.tp * parallel.dp // parallel.ep  # devices that share an expert
+        ends = 2 * h + model.matrices * model.ffn
+        out += moe * (3.0 * k * model.ffn + (k + 1) * h * tp + k * (ends + (split - 1) * 2 * h))
+        if parallel.dp == 1:
+            # no all-to-all: each device's buffers hold all tokens' choices
+            out += moe * (parallel.ep - 1) * k * (5 * model.ffn + h)
+    return out
 
 
 def _attention(model: Model, tp: int, kv_dtype: str, context: float) -> list[Op]:
@@ -302,18 +343,18 @@ def _attention(model: Model, tp: int, kv_dtype: str, context: float) -> list[Op]
 
 
 def _communication(
-    model: Model, device: Device, efficiency: Efficiency, share: Parallel, experts: str
+    model: Model, device: Device, efficiency: Efficiency, parallel: Parallel, experts: str
 ) -> list[Op]:
     """Collectives, alpha–beta: a latency per call, and bytes over the links of all devices.
 
     An all-reduce moves 2(t − 1)/t of the message per device (ring), on t devices.
     """
     ops = []
-    h, L, tp = model.hidden, model.layers, share.tp
+    h, L, tp = model.hidden, model.layers, parallel.tp
     alpha = all_reduce_latency(device, efficiency, tp)
     if tp > 1:
         # behind attention and behind the feed-forward layer; with dp the experts exchange tokens instead
-        calls = 2.0 * L - (model.moe_layers if share.dp > 1 else 0)
+        calls = 2.0 * L - (model.moe_layers if parallel.dp > 1 else 0)
         ops.append(
             Op(
                 "all_reduce",
@@ -322,8 +363,8 @@ def _communication(
                 seconds=Form(one=calls * alpha),
             )
         )
-    if share.dp > 1:
-        n = tp * share.dp
+    if parallel.dp > 1:
+        n = tp * parallel.dp
         visited = n * (1.0 - (1.0 - 1.0 / n) ** model.experts_per_token)
         # tokens go out in the experts' type (at least a byte) and come back in two bytes
         each = h * (max(1.0, min(2.0, BYTES[experts])) + ACTIVATION) * visited * (n - 1) / n
@@ -337,21 +378,20 @@ def _communication(
                 ),
             )
         )
-    if share.pp > 1:
-        stages = share.pp - 1
+    if parallel.pp > 1:
+        stages = parallel.pp - 1
         ops.append(
             Op(
                 "pipeline",
                 "network",
                 net_bytes=Form.tokens(stages * h * ACTIVATION),
-                seconds=Form(one=share.pp * all_reduce_latency(device, efficiency, 2)),
+                seconds=Form(one=parallel.pp * all_reduce_latency(device, efficiency, 2)),
             )
         )
     return ops
 
 
 def all_reduce_latency(device: Device, efficiency: Efficiency, n: int) -> float:
-    """Seconds that a small all-reduce of ``n`` devices takes, the wait for the slowest included: what the
-    engine adds, a link's latency, and its share per doubling."""
-    hops = efficiency.hops.value * math.log2(max(2, n))
-    return efficiency.all_reduce_s.value + device.link.latency_s.value * hops
+    """Seconds that a small all-reduce of ``n`` devices takes, the wait for the slowest included: so many of the link's
+    latencies per doubling."""
+    return device.link.latency_s.value * efficiency.hops.value * math.log2(max(2, n))

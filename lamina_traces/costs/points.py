@@ -29,7 +29,7 @@ from ..hardware import BYTES, Device, Model, device, model
 from ..units import Quantity
 from .efficiency import ERAS, Efficiency, ideal
 from .memory import kv_memory
-from .operators import transformer
+from .operators import Parallel, transformer
 from .step import State, StepModel
 
 Mode = Literal["static", "closed", "burst", "open", "saturated", "throughput"]
@@ -118,6 +118,10 @@ class Point:
         return "2025-sync" if self.source.startswith(("ml.energy", "apex")) else "2025"
 
     @property
+    def parallel(self) -> Parallel:
+        return Parallel(self.tp, dp=self.dp, ep=self.ep)
+
+    @property
     def gpus(self) -> int:
         return self.tp * self.dp * self.replicas
 
@@ -134,9 +138,7 @@ class Point:
             self.model,
             self.device,
             efficiency,
-            tp=self.tp,
-            dp=self.dp,
-            ep=self.ep,
+            self.parallel,
             dtype=self.dtype,
             kv_dtype=self.kv_dtype,
             context=self.context,
@@ -338,21 +340,20 @@ def _impossible(p: Point) -> str | None:
         kv = kv_memory(
             p.model,
             p.device,
-            tp=p.tp,
-            dp=p.dp,
-            ep=p.ep,
+            p.parallel,
             dtype=p.dtype,
             kv_dtype=p.kv_dtype,
             utilisation=0.95,
             reserve_gb=1.0,
             context=p.context,
         )
-        floor = p.step(ideal())
+        rows = p.step(ideal()).explain(State.decode(p.users, p.context))
     except LaminaError:
         return "memory"
     if p.mode in ("closed", "static") and p.users * p.context > 1.1 * kv.tokens:
         return "overfull"
-    if tpot and tpot < floor.seconds(State.decode(p.users, p.context)):
+    peak = p.device.bytes_per_s * p.parallel.devices
+    if tpot and tpot < sum(r.bytes for r in rows) / peak:
         return "faster-than-light"
     return None
 
@@ -416,12 +417,13 @@ def predict_step(p: Point, step: StepModel) -> dict[str, float]:
     if p.mode == "saturated":
         mean = seconds(tpot_states(replace(p, mode="throughput")))
         return {"tpot_s": tpot, "output_tok_s": p.replicas * n / mean}
-    # A prompt waits for the step under way and for prompts before it (M/D/1), and runs beside the others' decoding.
-    # All users start at once, so the first of a user's prompts waits for half of them.
+    # A prompt waits for the step under way, for prompts before it (M/D/1), and runs beside the others' decoding; engines
+    # that schedule a step ahead show the token a step later. All users start at once, so the first of a user's prompts
+    # waits for half of them.
     beside = sum(map(step.seconds, chunks(i, State.decode(n - 1, p.context))))
     first = STARTERS.value
     busy = min(0.9, prefill * n / (o * tpot))
-    wait = step.seconds(State.decode(n, p.context)) / 2 + busy / (2 * (1 - busy)) * prefill
+    wait = 1.5 * step.seconds(State.decode(n, p.context)) + busy / (2 * (1 - busy)) * prefill
     return {
         "tpot_s": tpot,
         "ttft_s": first * (n + 1) / 2 * prefill + (1 - first) * (wait + beside) + FRONT_END_S.value,

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from ..hardware import Device
 from ..units import Quantity
-from .step import State, StepModel
+from .step import Resource, State, StepModel
 
 Floats = npt.NDArray[np.float64]
 
@@ -22,46 +22,51 @@ CLOCK_EXPONENT = Quantity(
     "fitted",
 )
 """power above idle goes with this power of the clock."""
+POWERED: tuple[tuple[Resource, ...], ...] = (("compute",), ("memory", "overhead"))
+"""the resources whose shares of the time say the power."""
 _SLOWEST = 0.1
 """of the highest clock: no device runs slower."""
 
 
 @dataclass(frozen=True)
 class PowerModel:
-    """P/TDP = clip(compute·√c + memory·m, idle/TDP, cap/TDP) while busy, c and m the shares of the time in
-    which arithmetic and memory work (the rest is network and overhead); idle power otherwise. A locked clock f
+    """P/TDP = clip(compute·√c + other·m, idle/TDP, cap/TDP) while busy, c the share of the time in which arithmetic
+    works, m that of memory and overheads; the rest waits for the network. Idle power otherwise. A locked clock f
     scales what is above idle by f². The root makes power concave in c: applied to a window's
     mean it is an upper bound on the mean over its iterations.
     """
 
     compute: Quantity
-    memory: Quantity
+    other: Quantity
 
-    def busy_w(self, device: Device, compute: Floats, memory: Floats) -> Floats:
-        """Watts of one busy device that spends these shares of its time on compute and memory."""
+    def busy_w(self, device: Device, compute: Floats, other: Floats) -> Floats:
+        """Watts of one busy device that spends these shares of its time on compute, and on memory and overheads."""
         tdp, idle = device.tdp_w.value, device.idle_w.value
-        share = self.compute.value * np.sqrt(compute) + self.memory.value * memory
+        share = self.compute.value * np.sqrt(compute) + self.other.value * other
         watts = np.clip(share * tdp, idle, tdp)
         watts = idle + (watts - idle) * device.clock**CLOCK_EXPONENT.value
         return np.asarray(watts if device.cap_w is None else np.minimum(watts, device.cap_w))
 
-    def mean_w(self, device: Device, busy: Floats, compute: Floats, memory: Floats) -> Floats:
+    def mean_w(self, device: Device, busy: Floats, compute: Floats, other: Floats) -> Floats:
         """Mean watts of one device over windows of which the share ``busy`` is worked."""
-        return busy * self.busy_w(device, compute, memory) + (1.0 - busy) * device.idle_w.value
+        return busy * self.busy_w(device, compute, other) + (1.0 - busy) * device.idle_w.value
 
 
 FITTED_POWER = PowerModel(
-    compute=Quantity(1.18, "", _FIT, "fitted"),
-    memory=Quantity(0.65, "", _FIT, "fitted"),
+    compute=Quantity(1.02, "", _FIT, "fitted"),
+    other=Quantity(0.54, "", _FIT, "fitted"),
 )
 """the default coefficients."""
 
 
 def time_shares(step: StepModel, state: State) -> tuple[float, float]:
-    """Shares of an iteration's time in which arithmetic and memory work."""
+    """Shares of an iteration's time that go to arithmetic, and to memory and overheads."""
     rows = step.explain(state)
     total = sum(r.seconds for r in rows)
-    return sum(r.compute_s for r in rows) / total, sum(r.memory_s for r in rows) / total
+    compute, other = (
+        sum(getattr(r, f"{name}_s") for r in rows for name in names) / total for names in POWERED
+    )
+    return compute, other
 
 
 def throttled(device: Device, step: StepModel, power: PowerModel = FITTED_POWER) -> Device:

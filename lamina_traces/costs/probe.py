@@ -61,7 +61,6 @@ class Probe:
             "compute": f["gemm_tflops"] / flops,
             "attention": f["attention_tflops"] / flops,
             "memory": f["memory_gb_s"] / memory,
-            "kv_memory": f["kv_gb_s"] / memory,
         }
         return {k: min(1.0, v) for k, v in found.items()}
 

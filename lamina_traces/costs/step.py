@@ -119,11 +119,12 @@ class Form:
 
 @dataclass(frozen=True)
 class Coverage:
-    """The expected share of ``experts`` that n tokens visit, ``per_token`` each: c = 1 − (1 − k/E)^(n / stages).
+    """The expected share of ``experts`` that n tokens visit, ``per_token`` each: c = n·q / (1 − q + n·q), q = k/E.
 
-    ``stages``: micro-batches that the tokens are split into. ``ranks`` > 1: whole experts lie on that many devices,
-    and the slowest counts: the expected maximum of their loads, c + √(2 ln ranks · c (1 − c) / (E/ranks)), at
-    most 1. Uniform and independent routing; real routers are skewed, so c is an upper bound on the share.
+    Routers have favourites: a token visits an expert with a probability that differs by expert, taken as
+    Beta(1, 1/q − 1) with mean q; c = 1 − E[(1 − probability)^n]. ``stages``: micro-batches that the tokens are split
+    into. ``ranks`` > 1: whole experts lie on that many devices, and the slowest counts: the expected maximum of their
+    loads, c + √(2 ln ranks · c (1 − c) / (E/ranks)), at most 1.
     """
 
     experts: int
@@ -133,7 +134,7 @@ class Coverage:
 
     def at(self, tokens: float | Floats) -> Floats:
         n = np.asarray(tokens, dtype=np.float64) / self.stages
-        c = 1.0 - (1.0 - self.per_token / self.experts) ** n
+        c = n * self.per_token / (self.experts - self.per_token + n * self.per_token)
         if self.ranks > 1:
             spread = 2.0 * math.log(self.ranks) * self.ranks / self.experts
             c = np.minimum(1.0, c + np.sqrt(spread * c * (1.0 - c)))
@@ -214,9 +215,9 @@ class Rows:
     bytes: Floats
     net_bytes: Floats
 
-    def seconds_on(self, resource: Resource) -> Floats:
-        """[6 + tables] the form of the seconds that all operators spend on a resource, overlapped or not."""
-        of = [i for i, r in enumerate(self.part_resource) if r == resource]
+    def seconds_on(self, *resources: Resource) -> Floats:
+        """[6 + tables] the form of the seconds that all operators spend on resources, overlapped or not."""
+        of = [i for i, r in enumerate(self.part_resource) if r in resources]
         return np.asarray(self.part_coef[of].sum(axis=0))
 
     def x(self, state: State) -> Floats:

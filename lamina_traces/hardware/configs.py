@@ -82,6 +82,10 @@ def read_config(path: Path) -> Model:
         flags.append("plain-ffn")
     if architecture == "Qwen3NextForCausalLM":
         flags.append("gated-attention")
+    if architecture.startswith(("Qwen3", "Gemma3", "Olmo2")) or text.get("use_qk_norm"):
+        flags.append("qk-norm")
+    if architecture.startswith(("Gemma2", "Gemma3")):
+        flags.append("post-norm")
     native, quantized, kv = _quantization(text, path)
     name = path.parent.name if path.name == "config.json" else path.stem
     built = model_of_shape(

@@ -41,7 +41,7 @@ _SHAPE = {
     "linear_head_dim": "",
     "positions": "tokens",
 }
-_FLAGS = ("tied", "plain-ffn", "gated-attention", "mtp")
+_FLAGS = ("tied", "plain-ffn", "gated-attention", "mtp", "qk-norm", "post-norm")
 
 BYTES = {
     "fp32": 4.0,

@@ -10,7 +10,17 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import specs
-from ..costs import FITTED_POWER, RESOURCES, OpCost, PowerModel, Rows, State, StepModel, bill
+from ..costs import (
+    FITTED_POWER,
+    POWERED,
+    RESOURCES,
+    OpCost,
+    PowerModel,
+    Rows,
+    State,
+    StepModel,
+    bill,
+)
 from ..errors import ModelError, Notice
 from ..hardware import Prices, load_prices
 from ..schema import Requests
@@ -346,8 +356,7 @@ def _power(
         device, n = specs.pool_device(pool), specs.main_group(pool).n
         x = windows.x[at][:, : len(e.rows.flops)]
         shares = [
-            np.minimum(1.0, _ratio(x @ e.rows.seconds_on(r), windows.busy_s[at]))
-            for r in ("compute", "memory")
+            np.minimum(1.0, _ratio(x @ e.rows.seconds_on(*r), windows.busy_s[at])) for r in POWERED
         ]
         busy = windows.busy_s[at] / (windows.window_ns / 1e9)
         mean[at] = n * power.mean_w(device, np.minimum(busy, 1.0), *shares)

@@ -48,6 +48,10 @@ class Group:
     """power limit of each device, watts."""
     part: Literal["main", "attention"] = "main"
 
+    @property
+    def parallel(self) -> Parallel:
+        return Parallel(self.tp, self.pp, self.dp, self.ep)
+
 
 @dataclass(frozen=True)
 class Kv:
@@ -276,10 +280,7 @@ def step_model(spec: Serving, pool: int = 0) -> StepModel:
             spec.shape,
             limited,
             efficiency(spec),
-            tp=g.tp,
-            pp=g.pp,
-            dp=g.dp,
-            ep=g.ep,
+            g.parallel,
             dtype=spec.dtype,
             kv_dtype=kv.dtype,
             combine=spec.combine,
@@ -299,10 +300,7 @@ def kv_of(spec: Serving, pool: int = 0) -> KvMemory:
     return kv_memory(
         spec.shape,
         device(g.gpu),
-        tp=g.tp,
-        pp=g.pp,
-        dp=g.dp,
-        ep=g.ep,
+        g.parallel,
         dtype=spec.dtype,
         kv_dtype=kv.dtype,
         utilisation=kv.utilisation,
@@ -390,7 +388,7 @@ def check(spec: Serving) -> Serving:
         g = replica.groups[0]
         device(g.gpu)
         _at_least_one(where, count=pool.count, n=g.n, tp=g.tp, pp=g.pp, dp=g.dp, ep=g.ep)
-        Parallel(g.tp, g.pp, g.dp, g.ep).check(shape)
+        g.parallel.check(shape)
         if g.n != g.tp * g.pp * g.dp:
             raise ModelError(
                 f"{where}: {g.n} devices for tp = {g.tp}, pp = {g.pp}, dp = {g.dp}",

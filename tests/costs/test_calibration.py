@@ -129,9 +129,9 @@ def test_this_machine_is_measured_through_numpy() -> None:
         "gemm_tflops", "memory_gb_s", "attention_tflops", "kv_gb_s", "launch_s",
     }  # fmt: skip
     assert all(0 < v < 1e4 for v in found.figures.values())
-    shares = found.shares(device("t4"))
-    t4 = device("t4").flops_per_s("bf16")
-    assert shares["compute"] == pytest.approx(found.figures["gemm_tflops"] * 1e12 / t4)
+    shares = found.shares(device("l40s"))
+    l40s = device("l40s").flops_per_s("bf16")
+    assert shares["compute"] == pytest.approx(found.figures["gemm_tflops"] * 1e12 / l40s)
     assert all(0 < v <= 1 for v in shares.values())
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from lamina_traces.costs import (
     FITTED_POWER,
+    Parallel,
     State,
     bill,
     era,
@@ -42,9 +43,12 @@ def test_a_model_that_does_not_fit_says_what_would() -> None:
         kv_memory(model("llama-3.1-70b"), device("h100-sxm"))
     assert "tp=4 would fit, tp=2 leaves no room for KV" in str(e.value.hint)
     with pytest.raises(ModelError, match="room for the KV cache"):
-        kv_memory(model("llama-3.1-70b"), device("h100-sxm"), tp=2)
-    assert kv_memory(model("llama-3.1-70b"), device("h100-sxm"), tp=4).blocks > 0
-    assert kv_memory(model("llama-3.1-70b"), device("h100-sxm"), tp=2, dtype="fp8").blocks > 0
+        kv_memory(model("llama-3.1-70b"), device("h100-sxm"), Parallel(tp=2))
+    assert kv_memory(model("llama-3.1-70b"), device("h100-sxm"), Parallel(tp=4)).blocks > 0
+    assert (
+        kv_memory(model("llama-3.1-70b"), device("h100-sxm"), Parallel(tp=2), dtype="fp8").blocks
+        > 0
+    )
     with pytest.raises(ModelError) as e:
         kv_memory(model("llama-3.1-70b"), device("l4"))
     assert "tp=8 would fit" in str(e.value.hint)
@@ -52,8 +56,8 @@ def test_a_model_that_does_not_fit_says_what_would() -> None:
 
 def test_memory_of_parallel_groups() -> None:
     v3, h200 = model("deepseek-v3"), device("h200-sxm")
-    tensor = kv_memory(v3, h200, tp=8, dtype="fp8")
-    shared = kv_memory(v3, h200, dp=8, ep=8, dtype="fp8")
+    tensor = kv_memory(v3, h200, Parallel(tp=8), dtype="fp8")
+    shared = kv_memory(v3, h200, Parallel(dp=8, ep=8), dtype="fp8")
     # attention is copied on every rank, experts are not; the latent is copied under tp, not under dp
     assert shared.weight_bytes - tensor.weight_bytes == pytest.approx(
         7 * (v3.weight_bytes("fp8") - 256 * v3.expert_params)
@@ -61,18 +65,18 @@ def test_memory_of_parallel_groups() -> None:
     assert shared.bytes_per_token == tensor.bytes_per_token / 8
     assert shared.tokens > 4 * tensor.tokens
     # stages hold their share of layers: as much room as tensor parallelism gives
-    staged = kv_memory(model("llama-3.1-70b"), device("h100"), tp=2, pp=2)
-    assert staged.blocks == kv_memory(model("llama-3.1-70b"), device("h100"), tp=4).blocks
+    staged = kv_memory(model("llama-3.1-70b"), device("h100"), Parallel(tp=2, pp=2))
+    assert staged.blocks == kv_memory(model("llama-3.1-70b"), device("h100"), Parallel(tp=4)).blocks
     # half of GPT-OSS's layers keep 128 of 4,096 tokens
     m = model("gpt-oss-120b")
-    kv = kv_memory(m, device("h100"), tp=2, dtype="mxfp4")
+    kv = kv_memory(m, device("h100"), Parallel(tp=2), dtype="mxfp4")
     assert kv.bytes_per_token == m.kv_bytes_per_token("bf16") * (0.5 + 0.5 / 32)
     # linear layers' states come off
     m = model("qwen3-next-80b-a3b")
-    few, many = (kv_memory(m, device("h200"), tp=2, sequences=n).blocks for n in (0, 256))
-    assert (few - many) * 16 * kv_memory(m, device("h200"), tp=2).bytes_per_token == pytest.approx(
-        256 * m.state_bytes, rel=1e-3
-    )
+    few, many = (kv_memory(m, device("h200"), Parallel(tp=2), sequences=n).blocks for n in (0, 256))
+    assert (few - many) * 16 * kv_memory(
+        m, device("h200"), Parallel(tp=2)
+    ).bytes_per_token == pytest.approx(256 * m.state_bytes, rel=1e-3)
 
 
 def test_power_between_idle_and_tdp() -> None:
@@ -83,12 +87,12 @@ def test_power_between_idle_and_tdp() -> None:
     assert watts.min() == 75
     one = FITTED_POWER.busy_w(h100, np.array([0.09]), np.array([0.5]))
     assert one[0] == pytest.approx(
-        700 * (FITTED_POWER.compute.value * 0.3 + FITTED_POWER.memory.value * 0.5)
+        700 * (FITTED_POWER.compute.value * 0.3 + FITTED_POWER.other.value * 0.5)
     )
     idle = FITTED_POWER.mean_w(h100, np.zeros(1), np.zeros(1), np.zeros(1))
     assert idle[0] == 75
     half = FITTED_POWER.mean_w(h100, np.array([0.5]), np.zeros(1), np.ones(1))
-    assert half[0] == pytest.approx((75 + FITTED_POWER.memory.value * 700) / 2)
+    assert half[0] == pytest.approx((75 + FITTED_POWER.other.value * 700) / 2)
 
 
 def test_a_power_cap_slows_prefill_and_hardly_decode() -> None:

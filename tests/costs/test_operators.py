@@ -12,6 +12,7 @@ from lamina_traces.costs import (
     Coverage,
     Op,
     OpCost,
+    Parallel,
     State,
     StepModel,
     compute_dtype,
@@ -38,7 +39,7 @@ def test_every_model_of_the_catalogue_has_a_step_that_lowers() -> None:
         rows = s.lower(256)
         assert rows.seconds(state) == pytest.approx(s.seconds(state)), name
         # every weight is read once by a step that visits all experts (embeddings are looked up, not read)
-        many = State.decode(1e6, 1)
+        many = State.decode(1e10, 1)
         weights = sum(row.bytes for row in s.explain(many)) - sum(
             row.bytes
             for row in replace(s, ops=tuple(_weightless(op) for op in s.ops)).explain(many)
@@ -84,14 +85,20 @@ def test_types_of_parts_and_of_arithmetic() -> None:
     assert [compute_dtype(d, "mxfp4") for d in (h100, b200)] == ["bf16", "fp4"]
     assert compute_dtype(b200, "int4") == "bf16"
     # 4-bit weights on a device without: a quarter of the bytes, arithmetic in two bytes
-    wide, narrow = (step("llama-3.1-70b", "h100", tp=4, dtype=t) for t in ("bf16", "int4"))
+    wide, narrow = (
+        step("llama-3.1-70b", "h100", parallel=Parallel(tp=4), dtype=t) for t in ("bf16", "int4")
+    )
     at = State.decode(1, 100)
     up = [row(s, "up_gate", at) for s in (wide, narrow)]
     assert up[1].memory_s / up[0].memory_s == pytest.approx(0.2656, rel=0.01)
     assert up[1].compute_s == up[0].compute_s
     # the output matrix of a quantized checkpoint stays at two bytes
     assert row(narrow, "lm_head", at).bytes == row(wide, "lm_head", at).bytes
-    half = row(step("llama-3.1-70b", "h100", tp=4, kv_dtype="fp8"), "decode_attention", at)
+    half = row(
+        step("llama-3.1-70b", "h100", parallel=Parallel(tp=4), kv_dtype="fp8"),
+        "decode_attention",
+        at,
+    )
     assert half.bytes / row(wide, "decode_attention", at).bytes < 0.7
     with pytest.raises(UnknownName, match="dtype"):
         step("llama-3.1-8b", dtype="int3")
@@ -99,7 +106,7 @@ def test_types_of_parts_and_of_arithmetic() -> None:
 
 def test_a_full_pipeline_reads_weights_once_for_each_micro_batch() -> None:
     m, at = model("llama-3.1-70b"), State.decode(64, 1000)
-    one, four = (transformer(m, device("h100"), ideal(), tp=2, pp=pp) for pp in (1, 4))
+    one, four = (transformer(m, device("h100"), ideal(), Parallel(tp=2, pp=pp)) for pp in (1, 4))
     weights = {r.op: r for r in one.explain(at)}
     for r in four.explain(at):
         if r.op in ("qkv", "up_gate", "down"):
@@ -117,8 +124,8 @@ def test_a_full_pipeline_reads_weights_once_for_each_micro_batch() -> None:
 
 def test_data_parallel_attention_copies_attention_and_not_the_cache() -> None:
     at = State.decode(64, 4000)
-    tensor = step("deepseek-v3", tp=8, dtype="fp8")
-    data = step("deepseek-v3", dp=8, ep=8, dtype="fp8")
+    tensor = step("deepseek-v3", parallel=Parallel(tp=8), dtype="fp8")
+    data = step("deepseek-v3", parallel=Parallel(dp=8, ep=8), dtype="fp8")
     assert row(tensor, "decode_attention", at).bytes > 7 * row(data, "decode_attention", at).bytes
     assert row(data, "o", at).bytes > 4 * row(tensor, "o", at).bytes
     names = {op.name for op in data.ops}
@@ -149,16 +156,34 @@ def test_coverage_of_ranks_is_between_the_mean_and_one() -> None:
     ],
 )
 def test_what_cannot_be_shared_is_refused(
-    name: str, how: dict[str, Any], error: type[Exception], said: str
+    name: str, how: dict[str, int], error: type[Exception], said: str
 ) -> None:
     with pytest.raises(error, match=said):
-        step(name, **how)
+        step(name, parallel=Parallel(**how))
 
 
 def test_groups_wider_than_a_server_take_the_network() -> None:
     inside, across = (
-        step("deepseek-v3", gpu, dp=16, ep=16, dtype="fp8") for gpu in ("gb200", "h200")
+        step("deepseek-v3", gpu, parallel=Parallel(dp=16, ep=16), dtype="fp8")
+        for gpu in ("gb200", "h200")
     )
     at = State.decode(512, 1000)
     slow, fast = (row(s, "all_to_all", at).network_s for s in (across, inside))
     assert slow / fast == pytest.approx(900 / 50)
+
+
+@pytest.mark.parametrize(
+    ("name", "launches"),
+    [
+        ("llama-3.1-70b", 80 * 5),  # qkv, attention, o, up and gate, down
+        ("qwen3-32b", 64 * 7),  # and norms of queries and of keys
+        ("gemma-3-27b", 62 * 9),  # and two norms behind
+        ("mixtral-8x7b", 32 * 6),  # and a router
+        # two projections down and up, absorbed products before and after, o, attention; shared experts
+        ("deepseek-v3", 61 * 6 + 3 * 2 + 58 * 5),
+    ],
+)
+def test_each_operator_of_a_layer_is_launched(name: str, launches: int) -> None:
+    s = transformer(model(name), device("b200"), era("2025"), Parallel(tp=8))
+    overhead = row(s, "layer_overhead", State.decode(1, 1)).seconds
+    assert overhead == pytest.approx(launches * era("2025").operator_s.value)

@@ -9,7 +9,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lamina_traces.costs import Coverage, Form, Op, Rates, State, StepModel, era, ideal, transformer
+from lamina_traces.costs import (
+    Coverage,
+    Form,
+    Op,
+    Parallel,
+    Rates,
+    State,
+    StepModel,
+    era,
+    ideal,
+    transformer,
+)
 from lamina_traces.errors import ModelError, UnknownName, UsageError
 from lamina_traces.hardware import device, model
 from lamina_traces.units import Quantity
@@ -29,7 +40,7 @@ NANOFLOW = {
 def nanoflow() -> StepModel:
     # the paper counts 2.0 TB/s and no losses
     a100 = replace(device("a100-80-sxm"), memory_gb_s=Quantity(2000, "GB/s", "NanoFlow", "paper"))
-    return transformer(model("llama-2-70b"), a100, ideal(), tp=8, combine="max")
+    return transformer(model("llama-2-70b"), a100, ideal(), Parallel(tp=8), combine="max")
 
 
 def nanoflow_state() -> State:
@@ -67,7 +78,8 @@ def test_sum_is_never_faster_than_max() -> None:
 @pytest.mark.parametrize("combine", ["sum", "max"])
 @pytest.mark.parametrize("name", ["llama-3.1-70b", "mixtral-8x7b"])
 def test_lowered_numbers_equal_the_operators(name: str, combine: str) -> None:
-    step = transformer(model(name), device("h100-sxm"), era("2025"), tp=4, combine=combine)  # type: ignore[arg-type]
+    args = (model(name), device("h100-sxm"), era("2025"), Parallel(tp=4))
+    step = transformer(*args, combine=combine)  # type: ignore[arg-type]
     rows = step.lower(2048)
     rng = np.random.default_rng(3)
     for _ in range(200):
@@ -98,32 +110,47 @@ def test_expert_coverage_between_one_token_and_all_experts() -> None:
     cover = Coverage(8, 2)
     assert cover.at(0) == 0
     assert cover.at(1) == 0.25
-    assert cover.at(200) == pytest.approx(1)
-    step = transformer(model("mixtral-8x7b"), device("h100-sxm"), era("2025"), tp=2)
+    # some experts are visited rarely: of 200 tokens' 400 visits a Beta(1, 3) leaves 6 in 406
+    assert cover.at(200) == pytest.approx(400 / 406)
+    rng = np.random.default_rng(1)
+    drawn = 1 - (1 - rng.beta(1, 3, 400_000)) ** 20
+    assert cover.at(20) == pytest.approx(drawn.mean(), abs=3e-3)
+    step = transformer(model("mixtral-8x7b"), device("h100-sxm"), era("2025"), Parallel(tp=2))
     one = {r.op: r for r in step.explain(State.decode(1, 100))}["up_gate"]
     many = {r.op: r for r in step.explain(State.decode(256, 100))}["up_gate"]
     assert many.bytes / one.bytes == pytest.approx(4, rel=0.02)  # all experts' weights against two
     assert many.flops == 256 * one.flops
+    # a visited expert's weights are read, and cost the arithmetic of 64 rows beside its tokens
+    e, weights = era("2025"), 2 * 32 * 4096 * 2 * 14336
+    tile = 64 * 2 * weights / (2 * 989e12 * e.compute.value)
+    assert one.memory_s == pytest.approx(weights * 2 / (2 * 3350e9 * e.memory.value) + tile)
 
 
 @given(t=st.sampled_from([1, 2, 4, 8]), d=st.integers(1, 256), context=st.integers(1, 8000))
 @settings(max_examples=50, deadline=None)
 def test_work_is_shared_and_only_communication_is_added(t: int, d: int, context: int) -> None:
     m, state = model("llama-3.1-70b"), State.decode(d, context)
-    one = transformer(m, device("h100-sxm"), era("2025"), tp=1)
-    many = transformer(m, device("h100-sxm"), era("2025"), tp=t)
+    one = transformer(m, device("h100-sxm"), era("2025"), Parallel())
+    many = transformer(m, device("h100-sxm"), era("2025"), Parallel(tp=t))
     assert sum(r.flops for r in many.explain(state)) == pytest.approx(
         sum(r.flops for r in one.explain(state))
     )
     assert ("all_reduce" in {r.op for r in many.explain(state)}) == (t > 1)
-    shared = sum(r.compute_s + r.memory_s for r in many.explain(state))
-    assert shared * t == pytest.approx(sum(r.compute_s + r.memory_s for r in one.explain(state)))
+    # all but the copies of what is hidden wide: two norms a layer (8 widths), and an end of each of four matrices
+    copies = d * 2 * 80 * 8192 * (t - 1) * (8 + 4)
+    at = {r.op: r for r in many.explain(state)}["elementwise"]
+    alone = {r.op: r for r in one.explain(state)}["elementwise"]
+    assert at.bytes - alone.bytes == pytest.approx(copies)
+    shared = sum(r.compute_s + r.memory_s for r in many.explain(state)) - at.memory_s
+    whole = sum(r.compute_s + r.memory_s for r in one.explain(state)) - alone.memory_s
+    assert shared * t == pytest.approx(whole)
 
 
 def test_software_eras_are_named() -> None:
     args = (model("llama-2-70b"), device("h100-sxm"))
     old, new = (
-        transformer(*args, era(e), tp=8).seconds(State.decode(1, 100)) for e in ("2023", "2025")
+        transformer(*args, era(e), Parallel(tp=8)).seconds(State.decode(1, 100))
+        for e in ("2023", "2025")
     )
     # one sequence: the step's and the sequence's host work of 2023 instead of 2025
     a, b = era("2023"), era("2025")
@@ -136,10 +163,10 @@ def test_software_eras_are_named() -> None:
 def test_tp_must_divide_the_heads() -> None:
     for tp in (3, 128):
         with pytest.raises(ModelError, match=f"tp = {tp} does not divide the 64 heads") as e:
-            transformer(model("llama-3.1-70b"), device("h100-sxm"), era("2025"), tp=tp)
+            transformer(model("llama-3.1-70b"), device("h100-sxm"), era("2025"), Parallel(tp=tp))
         assert "1, 2, 4, 8, 16" in str(e.value.hint)
     with pytest.raises(UsageError):
-        transformer(model("llama-3.1-70b"), device("h100-sxm"), era("2025"), tp=0)
+        transformer(model("llama-3.1-70b"), device("h100-sxm"), era("2025"), Parallel(tp=0))
 
 
 def test_a_zero_rate_is_refused_not_divided_by() -> None:

@@ -60,7 +60,9 @@ def test_flop_rates_are_dense() -> None:
         if d.fp8_tflops is not None and d.name != "gaudi3":
             assert 1.9 < d.fp8_tflops.value / d.fp16_tflops.value < 2.1, d.name
         if d.fp4_tflops is not None and d.fp8_tflops is not None:
-            assert 1.9 < d.fp4_tflops.value / d.fp8_tflops.value < 3.2, d.name
+            # GeForce halves FP8 (float32 accumulation), not FP4
+            most = 4.1 if d.name == "rtx-5090" else 3.2
+            assert 1.9 < d.fp4_tflops.value / d.fp8_tflops.value < most, d.name
 
 
 def test_names_are_found_in_any_spelling() -> None:
