@@ -1426,24 +1426,8 @@ def _start(
             if req[slot].ready > 0:
                 break
             rest = _prefill(
-                now,
-                slot,
-                r,
-                budget,
-                stalled,
-                g,
-                req,
-                rep,
-                me,
-                own,
-                xs,
-                mem,
-                par,
-                ent,
-                buckets,
-                ids,
-                reuse,
-            )
+                now, slot, r, budget, stalled, g, req, rep, me, own, xs, mem, par, ent, buckets, ids, reuse
+            )  # fmt: skip
             if rest < 0:
                 break
             budget = rest
@@ -1480,24 +1464,8 @@ def _start(
             if not chunked:
                 break
             budget = _prefill(
-                now,
-                slot,
-                r,
-                budget,
-                False,
-                g,
-                req,
-                rep,
-                me,
-                own,
-                xs,
-                mem,
-                par,
-                ent,
-                buckets,
-                ids,
-                reuse,
-            )
+                now, slot, r, budget, False, g, req, rep, me, own, xs, mem, par, ent, buckets, ids, reuse
+            )  # fmt: skip
             if budget < 0:
                 break
         me.tokens += me.rate
