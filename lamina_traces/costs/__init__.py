@@ -7,7 +7,19 @@ from .memory import KvMemory, kv_memory
 from .money import Bill, bill
 from .operators import Parallel, all_reduce_latency, check_tp, compute_dtype, rates, transformer
 from .power import FITTED_POWER, POWERED, PowerModel, throttled, time_shares
-from .step import RESOURCES, Coverage, Form, Op, OpCost, Rates, Resource, Rows, State, StepModel
+from .step import (
+    RESOURCES,
+    Coverage,
+    Form,
+    Lanes,
+    Op,
+    OpCost,
+    Rates,
+    Resource,
+    Rows,
+    State,
+    StepModel,
+)
 
 __all__ = [
     "ERAS",
@@ -19,6 +31,7 @@ __all__ = [
     "Efficiency",
     "Form",
     "KvMemory",
+    "Lanes",
     "Op",
     "OpCost",
     "Parallel",

@@ -214,11 +214,12 @@ class Rows:
     flops: Floats
     bytes: Floats
     net_bytes: Floats
+    on: Mapping[Resource, Floats] = field(default_factory=dict)
+    """by resource: the form of the seconds that all operators spend on it, overlapped or not."""
 
     def seconds_on(self, *resources: Resource) -> Floats:
         """[6 + tables] the form of the seconds that all operators spend on resources, overlapped or not."""
-        of = [i for i, r in enumerate(self.part_resource) if r in resources]
-        return np.asarray(self.part_coef[of].sum(axis=0))
+        return np.asarray(sum(self.on[r] for r in resources))
 
     def x(self, state: State) -> Floats:
         """The state with its table values."""
@@ -232,16 +233,39 @@ class Rows:
 
 
 @dataclass(frozen=True)
+class Lanes:
+    """What goes on at the same time: resources, which sides of operators take (latencies and host work always add), or groups
+    of devices, on which whole operators run (those of no other lane on the first). An iteration lasts the maximum
+    over ``vertices`` of Σ weight · the lane's time: (1, 0), (0, 1) overlap wholly, (1, 1) takes turns. The optimum of a linear
+    programme over the lanes' times is such a maximum, over the vertices of its dual.
+    """
+
+    of: Literal["resource", "group"]
+    names: tuple[str, ...]
+    vertices: tuple[tuple[float, ...], ...]
+
+    def lane(self, op: Op, resource: Resource) -> int | None:
+        """Of the time that an operator's work takes on a resource; None: it always adds."""
+        if self.of == "group":
+            return self.names.index(op.on) if op.on in self.names else 0
+        return self.names.index(resource) if resource in self.names else None
+
+    def latency_lane(self, op: Op) -> int | None:
+        """Of its latencies and host work."""
+        return self.lane(op, "overhead") if self.of == "group" else None
+
+
+@dataclass(frozen=True)
 class StepModel:
     """The operators of an iteration and how their times combine.
 
     ``sum``: an operator's FLOPs and bytes take turns (additive roofline); ``max``: an operator takes its
-    slower side (classic roofline). Latencies and host work always add.
+    slower side (classic roofline). Latencies and host work always add. ``Lanes``: operators overlap.
     """
 
     ops: tuple[Op, ...]
     rates: Mapping[str, Rates]
-    combine: Literal["sum", "max"] = "sum"
+    combine: Literal["sum", "max"] | Lanes = "sum"
     tables: Mapping[str, Coverage] = field(default_factory=dict)
 
     def with_ops(self, ops: Sequence[Op]) -> StepModel:
@@ -255,7 +279,7 @@ class StepModel:
         def value(f: Form) -> float:
             return float(f.vector(()) @ x) + sum(c * at[n] for n, c in f.tables.items())
 
-        out = []
+        timed: list[tuple[Op, float, float, float, dict[Resource, float], float]] = []
         for op in self.ops:
             r = self.rates[op.on]
             flops, size, net = value(op.flops), value(op.bytes), value(op.net_bytes)
@@ -265,8 +289,18 @@ class StepModel:
                 "network": net / r.net_bytes_per_s if net else 0.0,
                 "overhead": 0.0,
             }
-            worked = sum(by.values()) if self.combine == "sum" else max(by.values())
-            extra = value(op.seconds)
+            timed.append((op, flops, size, net, by, value(op.seconds)))
+        weights = self._weights([(op, by, extra) for op, *_, by, extra in timed])
+        out = []
+        for op, flops, size, net, by, extra in timed:
+            seconds = extra
+            if isinstance(self.combine, Lanes):
+                seconds *= weights.get(self.combine.latency_lane(op), 1.0)
+                seconds += sum(
+                    weights.get(self.combine.lane(op, k), 1.0) * t for k, t in by.items()
+                )
+            else:
+                seconds += sum(by.values()) if self.combine == "sum" else max(by.values())
             by[op.resource] += extra
             binds = max((op.resource, *RESOURCES), key=lambda k: by[k])  # ties: what it is about
             out.append(
@@ -279,12 +313,27 @@ class StepModel:
                     memory_s=by["memory"],
                     network_s=by["network"],
                     overhead_s=by["overhead"],
-                    seconds=worked + extra,
+                    seconds=seconds,
                     resource=op.resource,
                     binds=binds,
                 )
             )
         return out
+
+    def _weights(
+        self, timed: Sequence[tuple[Op, Mapping[Resource, float], float]]
+    ) -> dict[int | None, float]:
+        """Of the lanes, at the vertex that is the longest for these times."""
+        lanes = self.combine
+        if not isinstance(lanes, Lanes):
+            return {}
+        total = np.zeros(len(lanes.names))
+        for op, by, extra in timed:
+            for at, seconds in ((lanes.latency_lane(op), extra), *((lanes.lane(op, k), t) for k, t in by.items())):  # fmt: skip
+                if at is not None:
+                    total[at] += seconds
+        longest = int(np.argmax(np.array(lanes.vertices) @ total))
+        return dict(enumerate(lanes.vertices[longest]))
 
     def seconds(self, state: State) -> float:
         """How long an iteration in this state lasts."""
@@ -298,10 +347,12 @@ class StepModel:
         names = tuple(self.tables)
         n = np.arange(max_tokens + 1, dtype=np.float64)
         tables = np.array([self.tables[t].at(n) for t in names]).reshape(len(names), max_tokens + 1)
+        lanes = self.combine if isinstance(self.combine, Lanes) else None
         parts: list[tuple[int, str, Resource, Floats]] = []
+        on: dict[Resource, Floats] = {r: np.zeros(6 + len(names)) for r in RESOURCES}
         row = 0
         # In a sum everything adds up: one block of one row. In a max each operator is a block with a row
-        # per resource, and all that always adds is one more block.
+        # per resource, and all that always adds is one more block. With lanes there is a block with a row per vertex.
         always = 0
         if self.combine == "max":
             row = 1
@@ -321,15 +372,25 @@ class StepModel:
                     raise ModelError(
                         f"{op.name}: the {resource} rate is {rate:g}", "give a rate above zero"
                     )
+                c = form.vector(names) / rate
+                on[resource] += c
+                if lanes is not None:
+                    parts += _weighted(lanes, lanes.lane(op, resource), op.name, resource, c)
+                    continue
                 target = always
                 if self.combine == "max":
                     target, row = row, row + 1
-                parts.append((target, op.name, resource, form.vector(names) / rate))
+                parts.append((target, op.name, resource, c))
             if row > first:
                 blocks.append(row - first)
             if not op.seconds.is_zero:
-                parts.append((always, op.name, op.resource, op.seconds.vector(names)))
-        sizes = [1, *blocks] if self.combine == "max" else [1]
+                c = op.seconds.vector(names)
+                on[op.resource] += c
+                if lanes is not None:
+                    parts += _weighted(lanes, lanes.latency_lane(op), op.name, op.resource, c)
+                else:
+                    parts.append((always, op.name, op.resource, c))
+        sizes = [len(lanes.vertices)] if lanes else [1, *blocks] if self.combine == "max" else [1]
         count = sum(sizes)
         if count > 62:
             raise ModelError(
@@ -357,6 +418,7 @@ class StepModel:
             flops=self._total([op.flops for op in self.ops], names),
             bytes=self._total([op.bytes for op in self.ops], names),
             net_bytes=self._total([op.net_bytes for op in self.ops], names),
+            on=on,
         )
 
     @staticmethod
@@ -364,6 +426,16 @@ class StepModel:
         return (
             np.sum([f.vector(names) for f in forms], axis=0) if forms else np.zeros(6 + len(names))
         )
+
+
+def _weighted(
+    lanes: Lanes, lane: int | None, op: str, resource: Resource, c: Floats
+) -> list[tuple[int, str, Resource, Floats]]:
+    """A part of each vertex' row."""
+    return [
+        (i, op, resource, c * (1.0 if lane is None else v[lane]))
+        for i, v in enumerate(lanes.vertices)
+    ]
 
 
 def _show(c: Floats) -> str:

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from ..costs import StepModel
 from ..errors import UnknownName, UsageError
@@ -20,14 +21,24 @@ from ..schema import Requests
 from ..specs import Serving
 from ..units import Quantity
 
-Params = Mapping[str, float]
+Params = Mapping[str, Any]
+"""a number for each of a technique's parameters, a name for each of its choices."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A parameter that is a name. ``named`` gives the canonical one, or raises UnknownName."""
+
+    default: str
+    what: str
+    named: Callable[[str], str]
 
 
 @dataclass(frozen=True)
 class Technique:
-    """``parameters``: defaults, each with unit, source and basis. ``bounds``: (lowest, highest) allowed.
-    ``neutral``: the setting that changes nothing. ``excludes``: techniques that cannot be combined with it.
-    ``limits``: what the model leaves out, for people.
+    """``parameters``: defaults, each with unit, source and basis. ``bounds``: (lowest, highest) allowed. ``choices``:
+    parameters that are names. ``neutral``: the setting that changes nothing, for all parameters that matter to that.
+    ``excludes``: techniques that cannot be combined with it. ``limits``: what the model leaves out, for people.
     """
 
     name: str
@@ -37,6 +48,7 @@ class Technique:
     bounds: Mapping[str, tuple[float, float]]
     neutral: Params
     limits: str
+    choices: Mapping[str, Choice] = field(default_factory=dict)
     excludes: frozenset[str] = frozenset()
     requests: Callable[[Requests, Params], Requests] | None = None
     spec: Callable[[Serving, Params], Serving] | None = None
@@ -51,7 +63,10 @@ class Applied:
     params: Params
 
     def __str__(self) -> str:
-        return f"{self.technique.name}:" + ",".join(f"{k}={v:g}" for k, v in self.params.items())
+        said = (
+            f"{k}={v if isinstance(v, str) else format(v, 'g')}" for k, v in self.params.items()
+        )
+        return f"{self.technique.name}:{','.join(said)}"
 
 
 def parse(text: str) -> Applied:
@@ -63,11 +78,15 @@ def parse(text: str) -> Applied:
     if name not in TECHNIQUES:
         raise UnknownName("technique", name, TECHNIQUES, "lamina-traces catalog techniques")
     technique = TECHNIQUES[name]
-    params = {k: float(q.value) for k, q in technique.parameters.items()}
+    params: dict[str, Any] = {k: float(q.value) for k, q in technique.parameters.items()}
+    params |= {k: c.default for k, c in technique.choices.items()}
     for pair in filter(None, rest.split(",")):
         key, _, value = pair.partition("=")
         if key not in params:
             raise UnknownName(f"parameter of {name}", key, params)
+        if key in technique.choices:
+            params[key] = technique.choices[key].named(value)
+            continue
         try:
             params[key] = float(value)
         except ValueError as e:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from lamina_traces.costs import (
     Coverage,
     Form,
+    Lanes,
     Op,
     Parallel,
     Rates,
@@ -75,11 +77,40 @@ def test_sum_is_never_faster_than_max() -> None:
         assert a.seconds(state) >= b.seconds(state)
 
 
-@pytest.mark.parametrize("combine", ["sum", "max"])
+RESOURCES3 = ("compute", "memory", "network")
+APART = Lanes("resource", RESOURCES3, ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)))
+
+
+def test_lanes_from_taking_turns_to_overlapping_wholly() -> None:
+    step = transformer(model("llama-3.1-70b"), device("h100-sxm"), era("2025"), Parallel(tp=4))
+    state = State.decode(200, 1500) + State.prefill(1000)
+    rows = step.explain(state)
+    by = [sum(getattr(r, f"{name}_s") for r in rows) for name in RESOURCES3]
+    extra = step.seconds(state) - sum(by)  # host work; latencies stand in the network's time
+    latency = rows[[r.op for r in rows].index("all_reduce")]
+    latency_s = latency.network_s - latency.net_bytes / step.rates["main"].net_bytes_per_s
+    turns = replace(step, combine=Lanes("resource", RESOURCES3, ((1.0, 1.0, 1.0),)))
+    assert turns.seconds(state) == pytest.approx(step.seconds(state), rel=1e-12)
+    apart = replace(step, combine=APART)
+    longest = max(by[0], by[1], by[2] - latency_s)
+    assert apart.seconds(state) == pytest.approx(longest + latency_s + extra, rel=1e-12)
+    groups = replace(step, combine=Lanes("group", ("main", "attention"), ((1.0, 0.0), (0.0, 1.0))))
+    # whole operators, latencies and host work too
+    on_attention = sum(r.seconds for r, op in zip(rows, step.ops, strict=True) if op.on == "attention")  # fmt: skip
+    others = step.seconds(state) - on_attention
+    assert groups.seconds(state) == pytest.approx(max(on_attention, others), rel=1e-12)
+
+
+GROUPS = Lanes("group", ("main", "attention"), ((0.5, 0.5), (1.0, 0.0), (0.0, 1.0)))
+
+
+@pytest.mark.parametrize(
+    "combine", ["sum", "max", APART, GROUPS], ids=["sum", "max", "resources", "groups"]
+)
 @pytest.mark.parametrize("name", ["llama-3.1-70b", "mixtral-8x7b"])
-def test_lowered_numbers_equal_the_operators(name: str, combine: str) -> None:
+def test_lowered_numbers_equal_the_operators(name: str, combine: Any) -> None:
     args = (model(name), device("h100-sxm"), era("2025"), Parallel(tp=4))
-    step = transformer(*args, combine=combine)  # type: ignore[arg-type]
+    step = replace(transformer(*args), combine=combine)
     rows = step.lower(2048)
     rng = np.random.default_rng(3)
     for _ in range(200):
@@ -95,6 +126,9 @@ def test_lowered_numbers_equal_the_operators(name: str, combine: str) -> None:
         assert rows.flops @ x == pytest.approx(sum(r.flops for r in explained), rel=1e-12)
         assert rows.bytes @ x == pytest.approx(sum(r.bytes for r in explained), rel=1e-12)
         assert rows.net_bytes @ x == pytest.approx(sum(r.net_bytes for r in explained), rel=1e-12)
+        for resource in ("compute", "memory", "network", "overhead"):
+            spent = sum(getattr(r, f"{resource}_s") for r in explained)
+            assert rows.seconds_on(resource) @ x == pytest.approx(spent, rel=1e-12)  # type: ignore[arg-type]
         if combine == "sum":
             assert rows.part_coef.sum(axis=0) @ x == pytest.approx(step.seconds(state), rel=1e-12)
 
