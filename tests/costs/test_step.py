@@ -128,7 +128,7 @@ def test_lowered_numbers_equal_the_operators(name: str, combine: Any) -> None:
         assert rows.net_bytes @ x == pytest.approx(sum(r.net_bytes for r in explained), rel=1e-12)
         for resource in ("compute", "memory", "network", "overhead"):
             spent = sum(getattr(r, f"{resource}_s") for r in explained)
-            assert rows.seconds_on(resource) @ x == pytest.approx(spent, rel=1e-12)  # type: ignore[arg-type]
+            assert rows.seconds_on(resource) @ x == pytest.approx(spent, rel=1e-12)
         if combine == "sum":
             assert rows.part_coef.sum(axis=0) @ x == pytest.approx(step.seconds(state), rel=1e-12)
 
