@@ -790,10 +790,13 @@ def _deployment(spec: Serving) -> dict[str, Any]:
         g = specs.main_group(p)
         shape = f"tp {g.tp}, " if g.tp > 1 else ""
         doing = f", {_DOING[p.role]}" if p.role != "both" else ""
-        text = f"{p.count * g.n} × {g.gpu} ({shape}{p.count} replica{'s' if p.count != 1 else ''}{doing})"
-        pools.append(
-            {"text": text, "role": p.role, "gpu": g.gpu, "tp": g.tp, "replicas": p.count, "devices": p.count * g.n}
-        )  # fmt: skip
+        away = specs.attention_group(p)
+        for_attention = (
+            "" if away is None else f" and {p.count * away.n} × {away.gpu} for attention"
+        )
+        text = f"{p.count * g.n} × {g.gpu}{for_attention} ({shape}{p.count} replica{'s' if p.count != 1 else ''}{doing})"
+        n = p.count * sum(x.n for x in p.replica.groups)
+        pools.append({"text": text, "role": p.role, "gpu": g.gpu, "tp": g.tp, "replicas": p.count, "devices": n})  # fmt: skip
     return {
         "text": f"{' and '.join(str(p['text']) for p in pools)} serving {spec.model}"
         + (f", scaled from {spec.scale.least} to {count}" if spec.control == "scale" else ""),

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from .efficiency import ERAS, Efficiency, era, ideal, is_share
-from .memory import KvMemory, kv_memory
+from .memory import KvMemory, attention_memory, kv_memory
 from .money import Bill, bill
-from .operators import Parallel, all_reduce_latency, check_tp, compute_dtype, rates, transformer
+from .operators import (
+    Parallel,
+    all_reduce_latency,
+    check_tp,
+    compute_dtype,
+    offloaded,
+    rates,
+    transformer,
+)
 from .power import FITTED_POWER, POWERED, PowerModel, throttled, time_shares
 from .step import (
+    AWAY,
     RESOURCES,
     Coverage,
     Form,
@@ -22,6 +31,7 @@ from .step import (
 )
 
 __all__ = [
+    "AWAY",
     "ERAS",
     "FITTED_POWER",
     "POWERED",
@@ -42,6 +52,7 @@ __all__ = [
     "State",
     "StepModel",
     "all_reduce_latency",
+    "attention_memory",
     "bill",
     "check_tp",
     "compute_dtype",
@@ -49,6 +60,7 @@ __all__ = [
     "ideal",
     "is_share",
     "kv_memory",
+    "offloaded",
     "rates",
     "throttled",
     "time_shares",

@@ -56,9 +56,7 @@ def kv_memory(
         return experts + copies * (whole - experts)
 
     def per_token(t: int) -> float:
-        windowed = model.window_layers / max(1, model.attention_layers)
-        kept = 1.0 - windowed + windowed * min(1.0, model.window / usual)
-        return model.kv_bytes_per_token(kv_type, t) * kept
+        return _per_token(model, kv_type, t, usual)
 
     def left(t: int) -> float:
         n = replace(parallel, tp=t).devices
@@ -101,3 +99,42 @@ def kv_memory(
         bytes_per_token=per_token(tp),
         blocks=blocks,
     )
+
+
+def attention_memory(
+    model: Model,
+    device: Device,
+    devices: int,
+    *,
+    kv_dtype: str | None = None,
+    utilisation: float = 0.9,
+    reserve_gb: float = 2.0,
+    block_tokens: int = 16,
+    context: float | None = None,
+) -> KvMemory:
+    """As ``kv_memory``, of a group that holds keys and values only and shares their heads. ModelError when nothing is left."""
+    usual = 4096.0 if context is None else max(1.0, context)
+    each = _per_token(model, kv_dtype or model.kv_native or "bf16", devices, usual)
+    left = devices * (device.memory_bytes * utilisation - reserve_gb * 1e9)
+    blocks = math.floor(left / (block_tokens * each))
+    if blocks < 1:
+        raise ModelError(
+            f"{devices} × {device.memory_gb.value:g} GB ({device.name}) at utilisation {utilisation:g} with {reserve_gb:g} GB "
+            "reserved leave no room for the KV cache",
+            "take a larger device, or reserve less",
+        )
+    return KvMemory(
+        weight_bytes=0.0,
+        usable_bytes=devices * device.memory_bytes * utilisation,
+        reserve_bytes=devices * reserve_gb * 1e9,
+        block_tokens=block_tokens,
+        bytes_per_token=each,
+        blocks=blocks,
+    )
+
+
+def _per_token(model: Model, kv_dtype: str, tp: int, usual: float) -> float:
+    """Bytes that a token takes in the cache, where layers with a window keep their share of ``usual`` tokens."""
+    windowed = model.window_layers / max(1, model.attention_layers)
+    kept = 1.0 - windowed + windowed * min(1.0, model.window / usual)
+    return model.kv_bytes_per_token(kv_dtype, tp) * kept

@@ -19,7 +19,7 @@ from ..errors import ModelError, UnknownName, UsageError
 from ..hardware import BYTES, Device, Link, Model, link
 from ..units import Quantity
 from .efficiency import Efficiency
-from .step import Coverage, Form, Op, Rates, StepModel
+from .step import AWAY, Coverage, Form, Lanes, Op, Rates, StepModel
 
 ACTIVATION = 2.0
 """bytes of one element of an activation."""
@@ -389,6 +389,74 @@ def _communication(
             )
         )
     return ops
+
+
+def offloaded(
+    step: StepModel,
+    model: Model,
+    device: Device,
+    devices: int,
+    efficiency: Efficiency,
+    *,
+    link_bytes_per_s: float,
+    round_trip_s: float,
+    staggered: bool,
+    kv_dtype: str | None = None,
+    context: float | None = None,
+) -> StepModel:
+    """``step`` with decode attention on ``devices`` of another kind, which share the heads and hold the cache (Lamina, arXiv
+    2405.01814): queries, keys and values go there for every layer, outputs come back, over a link of so many bytes
+    a second in one direction and two round trips a layer.
+
+    ``staggered``: two half batches take turns, so that a step of both lasts the longer of both groups' work, and at least
+    one pass through both with half the batch; weights are read twice. Prompts are computed on the main devices, and their
+    keys and values sent after.
+    """
+    if model.mla:
+        raise ModelError(f"{model.name}: attention in a latent space is not offloaded", "take a model with plain keys and values")  # fmt: skip
+    check_tp(model, devices)
+    kv_dtype = kv_dtype or model.kv_native or "bf16"
+    here = _attention(model, devices, kv_dtype, 4096.0 if context is None else context)
+    decode = replace(here[0], on=AWAY)
+    sent = (model.q_width + model.o_width) * ACTIVATION * model.attention_layers
+    kv = model.kv_bytes_per_token(kv_dtype, 1)
+    over = Op(
+        "attention_link",
+        "network",
+        net_bytes=Form(D=sent + kv, p=kv),
+        seconds=Form(one=2.0 * round_trip_s * model.attention_layers),
+        on=AWAY,
+    )
+    own = replace(rates(device, devices, efficiency, "attention"), net_bytes_per_s=link_bytes_per_s)
+    ops = [decode if op.name == decode.name else op for op in step.ops] + [over]
+    made = replace(step, ops=tuple(ops), rates={**step.rates, AWAY: own})
+    if not staggered:
+        return made
+    if step.combine != "sum":
+        raise ModelError("staggered half batches know one way to add times", "set combine = 'sum'")
+    return replace(
+        made,
+        ops=tuple(_twice(op) for op in ops),
+        tables={n: replace(t, stages=2 * t.stages) for n, t in step.tables.items()},
+        combine=Lanes("group", ("main", AWAY), ((0.5, 0.5), (1.0, 0.0), (0.0, 1.0))),
+    )
+
+
+def _twice(op: Op) -> Op:
+    """For two half batches: what does not depend on the batch, twice."""
+
+    def doubled(form: Form) -> Form:
+        return replace(
+            form, one=2.0 * form.one, tables={n: 2.0 * v for n, v in form.tables.items()}
+        )
+
+    return replace(
+        op,
+        flops=doubled(op.flops),
+        bytes=doubled(op.bytes),
+        net_bytes=doubled(op.net_bytes),
+        seconds=doubled(op.seconds),
+    )
 
 
 def all_reduce_latency(device: Device, efficiency: Efficiency, n: int) -> float:

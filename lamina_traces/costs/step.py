@@ -32,6 +32,8 @@ RESOURCES: tuple[Resource, ...] = ("compute", "memory", "network", "overhead")
 Floats = npt.NDArray[np.float64]
 
 _X = ("one", "D", "p", "Q", "S", "C")
+AWAY = "away"
+"""operators with these rates run on the replica's other group of devices."""
 
 
 @dataclass(frozen=True)
@@ -214,12 +216,14 @@ class Rows:
     flops: Floats
     bytes: Floats
     net_bytes: Floats
-    on: Mapping[Resource, Floats] = field(default_factory=dict)
-    """by resource: the form of the seconds that all operators spend on it, overlapped or not."""
+    on: Mapping[tuple[str, Resource], Floats] = field(default_factory=dict)
+    """by group of devices (``main``, or ``AWAY``) and resource: the form of the seconds that its operators spend on it,
+    overlapped or not."""
 
-    def seconds_on(self, *resources: Resource) -> Floats:
-        """[6 + tables] the form of the seconds that all operators spend on resources, overlapped or not."""
-        return np.asarray(sum(self.on[r] for r in resources))
+    def seconds_on(self, *resources: Resource, group: str = "main") -> Floats:
+        """[6 + tables] the form of the seconds that a group's operators spend on resources, overlapped or not."""
+        nothing = np.zeros(self.coef.shape[1])
+        return np.asarray(sum((self.on.get((group, r), nothing) for r in resources), nothing))
 
     def x(self, state: State) -> Floats:
         """The state with its table values."""
@@ -349,7 +353,12 @@ class StepModel:
         tables = np.array([self.tables[t].at(n) for t in names]).reshape(len(names), max_tokens + 1)
         lanes = self.combine if isinstance(self.combine, Lanes) else None
         parts: list[tuple[int, str, Resource, Floats]] = []
-        on: dict[Resource, Floats] = {r: np.zeros(6 + len(names)) for r in RESOURCES}
+        on: dict[tuple[str, Resource], Floats] = {}
+
+        def spent(op: Op, resource: Resource, c: Floats) -> None:
+            key = (AWAY if op.on == AWAY else "main", resource)
+            on[key] = on.get(key, 0.0) + c
+
         row = 0
         # In a sum everything adds up: one block of one row. In a max each operator is a block with a row
         # per resource, and all that always adds is one more block. With lanes there is a block with a row per vertex.
@@ -373,7 +382,7 @@ class StepModel:
                         f"{op.name}: the {resource} rate is {rate:g}", "give a rate above zero"
                     )
                 c = form.vector(names) / rate
-                on[resource] += c
+                spent(op, resource, c)
                 if lanes is not None:
                     parts += _weighted(lanes, lanes.lane(op, resource), op.name, resource, c)
                     continue
@@ -385,7 +394,7 @@ class StepModel:
                 blocks.append(row - first)
             if not op.seconds.is_zero:
                 c = op.seconds.vector(names)
-                on[op.resource] += c
+                spent(op, op.resource, c)
                 if lanes is not None:
                     parts += _weighted(lanes, lanes.latency_lane(op), op.name, op.resource, c)
                 else:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from .. import specs
 from ..costs import (
+    AWAY,
     FITTED_POWER,
     POWERED,
     RESOURCES,
@@ -255,7 +256,8 @@ def simulate(
         notices.append(saturated)
     if prices is None:
         prices = load_prices()
-        if not all(specs.pool_device(p).name in _own_prices(spec) for p in spec.pools):
+        used = [specs.group_device(g).name for p in spec.pools for g in p.replica.groups]
+        if not all(name in _own_prices(spec) for name in used):
             notices.append(
                 Notice(
                     "example-prices",
@@ -333,10 +335,10 @@ def _work(
     for i, (e, model) in enumerate(zip(lowered, models, strict=True)):
         at = pool_of == i
         x = windows.x[at][:, : len(e.rows.flops)]
-        rates = model.rates["main"]
+        rates = [model.rates[g] for g in ("main", AWAY) if g in model.rates]
         busy = windows.busy_s[at]
-        mfu[at] = _ratio(x @ e.rows.flops, busy * rates.peak_flops_per_s)
-        mbu[at] = _ratio(x @ e.rows.bytes, busy * rates.peak_bytes_per_s)
+        mfu[at] = _ratio(x @ e.rows.flops, busy * sum(r.peak_flops_per_s for r in rates))
+        mbu[at] = _ratio(x @ e.rows.bytes, busy * sum(r.peak_bytes_per_s for r in rates))
     return mfu, mbu
 
 
@@ -353,20 +355,23 @@ def _power(
     mean, busy_j = np.zeros(len(windows)), np.zeros(len(windows))
     for i, (pool, e) in enumerate(zip(spec.pools, lowered, strict=True)):
         at = pool_of == i
-        device, n = specs.pool_device(pool), specs.main_group(pool).n
         x = windows.x[at][:, : len(e.rows.flops)]
-        shares = [
-            np.minimum(1.0, _ratio(x @ e.rows.seconds_on(*r), windows.busy_s[at])) for r in POWERED
-        ]
         busy = windows.busy_s[at] / (windows.window_ns / 1e9)
-        mean[at] = n * power.mean_w(device, np.minimum(busy, 1.0), *shares)
+        off = np.zeros(len(x))
         if provisioned is not None:
             width, who = windows.window_ns / 1e9, windows.replica[at]
             worked = np.bincount(who, windows.busy_s[at], len(provisioned))
             free = np.asarray(np.bincount(who, minlength=len(provisioned)) * width - worked, float)
-            off = 1.0 - np.clip(_ratio(provisioned - worked, free), 0.0, 1.0)
-            mean[at] -= n * (1.0 - np.minimum(busy, 1.0)) * off[who] * device.idle_w.value
-        busy_j[at] = n * power.busy_w(device, *shares) * windows.busy_s[at]
+            off = (1.0 - np.clip(_ratio(provisioned - worked, free), 0.0, 1.0))[who]
+        for g in pool.replica.groups:
+            device, group = specs.group_device(g), AWAY if g.part == "attention" else "main"
+            shares = [
+                np.minimum(1.0, _ratio(x @ e.rows.seconds_on(*r, group=group), windows.busy_s[at]))
+                for r in POWERED
+            ]
+            mean[at] += g.n * power.mean_w(device, np.minimum(busy, 1.0), *shares)
+            mean[at] -= g.n * (1.0 - np.minimum(busy, 1.0)) * off * device.idle_w.value
+            busy_j[at] += g.n * power.busy_w(device, *shares) * windows.busy_s[at]
     return mean, busy_j
 
 
@@ -417,7 +422,7 @@ def _energy(
     energy = float(busy_j.sum())
     replica = 0
     for pool in spec.pools:
-        idle_w = specs.main_group(pool).n * specs.pool_device(pool).idle_w.value
+        idle_w = sum(g.n * specs.group_device(g).idle_w.value for g in pool.replica.groups)
         for _ in range(pool.count):
             busy = float(windows.busy_s[windows.replica == replica].sum())
             energy += idle_w * max(0.0, float(provisioned[replica]) - busy)
@@ -453,7 +458,8 @@ def _money(
     own = replace(prices, usd_per_h={**prices.usd_per_h, **_own_prices(spec)})
     of_pool = np.repeat(np.arange(len(spec.pools)), [p.count for p in spec.pools])
     replicas = np.bincount(of_pool, provisioned, len(spec.pools)) / span_s if span_s > 0 else np.array([p.count for p in spec.pools])  # fmt: skip
-    kinds = [(float(n) * specs.main_group(p).n, own.of(specs.main_group(p).gpu)) for p, n in zip(spec.pools, replicas, strict=True)]  # fmt: skip
+    groups = [(float(n), g) for p, n in zip(spec.pools, replicas, strict=True) for g in p.replica.groups]  # fmt: skip
+    kinds = [(n * g.n, own.of(g.gpu)) for n, g in groups]
     b = bill(kinds, span_s / 3600.0)
     total, out = _tokens(inputs, outputs, rows)
     values: dict[str, float | int | None] = {
@@ -464,9 +470,7 @@ def _money(
         "usd_per_m_total_tokens": b.per_million(total),
         "usd_per_m_output_tokens": b.per_million(out),
     }
-    missing = sorted(
-        {specs.main_group(p).gpu for p in spec.pools if own.of(specs.main_group(p).gpu) is None}
-    )
+    missing = sorted({g.gpu for _, g in groups if own.of(g.gpu) is None})
     why = f"no price for {', '.join(missing)}" if missing else "nothing was completed"
     return values, {n: why for n, v in values.items() if v is None}
 

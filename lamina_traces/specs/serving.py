@@ -17,9 +17,11 @@ from ..costs import (
     KvMemory,
     Parallel,
     StepModel,
+    attention_memory,
     era,
     is_share,
     kv_memory,
+    offloaded,
     throttled,
     transformer,
 )
@@ -84,9 +86,13 @@ class Batch:
 
 @dataclass(frozen=True)
 class Replica:
+    """``groups``: the devices that hold the weights and, where they are others, those that hold keys and values and compute decode
+    attention. ``staggered``: with these, two half batches take turns."""
+
     groups: tuple[Group, ...]
     kv: Kv = field(default_factory=Kv)
     batch: Batch = field(default_factory=Batch)
+    staggered: bool = False
 
 
 @dataclass(frozen=True)
@@ -110,7 +116,8 @@ class Scale:
 
 @dataclass(frozen=True)
 class Link:
-    """Between groups or pools (``prefill``, ``decode``): one direction, bytes and seconds."""
+    """From prefill to decode pools (``prefill``, ``decode``), or from a replica's main to its attention group (``main``,
+    ``attention``): bytes in one direction, and seconds: of the way, there of a round trip."""
 
     source: str
     target: str
@@ -243,10 +250,14 @@ def main_group(pool: Pool) -> Group:
     return next(g for g in pool.replica.groups if g.part == "main")
 
 
-def pool_device(pool: Pool) -> Device:
-    """The device of the pool's main group, under its limits of clock and power."""
-    g = main_group(pool)
-    return device(g.gpu).limited(g.clock, g.cap_w)
+def attention_group(pool: Pool) -> Group | None:
+    """The group that holds keys and values, if the main one does not."""
+    return next((g for g in pool.replica.groups if g.part == "attention"), None)
+
+
+def group_device(group: Group) -> Device:
+    """Its device, under its limits of clock and power."""
+    return device(group.gpu).limited(group.clock, group.cap_w)
 
 
 def efficiency(spec: Serving) -> Efficiency:
@@ -287,28 +298,55 @@ def step_model(spec: Serving, pool: int = 0) -> StepModel:
             context=kv.usual_context,
         )
 
-    own = pool_device(spec.pools[pool])
+    own = group_device(g)
     step = at(own)
     slower = throttled(own, step)
-    return step if slower == own else at(slower)
+    step = step if slower == own else at(slower)
+    away = attention_group(spec.pools[pool])
+    if away is None:
+        return step
+    gb_s, round_trip_s = attention_link(spec, pool)
+    return offloaded(
+        step, spec.shape, group_device(away), away.n, efficiency(spec), link_bytes_per_s=gb_s * 1e9, round_trip_s=round_trip_s,
+        staggered=spec.pools[pool].replica.staggered, kv_dtype=kv.dtype, context=kv.usual_context,
+    )  # fmt: skip
+
+
+def attention_link(spec: Serving, pool: int = 0) -> tuple[float, float]:
+    """(GB/s in one direction, seconds of a round trip) between that pool's groups: the spec's link, else InfiniBand NDR of as many
+    devices as the smaller group has."""
+    for x in spec.links:
+        if (x.source, x.target) == ("main", "attention"):
+            return x.gb_s, x.latency_s
+    usual = link("ib-ndr")
+    n = min(g.n for g in spec.pools[pool].replica.groups)
+    return usual.gb_s.value * n, 2.0 * usual.latency_s.value
 
 
 def kv_of(spec: Serving, pool: int = 0) -> KvMemory:
-    """Memory of one replica of that pool. ModelError when the model does not fit."""
+    """Memory of one replica of that pool. ModelError when the model does not fit: with an attention group weights and reserve
+    may fill the main one's memory."""
     replica, g = spec.pools[pool].replica, main_group(spec.pools[pool])
     kv = replica.kv
-    return kv_memory(
+    away = attention_group(spec.pools[pool])
+    whole = kv_memory(
         spec.shape,
         device(g.gpu),
         g.parallel,
         dtype=spec.dtype,
         kv_dtype=kv.dtype,
-        utilisation=kv.utilisation,
+        utilisation=kv.utilisation if away is None else 1.0,
         reserve_gb=kv.reserve_gb,
         block_tokens=kv.block_size,
         sequences=replica.batch.max_num_seqs,
         context=kv.usual_context,
     )
+    if away is None:
+        return whole
+    return attention_memory(
+        spec.shape, device(away.gpu), away.n, kv_dtype=kv.dtype, utilisation=kv.utilisation, reserve_gb=kv.reserve_gb,
+        block_tokens=kv.block_size, context=kv.usual_context,
+    )  # fmt: skip
 
 
 def swap_s_per_token(spec: Serving, pool: int = 0) -> float | None:
@@ -358,8 +396,8 @@ def check(spec: Serving) -> Serving:
             "give one pool or more of each",
         )
     for x in spec.links:
-        if (x.source, x.target) != ("prefill", "decode"):
-            raise ModelError(f"a link from {x.source!r} to {x.target!r} is not simulated yet", "use source = 'prefill', target = 'decode'")  # fmt: skip
+        if (x.source, x.target) not in (("prefill", "decode"), ("main", "attention")):
+            raise ModelError(f"a link from {x.source!r} to {x.target!r} is not simulated yet", "use 'prefill' to 'decode', or 'main' to 'attention'")  # fmt: skip
         if not (1e-3 <= x.gb_s <= 1e6 and 0 <= x.latency_s <= 60):
             raise UsageError(f"a link of {x.gb_s:g} GB/s and {x.latency_s:g} s", "give 0.001 to 1e6 GB/s, and 0 to 60 s")  # fmt: skip
     if spec.control == "scale":
@@ -379,13 +417,21 @@ def check(spec: Serving) -> Serving:
         replica = pool.replica
         if pool.role not in ("both", "prefill", "decode"):
             raise UnknownName("role", pool.role, ("both", "prefill", "decode"))
-        if [g.part for g in replica.groups] != ["main"]:
+        if sorted(g.part for g in replica.groups) not in (["main"], ["attention", "main"]):
             raise ModelError(
-                f"{where}: a replica of {len(replica.groups)} groups ({', '.join(g.part for g in replica.groups)}) "
-                "is not simulated yet",
-                "use one group with part = 'main'",
+                f"{where}: a replica of {len(replica.groups)} groups ({', '.join(g.part for g in replica.groups)})",
+                "give one group with part = 'main' and at most one with part = 'attention'",
             )
-        g = replica.groups[0]
+        for away in (g for g in replica.groups if g.part == "attention"):
+            device(away.gpu)
+            _at_least_one(where, n=away.n)
+            if (away.tp, away.pp, away.dp, away.ep) != (1, 1, 1, 1):
+                raise ModelError(f"{where}: an attention group shares heads among its n devices", "leave tp, pp, dp and ep out")  # fmt: skip
+            if pool.role == "prefill" or replica.kv.preemption == "swap":
+                raise ModelError(f"{where}: an attention group serves decoding without swapping", "use role = 'both' or 'decode', preemption = 'recompute'")  # fmt: skip
+        if replica.staggered and len(replica.groups) == 1:
+            raise ModelError(f"{where}: staggered batches need an attention group", "add one, or set staggered = false")  # fmt: skip
+        g = main_group(pool)
         device(g.gpu)
         _at_least_one(where, count=pool.count, n=g.n, tp=g.tp, pp=g.pp, dp=g.dp, ep=g.ep)
         g.parallel.check(shape)
