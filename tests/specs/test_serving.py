@@ -176,7 +176,7 @@ GOOD = specs.dumps(specs.simple("llama-3.1-70b", "h100-sxm", tp=4))
         ),
         (
             'rank = "fcfs"',
-            'rank = "fcfs"\nefficiency = {layer_s = 999.0}',
+            'rank = "fcfs"\nefficiency = {operator_s = 999.0}',
             ModelError,
             "impossible",
             "0 to 1 s",
