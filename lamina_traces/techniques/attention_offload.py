@@ -64,7 +64,7 @@ TECHNIQUE = Technique(
     bounds={
         "devices": (0.0, 64.0),
         "staggered": (0.0, 1.0),
-        "link_gb_s": (1e-3, 1e6),
+        "link_gb_s": (1e-3, 1e4),
         "round_trip_s": (0.0, 1.0),
     },
     neutral={"devices": 0.0},
