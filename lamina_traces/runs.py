@@ -414,6 +414,8 @@ def simulate(
     cannot be simulated, UsageError where ``by`` names no column that the trace has.
     """
     column = None if by is None or by == "length" else _column(trace, by)
+    techniques.check(using)
+    spec = techniques.apply_spec(using, spec)
     prefixes = spec.reuse == "prefix" or spec.route == "prefix-affinity" or (spec.reuse == "auto" and _has_ids(trace))  # fmt: skip
     requests, mode, context, left_out = requests_of(
         trace, replay=replay, by=column, prefixes=prefixes, failures=failures
@@ -432,9 +434,7 @@ def simulate(
             arrival_ns=np.floor(requests.arrival_ns / faster).astype(np.int64),
             delay_ns=np.floor(requests.delay_ns / faster).astype(np.int64),
         )
-    techniques.check(using)
     requests = techniques.apply_requests(using, requests)
-    spec = techniques.apply_spec(using, spec)
     steps = [
         techniques.apply_step(using, specs.step_model(spec, i)) for i in range(len(spec.pools))
     ]

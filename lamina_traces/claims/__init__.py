@@ -66,7 +66,7 @@ class Unreproducible:
     why: str
 
 
-_MODULES: tuple[str, ...] = ()
+_MODULES: tuple[str, ...] = ("batchllm", "lamina")
 
 
 def claims() -> Mapping[str, Claim]:

@@ -131,8 +131,13 @@ def apply_step(applied: Sequence[Applied], model: StepModel) -> StepModel:
     return model
 
 
-from . import attention_offload, speculative_decoding  # noqa: E402 - they need the types above
+from . import (  # noqa: E402 - they need the types above
+    attention_offload,
+    global_prefix_sharing,
+    speculative_decoding,
+)
 
 TECHNIQUES: Mapping[str, Technique] = {
-    m.TECHNIQUE.name: m.TECHNIQUE for m in (attention_offload, speculative_decoding)
+    m.TECHNIQUE.name: m.TECHNIQUE
+    for m in (attention_offload, global_prefix_sharing, speculative_decoding)
 }
