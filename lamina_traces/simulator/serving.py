@@ -14,7 +14,8 @@ the definition; ``tests/simulator/oracle.py`` is written from it and must agree 
 
 A request that arrives while its replica iterates waits for the next iteration.
 
-**Release.** A request is released at max(arrival, end of its last parent + delay). At its release
+**Release.** A request is released at max(arrival, end of its last parent + delay); with a limit of ``concurrency`` one without
+parents not before fewer than so many are released and not over, in the order of arrivals. At its release
 ``route`` names its replica, which it keeps. If its final KV footprint exceeds the replica's blocks, or
 input + output exceeds the longest context, it is rejected: it ends at its release.
 
@@ -40,9 +41,31 @@ contexts, the token being computed included; C the sum over chunks of a + m; eac
 D + p. It lasts Σ over blocks of max over the block's rows of coefficient · x nanoseconds, rounded half
 up, at least 1.
 
+*Prefills first* (not ``chunked``): an iteration admits heads of the queue for as long as their whole prompts fit the token budget, the
+first whatever its length, and sequences and blocks remain. If there is one, the iteration computes these prompts alone, and who
+decodes waits. Else it decodes as above, without 2 and 3.
+
 At its end each request in decode has emitted one step; a request whose prefill ended emits its first
 step (or, recomputed, its next one) and joins the decode. A request ends with its last step; the last
 token is never written to the KV cache, so n + output − 1 tokens is the final footprint.
+
+**The prefix cache.** Prompts are cut into units of ``unit`` blocks, each with an id for its content and all before it. A unit is
+known from the start of the iteration that computes its last token. Who is admitted needs no computing for its leading known units (at
+most all tokens but one), and takes no blocks for those of them that others hold; it holds them all, and those that it
+computes, up to one that is known already. When a request gives its blocks back, those of units that others hold stay
+taken; units that nobody holds any more stay known, the deepest of a request first to go, then the longest
+unheld, for as long as all of them together fit into the free blocks. A head that found no blocks is looked at again when more are free.
+
+**Swapping.** With ``swaps`` a decoding request that is preempted takes its keys and values to the host and, admitted again, back: it
+needs no prefill and decodes in the iteration that admits it, for one token of the budget. Each token moved makes
+the iteration longer by ``link[2]`` ns.
+
+**Prefill and decode pools.** A request's prompt, and its first token, come from a replica of role PREFILLS, where it takes blocks for
+its prompt alone. After that iteration its keys and values travel for ``link[0]`` + ``link[1]`` · tokens ns, rounded half up, and
+keep their blocks meanwhile; when they are there, ``route`` names the replica of role DECODES, where it waits as one that needs no
+prefill. What fits on the one and not on the other is rejected there.
+
+**Gaps.** From one emission of a request to its next: in hist, sixteen bins for each power of two.
 
 **Steps and tokens.** When a request needs fewer steps than tokens (speculative decoding), j steps have
 emitted ⌊j·output/steps⌋ tokens. The surplus over one token per step still to come is reserved in blocks
@@ -811,11 +834,12 @@ def _hold(
 
 @called
 def _enter(
-    req: Any, me: Any, ent: Any, buckets: Any, ids: Any, slot: int, r: int, unit: int
+    req: Any, me: Any, own: Any, ent: Any, buckets: Any, ids: Any, slot: int, r: int
 ) -> None:
-    """The prompt is computed: its units are known from now on, up to one that is known already."""
-    _evict(me, ent, buckets, r, unit)
-    while req[slot].kept < req[slot].units:
+    """The units of the prompt that are computed are known from now on, up to one that is known already."""
+    _evict(me, ent, buckets, r, own.unit)
+    computed = min(req[slot].units, req[slot].progress // (own.unit * own.block_size))
+    while req[slot].kept < computed:
         key = ids[req[slot].ids + req[slot].kept]
         if _find(ent, buckets, r, key) >= 0:
             return
@@ -1175,8 +1199,6 @@ def _end_iteration(
             hist[p, _bin(now - req[slot].last)] += 1
         req[slot].done += 1
         req[slot].last = now
-        if req[slot].kept < req[slot].units and own.unit > 0:
-            _enter(req, me, ent, buckets, ids, slot, r, own.unit)
         if req[slot].done == req[slot].steps:
             req[slot].progress = _blocks(req[slot].total + req[slot].ahead, size)
             done = _in_order(req, done, slot)
@@ -1214,7 +1236,9 @@ def _in_order(req: Any, head: int, slot: int) -> Any:
 
 
 @hot
-def _chunk(req: Any, me: Any, xs: Any, r: int, slot: int, budget: int) -> Any:
+def _chunk(
+    req: Any, me: Any, own: Any, ent: Any, buckets: Any, ids: Any, xs: Any, r: int, slot: int, budget: int
+) -> Any:  # fmt: skip
     """The prefill takes its share of the budget; returns what is left of it."""
     rest = req[slot].total - req[slot].progress
     m = min(rest, budget)
@@ -1224,6 +1248,8 @@ def _chunk(req: Any, me: Any, xs: Any, r: int, slot: int, budget: int) -> Any:
     xs[r, X_Q] += a * m + m * (m + 1) // 2
     xs[r, X_C] += a + m
     me.batch += 1
+    if own.unit > 0 and req[slot].kept < req[slot].units:
+        _enter(req, me, own, ent, buckets, ids, slot, r)
     if m < rest:
         me.partial = slot
         return 0
@@ -1321,7 +1347,7 @@ def _prefill(
     if own.chunked == 0:  # the first is taken however long it is
         budget = max(budget, total - cached)
     me.cached += cached
-    return _chunk(req, me, xs, r, slot, budget)
+    return _chunk(req, me, own, ent, buckets, ids, xs, r, slot, budget)
 
 
 @called
@@ -1446,7 +1472,7 @@ def _start(
         me.batch += me.decode
         budget = own.max_batched - me.decode
         if me.partial >= 0 and budget > 0:
-            budget = _chunk(req, me, xs, r, me.partial, budget)
+            budget = _chunk(req, me, own, ent, buckets, ids, xs, r, me.partial, budget)
         while (
             not preempted
             and budget > 0

@@ -352,11 +352,6 @@ def simulate(requests: Requests, machines: list[Machine], policies: Policies) ->
                 else:
                     report.gaps.append(now - r.last_token)
                 r.last_token = now
-                for i in r.ids[r.kept :] if x.machine.unit else []:
-                    if i in x.cache:
-                        break
-                    x.cache[i] = 1
-                    r.kept += 1
                 if r.done < r.steps and x.machine.role == "prefill":
                     x.held.remove(r)
                     base, each = x.machine.hand_over
@@ -432,6 +427,13 @@ def simulate(requests: Requests, machines: list[Machine], policies: Policies) ->
                 m = min(budget, r.to_prefill - r.prefilled)
                 pairs = sum(range(r.prefilled + 1, r.prefilled + m + 1))
                 r.prefilled += m
+                if x.machine.unit:
+                    computed = r.prefilled // (x.machine.unit * x.machine.block_size)
+                    for i in r.ids[r.kept : computed]:
+                        if i in x.cache:
+                            break
+                        x.cache[i] = 1
+                        r.kept += 1
                 if r.prefilled == r.to_prefill:
                     x.ending.append(r)
                     x.partial = None
