@@ -39,11 +39,12 @@ def saved(run: Result) -> float:
 def test_each_prefix_is_computed_once_whatever_the_cache() -> None:
     load = documents(300, 3, seed=1)
     best = 2 * 2000 / (3 * 2300)
-    lru, grouped = served(load, spec(2.0)), served(load, spec(2.0), "token_batching=0")
+    lru, grouped = served(load, spec(8.0)), served(load, spec(8.0), "token_batching=0")
     assert saved(grouped) == pytest.approx(best, abs=0.01)
-    assert saved(lru) < 0.2  # 2 GB hold a tenth of the documents
-    assert saved(served(load, spec())) < best  # and the whole memory not all of them
+    assert saved(lru) < 0.2  # 8 GB hold a tenth of the documents
+    assert saved(lru) < saved(served(load, spec())) < best  # and all memory not all of them
     for run in (lru, grouped):
+        assert run.metrics["preemptions"] == 0
         assert run.metrics["requests_completed"] == 900
         assert run.windows.decode_tokens.sum() == load.output_tokens.sum()
     end = [r.rows.last_token_ns.max() for r in (grouped, lru)]
@@ -90,4 +91,4 @@ def test_a_batch_as_large_as_the_cache() -> None:
     using = [techniques.parse("global-prefix-sharing:grouping=0")]
     wide = simulate(load, techniques.apply_spec(using, specs.simple("llama-3.1-8b", "h100-sxm")))
     assert wide.metrics["kv_peak_frac"] > 2 * plain.metrics["kv_peak_frac"]  # type: ignore[operator]
-    assert wide.metrics["output_tokens_per_s"] > 1.5 * plain.metrics["output_tokens_per_s"]  # type: ignore[operator]
+    assert wide.metrics["output_tokens_per_s"] > 1.3 * plain.metrics["output_tokens_per_s"]  # type: ignore[operator]
