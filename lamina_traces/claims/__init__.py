@@ -66,7 +66,7 @@ class Unreproducible:
     why: str
 
 
-_MODULES: tuple[str, ...] = ()
+_MODULES = ("nanoflow",)
 
 
 def claims() -> Mapping[str, Claim]:
