@@ -6,8 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache, partial
 
+import numpy as np
+
 from ..costs import Form, Op, Parallel, Rates, Resource, State, StepModel, ideal, transformer
 from ..hardware import device, model
+from ..schema import Requests
+from ..simulator import simulate
 from ..specs import simple, step_model
 from ..techniques import apply_step, parse
 from ..units import Quantity
@@ -126,6 +130,19 @@ def _of_times(measure: Callable[[StepModel, State], float]) -> float:
     return measure(_measured_times(), State())
 
 
+def _served(*, overlapped: bool) -> float:
+    """Tokens per second and GPU of 6,000 equal requests that are there at once, the engine filling and emptying included."""
+    n, spec = 6000, simple("llama-2-70b", "a100-80-sxm", tp=DEVICES, max_num_seqs=TOKENS)
+    requests = Requests.make(np.zeros(n, np.int64), np.full(n, 512), np.full(n, 512))
+    using = [parse("intra-device-overlap")] if overlapped else []
+    found = simulate(requests, spec, apply_step(using, step_model(spec)))
+    return (found.metrics["total_tokens_per_s"] or 0.0) / DEVICES
+
+
+def _served_gain() -> float:
+    return _served(overlapped=True) / _served(overlapped=False)
+
+
 _whole = partial(_rate, overlapped=False)
 _overlapped = partial(_rate, overlapped=True)
 
@@ -135,6 +152,7 @@ TIMES = (
     "the seven operators of table 2, as long as the paper measured them, 2,048 tokens an iteration"
 )
 ENGINE = "LLaMA-2-70B, 8 × A100-80, tp 8, software of 2025, 2,048 tokens an iteration, {0} prompt and {1} output tokens"
+SERVED = "6,000 requests of 512 prompt and 512 output tokens at once, LLaMA-2-70B, 8 × A100-80, tp 8, software of 2025, served by the clock"
 BARS = "the paper's numbers are read off its bars"
 PENALTY = "the cost of nano-batches, 1.126, is the paper's ablation at 512 and 512 tokens (1106 ÷ 982); interference is its table"
 
@@ -147,10 +165,10 @@ def _column(name: str, says: str, column: int) -> Claim:
     return Claim(
         name=f"nanoflow-table-2-{name}",
         paper=PAPER,
-        says=f"table 2: {says} of each operator",
+        says=f"table 2: {says} of the operator that is farthest off",
         config=TABLE,
         reported=1.0,
-        unit="ours ÷ paper, of the operator farthest off",
+        unit="ours ÷ paper",
         band=_within(1.0, 0.005),
         tier="A",
         measure=partial(_farthest, column),
@@ -302,6 +320,35 @@ CLAIMS = [
         note=BARS,
     ),
     *map(_gained, WHOLE),
+    Claim(
+        name="nanoflow-served-no-overlap",
+        paper=PAPER,
+        says="ablation: throughput without overlap",
+        config=SERVED,
+        reported=1106,
+        unit=RATE,
+        band=_within(1106, 0.05),
+        tier="A",
+        measure=partial(_served, overlapped=False),
+        neutral=None,
+        note=BARS,
+        clock=True,
+    ),
+    Claim(
+        name="nanoflow-served-gain",
+        paper=PAPER,
+        says="ablation: throughput with overlap ÷ without, same engine",
+        config=SERVED,
+        reported=1.196,
+        unit="×",
+        band=(1.10, 1.28),
+        tier="B",
+        measure=_served_gain,
+        technique="intra-device-overlap",
+        calibrated=PENALTY,
+        note=BARS,
+        clock=True,
+    ),
     Claim(
         name="nanoflow-over-tensorrt-llm",
         paper=PAPER,
