@@ -90,7 +90,7 @@ class Unreproducible:
     why: str
 
 
-_MODULES = ("nanoflow",)
+_MODULES = ("nanoflow", "vattention")
 
 
 def claims() -> Mapping[str, Claim]:

@@ -131,8 +131,9 @@ def apply_step(applied: Sequence[Applied], model: StepModel) -> StepModel:
     return model
 
 
-from . import intra_device_overlap, speculative_decoding  # noqa: E402 - a technique needs the types above
+from . import intra_device_overlap, speculative_decoding, virtual_memory_kv  # noqa: E402 - a technique needs the types above
 
 TECHNIQUES: Mapping[str, Technique] = {
-    m.TECHNIQUE.name: m.TECHNIQUE for m in (speculative_decoding, intra_device_overlap)
+    m.TECHNIQUE.name: m.TECHNIQUE
+    for m in (speculative_decoding, intra_device_overlap, virtual_memory_kv)
 }
