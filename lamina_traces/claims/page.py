@@ -9,8 +9,8 @@ from .unreproducible import UNREPRODUCIBLE
 
 _HEAD = """# What papers say, and what this model gives
 
-Written by `make claims`; `lamina-traces reproduce` measures the same. Bands were set from the papers' own spread and from first estimates, before this
-code was written; statuses are computed, and misses stay.
+Written by `make claims`; `lamina-traces reproduce` measures the same. Bands were set from the papers' own spread and from first
+estimates, before this code was written, unless a note says otherwise; statuses are computed, and misses stay.
 
 - *reproduced*: ours lies in the band; *direction-only*: outside it, but on the paper's side of no effect; *not-reproduced*: neither.
 - **A**: nothing is fitted to the target; **B**: one published number is calibrated and another predicted; **C**: constants are assumed with the target in view, so
