@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-importers lint types contracts check wheel profiles samples docs statistics fidelity accuracy lock bench fuzz clean
+.PHONY: help setup demo test test-importers lint types contracts check wheel profiles samples docs statistics fidelity accuracy claims lock bench fuzz clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | sort | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -149,6 +149,9 @@ fidelity: $(VENV)/.ready ## judge the generator on held-out halves of real trace
 
 accuracy: $(VENV)/.ready ## hold the cost model against public measurements: docs/cost-model.md (needs LAMINA_TRACES_GROUND_TRUTH)
 	: "$${LAMINA_TRACES_GROUND_TRUTH:?is not set}" && $(BIN)/python -m benchmarks.accuracy --page docs/cost-model.md
+
+claims: $(VENV)/.ready ## measure what papers claim: docs/claims.md
+	$(BIN)/python -c "from lamina_traces.claims.page import page; print(page(), end='')" > docs/claims.md
 
 lock: ## pin the present dependency versions in constraints.txt
 	$(VENV)/bin/python -m pip freeze --exclude-editable | sed -E '/ @ |^-e /d' > constraints.txt

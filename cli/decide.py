@@ -442,7 +442,16 @@ def print_run(run: Any, fmt: str, *, explain: bool) -> None:
 
 
 Topic = Literal[
-    "formats", "targets", "gpus", "links", "models", "techniques", "presets", "knobs", "queries"
+    "formats",
+    "targets",
+    "gpus",
+    "links",
+    "models",
+    "techniques",
+    "presets",
+    "knobs",
+    "queries",
+    "claims",
 ]
 
 

@@ -1,4 +1,4 @@
-"""What is built in, as rows: formats, targets, gpus, models, techniques, presets, knobs, queries."""
+"""What is built in, as rows: formats, targets, gpus, models, techniques, presets, knobs, queries, claims."""
 
 from __future__ import annotations
 
@@ -230,6 +230,15 @@ def _techniques() -> list[Row]:
     ]
 
 
+def _claims() -> list[Row]:
+    from .claims import claims
+
+    return [
+        {"name": c.name, "says": c.says, "reported": c.reported, "unit": c.unit, "tier": c.tier, "technique": c.technique, "paper": c.paper}
+        for c in claims().values()
+    ]  # fmt: skip
+
+
 TOPICS: Mapping[str, Callable[[], list[Row]]] = {
     "formats": _formats,
     "targets": _targets,
@@ -240,6 +249,7 @@ TOPICS: Mapping[str, Callable[[], list[Row]]] = {
     "presets": _presets,
     "knobs": _knobs,
     "queries": _queries,
+    "claims": _claims,
 }
 
 

@@ -10,9 +10,13 @@ assumed with the target in view, so only order and sign count.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+from ..errors import UnknownName
+from ..units import short
 
 Status = Literal["reproduced", "direction-only", "not-reproduced"]
 Tier = Literal["A", "B", "C"]
@@ -23,7 +27,7 @@ class Claim:
     """``reported``: the paper's number, in ``unit``. ``band``: what of ours counts as reproduced, both ends included. ``neutral``: the
     number without the technique (1 for a ratio), by which the direction is told; None where there is none. ``config``: model,
     hardware, lengths, seeds. ``calibrated``: which constant was set by which published number, of tier B. ``measure`` takes no argument and
-    always gives the same."""
+    always gives the same. ``clock``: it serves requests on the compiled clock."""
 
     name: str
     paper: str
@@ -38,6 +42,7 @@ class Claim:
     neutral: float | None = 1.0
     calibrated: str | None = None
     note: str = ""
+    clock: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,25 @@ class Reproduced:
         same = neutral is not None and (self.value - neutral) * (self.claim.reported - neutral) > 0
         return "direction-only" if same else "not-reproduced"
 
+    def to_dict(self) -> dict[str, Any]:
+        c = self.claim
+        return {
+            "claim": c.name,
+            "says": c.says,
+            "reported": c.reported,
+            "measured": short(self.value, 5),
+            "unit": c.unit,
+            "band_low": short(c.band[0], 5),
+            "band_high": short(c.band[1], 5),
+            "tier": c.tier,
+            "status": self.status,
+            "technique": c.technique,
+            "calibrated": c.calibrated,
+            "config": c.config,
+            "note": c.note or None,
+            "paper": c.paper,
+        }
+
 
 @dataclass(frozen=True)
 class Unreproducible:
@@ -66,7 +90,7 @@ class Unreproducible:
     why: str
 
 
-_MODULES: tuple[str, ...] = ("batchllm", "lamina")
+_MODULES = ("lamina", "nanoflow", "vattention", "batchllm")
 
 
 def claims() -> Mapping[str, Claim]:
@@ -75,5 +99,40 @@ def claims() -> Mapping[str, Claim]:
     return {c.name: c for c in found}
 
 
+def named(names: Sequence[str]) -> list[Claim]:
+    """The claims of these names, in their own order; the first words of several stand for all of them, as ``nanoflow`` does.
+    Raises UnknownName."""
+    known = claims()
+    chosen: set[str] = set()
+    for name in names:
+        found = {n for n in known if n == name or n.startswith(f"{name}-")}
+        if not found:
+            raise UnknownName("claim", name, known, "lamina-traces reproduce")
+        chosen |= found
+    return [c for n, c in known.items() if n in chosen]
+
+
+def shown(result: Reproduced) -> dict[str, str]:
+    """A row for people."""
+    c = result.claim
+    low, high = c.band
+    return {
+        "claim": c.name,
+        "says": c.says,
+        "paper": f"{c.reported:.4g}",
+        "ours": f"{result.value:.4g}",
+        "unit": c.unit,
+        "band": f"{low:.4g} to {high:.4g}",
+        "tier": c.tier,
+        "status": result.status,
+    }
+
+
 def measured(claim: Claim) -> Reproduced:
     return Reproduced(claim, claim.measure())
+
+
+def summary(results: Sequence[Reproduced]) -> str:
+    """``20 reproduced, 1 direction only, 1 not``."""
+    n = Counter(r.status for r in results)
+    return f"{n['reproduced']} reproduced, {n['direction-only']} direction only, {n['not-reproduced']} not"

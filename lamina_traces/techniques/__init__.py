@@ -134,10 +134,18 @@ def apply_step(applied: Sequence[Applied], model: StepModel) -> StepModel:
 from . import (  # noqa: E402 - they need the types above
     attention_offload,
     global_prefix_sharing,
+    intra_device_overlap,
     speculative_decoding,
+    virtual_memory_kv,
 )
 
 TECHNIQUES: Mapping[str, Technique] = {
     m.TECHNIQUE.name: m.TECHNIQUE
-    for m in (attention_offload, global_prefix_sharing, speculative_decoding)
+    for m in (
+        attention_offload,
+        intra_device_overlap,
+        virtual_memory_kv,
+        global_prefix_sharing,
+        speculative_decoding,
+    )
 }
