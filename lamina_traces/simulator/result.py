@@ -206,9 +206,14 @@ def simulate(
     lowered = engines(spec, models, whole.id_tokens if whole else None)
     scale = spec.scale
     first = int(whole.arrival_ns[0]) if whole and len(whole) else 0
-    scaled: dict[str, Any] = (
-        {"tick": k.tick_scale, "first_tick_ns": first, "start_on": scale.start} if spec.control == "scale" else {}
-    )  # fmt: skip
+    scaled: dict[str, Any] = {}
+    if spec.control == "scale":  # looked at first when who arrived has been routed
+        scaled = {
+            "tick": k.tick_scale,
+            "first_tick_ns": first + round(scale.period_s * 1e9),
+            "start_on": scale.start,
+            "since_ns": first,
+        }
     prefill = State(p=1.0, Q=1.0, C=1.0)
     fastest_s = min(s.seconds(prefill) - s.seconds(State(p=0.0)) for s in models)
     sim = Simulation(

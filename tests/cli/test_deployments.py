@@ -222,7 +222,7 @@ def test_repeats_and_capacity_on_the_command_line(lamina: Any) -> None:
     assert (missed.code, "out of reach" in missed.err) == (3, True)
     for flags, said in (
         (("--capacity",), "needs limits"),
-        (("--target", "0.9"), "goes with --capacity"),
+        (("--target", "0.9"), "goes with --slo"),
         (("--repeats", "1"), "no spread"),
         (("--repeats", "3", "--save", "x"), "--save: of one run"),
         (("--slo", "tftt.p99=2s"), "did you mean ttft"),
