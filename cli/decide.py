@@ -11,24 +11,23 @@ import typer
 
 from .calibration import calibrated, refuse, run_backtest
 from .options import (
+    ArrivalRate,
     Arrivals,
     From,
     OutputFormat,
-    PoissonRate,
     Replace,
     Seed,
     StoreAt,
     To,
     Where,
     WorkloadArgument,
-    poisson_rate,
+    arrival_rate,
     reference,
 )
 from .output import clean, emit, emit_object, say, warn, write
 
 Replay = Literal["session", "open"]
 Failures = Literal["served", "recorded"]
-Rank = Literal["fcfs", "priority", "least-slack"]
 
 Model = Annotated[
     str,
@@ -117,9 +116,11 @@ def simulate(
         ),
     ] = "round-robin",
     rank: Annotated[
-        Rank,
+        str,
         typer.Option(
-            "--rank", help="Whose turn it is in a queue; least-slack needs --slo ttft.…=…."
+            "--rank",
+            metavar="NAME|FILE.py:FUNCTION",
+            help="Whose turn it is in a queue: fcfs, priority, least-slack (which needs --slo ttft.…=…), or a function of your own.",
         ),
     ] = "fcfs",
     prefill: Annotated[
@@ -184,11 +185,13 @@ def simulate(
     concurrency: Annotated[
         int | None,
         typer.Option(
-            "--concurrency", min=1, help="A closed loop: the next is sent when fewer are under way."
+            "--concurrency",
+            min=1,
+            help="At most so many under way: the next in the order of arrival is sent when fewer are, and not before it arrived.",
         ),
     ] = None,
     arrivals: Arrivals = None,
-    rate: PoissonRate = None,
+    rate: ArrivalRate = None,
     seed: Seed = 0,
     slo: SloOption = None,
     engine_args: Annotated[
@@ -310,7 +313,7 @@ def simulate(
         raise UsageError("--target goes with --slo", "say what they have to meet: --slo ttft=2s")
     limits = None if slo is None else runs.parse_slo(slo, target)
     source = workloads.Source(
-        workloads.resolve(workload, store=store, say=say), poisson_rate(arrivals, rate), where, from_, to, say=say
+        workloads.resolve(workload, store=store, say=say), *arrival_rate(arrivals, rate), where, from_, to, say=say
     )  # fmt: skip
     options: dict[str, Any] = {
         "concurrency": concurrency,
@@ -328,7 +331,7 @@ def simulate(
     if repeats is not None:
         repeat(source, deployment, limits, seed, repeats, options, fmt)
         return
-    trace, _ = source.at(seed)
+    trace, faster = source.at(seed)
     with compiling():
         run = runs.simulate(
             trace,
@@ -336,6 +339,7 @@ def simulate(
             slo=limits,
             by=by,
             name=save or f"{trace.name} on {deployment.model}",
+            faster=faster,
             **options,
         )
     warn(run.notices)

@@ -54,6 +54,7 @@ MAIN_METRICS = {
     "total_tokens_per_s": "tokens per second, input and output",
     "busy_frac": "time in iterations",
     "batch_mean": "sequences in a mean iteration",
+    "kv_tokens": "tokens that the KV cache holds",
     "kv_mean_frac": "KV blocks in use, mean",
     "kv_peak_frac": "KV blocks in use, peak",
     "power_mean_w": "power of all devices, mean (W)",

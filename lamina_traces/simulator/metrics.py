@@ -208,16 +208,17 @@ def latency_metrics(
 
 
 def gap_metrics(
-    edges_s: Floats, counts: Ints, saturated: bool
+    edges_s: Floats, counts: Ints, saturated: bool, total_s: float | None = None
 ) -> tuple[dict[str, float | int | None], dict[str, str]]:
     """``itl``: mean and percentiles of the gaps between emissions of a request, from their bins (``edges_s`` [bins] lower edges,
-    ``counts`` [pools, bins]), to a thirty-second."""
+    ``counts`` [pools, bins]), to a thirty-second; the mean is exact where their sum ``total_s`` is known."""
     values: dict[str, float | int | None] = {}
     reasons: dict[str, str] = {}
     n = counts.sum(axis=0)
     total = int(n.sum())
     middle = edges_s * (1 + 1 / 64)
-    _set(values, reasons, "itl_mean_s", float(n @ middle) / total if total else None, "no gaps between tokens")  # fmt: skip
+    summed = float(n @ middle) if total_s is None else total_s
+    _set(values, reasons, "itl_mean_s", summed / total if total else None, "no gaps between tokens")
     upto = np.cumsum(n)
     for q in PERCENTILES:
         why = (

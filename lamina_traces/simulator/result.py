@@ -274,7 +274,7 @@ def simulate(
         (m.counts(rows, measured), {}),
         m.throughput(rows, inputs, outputs, span_s),
         m.latency_metrics(seen, output, saturated is not None),
-        m.gap_metrics(*sim.gaps_between_tokens, saturated is not None),
+        m.gap_metrics(*sim.gaps_between_tokens, saturated is not None, _emitting_s(rows)),
         _usage(sim, lowered, models, windows, blocks, provisioned),
         _energy(spec, windows, busy_j, span_s, provisioned, inputs, outputs, rows),
         _money(spec, prices, span_s, provisioned, inputs, outputs, rows),
@@ -315,6 +315,14 @@ def _columns(requests: Requests) -> tuple[Ints, Ints, Any]:
     """Input and output tokens, and which fail as recorded."""
     failed = requests.extra.get("failed", np.zeros(len(requests), bool))
     return requests.input_tokens, requests.output_tokens, failed
+
+
+def _emitting_s(rows: Finished) -> float | None:
+    """Seconds from first to last tokens, over all; None where one that had begun did not end."""
+    begun, over = rows.first_token_ns >= 0, rows.last_token_ns >= 0
+    if not (begun == over).all():
+        return None
+    return float((rows.last_token_ns - rows.first_token_ns)[over].sum() / 1e9)
 
 
 def _window(span_s: float, replicas: int) -> float:
@@ -394,6 +402,7 @@ def _usage(
         "batch_mean": float(windows.sequence_s.sum()) / busy if busy > 0 else None,
         "kv_mean_frac": float(windows.block_s.sum()) / room if room > 0 else None,
         "kv_peak_frac": float((sim.peak_blocks / blocks).max()),
+        "kv_tokens": sum(e.blocks * e.block_size * e.replicas for e in lowered),
         "mfu_busy_mean": float(mfu @ windows.busy_s) / busy if busy > 0 else None,
         "mbu_busy_mean": float(mbu @ windows.busy_s) / busy if busy > 0 else None,
     }

@@ -752,6 +752,8 @@ def _named(
 def _check(chunk: Requests, last: tuple[int, int]) -> None:
     """ModelError where a request cannot be simulated, naming the first such row."""
     arrival, row = chunk.arrival_ns, chunk.row_id
+    if int(arrival[0]) < 0:
+        raise ModelError(f"request with row_id {row[0]} arrives before the origin", "count its time from the first arrival")  # fmt: skip
     same = arrival[1:] == arrival[:-1]
     if (
         (arrival[1:] < arrival[:-1]).any()
@@ -769,7 +771,6 @@ def _check(chunk: Requests, last: tuple[int, int]) -> None:
             "needs steps between 1 and its output tokens",
         ),
         (chunk.delay_ns < 0, "has a negative delay"),
-        (arrival < 0, "arrives before the origin"),
         (arrival >= 2**61, "arrives after 73 years"),
         (chunk.input_tokens + chunk.output_tokens > _INT32, "has 2 billion tokens or more"),
         (np.abs(chunk.priority) > _INT32, "has a priority beyond 2 billion"),

@@ -445,3 +445,10 @@ def test_limits_without_a_statistic_are_shares_and_each_is_told_apart() -> None:
     # beside them a statistic is a matter of its metric, not of each request
     mixed = simulate(load, SPEC, slo=parse_slo(f"ttft.p50={half},e2e=1h"))
     assert mixed.metrics["slo_attainment"] == 1.0
+
+
+def test_the_mean_gap_between_tokens_is_exact() -> None:
+    run = simulate(Requests.make([0], [1000], [101]), SPEC)
+    assert run.metrics["itl_mean_s"] == pytest.approx(run.metrics["tpot_mean_s"], rel=1e-12)
+    held = sum(e.tokens for e in (specs.kv_of(SPEC),))
+    assert run.metrics["kv_tokens"] == held
