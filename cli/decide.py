@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,24 +11,23 @@ import typer
 
 from .calibration import calibrated, refuse, run_backtest
 from .options import (
+    ArrivalRate,
     Arrivals,
     From,
     OutputFormat,
-    PoissonRate,
     Replace,
     Seed,
     StoreAt,
     To,
     Where,
     WorkloadArgument,
-    poisson_rate,
+    arrival_rate,
     reference,
 )
 from .output import clean, emit, emit_object, say, warn, write
 
 Replay = Literal["session", "open"]
 Failures = Literal["served", "recorded"]
-Rank = Literal["fcfs", "priority", "least-slack"]
 
 Model = Annotated[
     str,
@@ -84,7 +83,7 @@ SloOption = Annotated[
     typer.Option(
         "--slo",
         metavar="ttft.p99=2s,…",
-        help="Limits on ttft, tpot, e2e, queue; exit 3 when one is missed.",
+        help="Limits on ttft, tpot, e2e, queue: of a statistic, or without one of each request (see --target); exit 3 when one is missed.",
     ),
 ]
 
@@ -117,9 +116,11 @@ def simulate(
         ),
     ] = "round-robin",
     rank: Annotated[
-        Rank,
+        str,
         typer.Option(
-            "--rank", help="Whose turn it is in a queue; least-slack needs --slo ttft.…=…."
+            "--rank",
+            metavar="NAME|FILE.py:FUNCTION",
+            help="Whose turn it is in a queue: fcfs, priority, least-slack (which needs --slo ttft.…=…), or a function of your own.",
         ),
     ] = "fcfs",
     prefill: Annotated[
@@ -184,11 +185,13 @@ def simulate(
     concurrency: Annotated[
         int | None,
         typer.Option(
-            "--concurrency", min=1, help="A closed loop: the next is sent when fewer are under way."
+            "--concurrency",
+            min=1,
+            help="At most so many under way: the next in the order of arrival is sent when fewer are, and not before it arrived.",
         ),
     ] = None,
     arrivals: Arrivals = None,
-    rate: PoissonRate = None,
+    rate: ArrivalRate = None,
     seed: Seed = 0,
     slo: SloOption = None,
     engine_args: Annotated[
@@ -235,7 +238,7 @@ def simulate(
         float | None,
         typer.Option(
             "--target",
-            help="With --capacity: share of requests that must meet all limits [default: 0.99].",
+            help="Share of the requests that must meet the limits without a statistic, all at once [default: 0.99].",
         ),
     ] = None,
     explain: Annotated[
@@ -306,9 +309,11 @@ def simulate(
         trace = workloads.trace(workload, store=store, say=say)
         run_backtest(workloads.selected(trace, where, from_, to), deployment, using, propose, fmt)
         return
-    limits = None if slo is None else runs.parse_slo(slo)
+    if target is not None and slo is None:
+        raise UsageError("--target goes with --slo", "say what they have to meet: --slo ttft=2s")
+    limits = None if slo is None else runs.parse_slo(slo, target)
     source = workloads.Source(
-        workloads.resolve(workload, store=store, say=say), poisson_rate(arrivals, rate), where, from_, to, say=say
+        workloads.resolve(workload, store=store, say=say), *arrival_rate(arrivals, rate), where, from_, to, say=say
     )  # fmt: skip
     options: dict[str, Any] = {
         "concurrency": concurrency,
@@ -321,14 +326,12 @@ def simulate(
     if capacity or repeats is not None:
         refuse_single(capacity=capacity, save=save, explain=explain, by=by)
     if capacity:
-        find_capacity(source, deployment, limits, target, seed, repeats, options, fmt)
+        find_capacity(source, deployment, limits, seed, repeats, options, fmt)
         return
-    if target is not None:
-        raise UsageError("--target goes with --capacity", "add --capacity, or leave it out")
     if repeats is not None:
         repeat(source, deployment, limits, seed, repeats, options, fmt)
         return
-    trace, _ = source.at(seed)
+    trace, faster = source.at(seed)
     with compiling():
         run = runs.simulate(
             trace,
@@ -336,6 +339,7 @@ def simulate(
             slo=limits,
             by=by,
             name=save or f"{trace.name} on {deployment.model}",
+            faster=faster,
             **options,
         )
     warn(run.notices)
@@ -362,6 +366,11 @@ def _seconds(duration: str | None) -> float:
     return 0.0 if duration is None else parse_duration_ns(duration) / 1e9
 
 
+def written_out(context: typer.Context, names: Iterable[str]) -> list[str]:
+    """Those flags that the command line states, if only with their defaults."""
+    return [n for n in names if getattr(context.get_parameter_source(n), "name", "") == "COMMANDLINE"]  # fmt: skip
+
+
 def serving_spec(
     context: typer.Context,
     spec: Path | None,
@@ -374,7 +383,7 @@ def serving_spec(
     from lamina_traces import runs
     from lamina_traces.errors import UsageError
 
-    given = [n for n in flags if getattr(context.get_parameter_source(n), "name", "") == "COMMANDLINE"]  # fmt: skip
+    given = written_out(context, flags)
     if spec is not None and (given or engine_args is not None):
         also = [f"--{n.replace('_', '-')}" for n in given] + ["--engine-args"] * (
             engine_args is not None

@@ -91,6 +91,13 @@ Arrivals = Annotated[
 PoissonRate = Annotated[
     str | None, typer.Option("--rate", help="With --arrivals: the mean rate, as in 2/s.")
 ]
+ArrivalRate = Annotated[
+    str | None,
+    typer.Option(
+        "--rate",
+        help="x2 for twice the workload's own rate; with --arrivals the mean rate, as in 2/s.",
+    ),
+]
 Replace = Annotated[bool, typer.Option("--replace", help="Replace the trace of this name.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
@@ -108,6 +115,22 @@ def poisson_rate(arrivals: str | None, rate: str | None) -> float | None:
             )
         return None
     return absolute(None if rate is None else parse_rate(rate))
+
+
+def arrival_rate(arrivals: str | None, rate: str | None) -> tuple[float | None, float]:
+    """(what --arrivals poisson --rate R asks for, per second, what --rate xN multiplies the workload's own rate by)."""
+    from lamina_traces.errors import UsageError
+    from lamina_traces.units import parse_rate
+
+    if arrivals is not None or rate is None:
+        return poisson_rate(arrivals, rate), 1.0
+    asked = parse_rate(rate)
+    if asked.factor is None:
+        raise UsageError(
+            f"--rate {rate} needs --arrivals poisson",
+            "scale the workload's own rate with --rate x2",
+        )
+    return None, asked.factor
 
 
 def absolute(rate: Any) -> float:

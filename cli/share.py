@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from .decide import Gpu, Model, Replicas, SloOption, Spec, Tp, compiling, serving_spec
+from .decide import Gpu, Model, Replicas, SloOption, Spec, Tp, compiling, serving_spec, written_out
 from .options import From, StoreAt, To, Where
 from .output import clean, say, warn, write
 
@@ -49,7 +49,7 @@ def report(
     """
     from lamina_traces import fidelity, runs, workloads
     from lamina_traces.characterization import characterize
-    from lamina_traces.errors import ModelError
+    from lamina_traces.errors import CheckFailed, ModelError, UsageError
     from lamina_traces.reports import write_report
 
     found = workloads.resolve(what, store=store, say=say)
@@ -61,6 +61,9 @@ def report(
         profile = characterize(trace)
     run = None
     if trace is not None and runs.is_run(trace):
+        wrong = written_out(context, ("model", "gpu", "tp", "replicas", "spec", "slo"))
+        if wrong:
+            raise UsageError(f"{what} is a run and was simulated: {', '.join(f'--{n}' for n in wrong)} has no use", "simulate again, or report the workload itself")  # fmt: skip
         run = runs.Run.load(trace)
     elif trace is not None and "llm_requests" in trace.tables:
         deployment, _ = serving_spec(
@@ -88,6 +91,8 @@ def report(
     if run is not None:
         write(clean(run.headline()) + "\n")
     write(clean(f"report: {path} ({_size(size)})") + "\n")
+    if slo is not None and run is not None and not run.slo_met:
+        raise CheckFailed(f"the SLO is missed: {run.slo_text}", "the page shows by how much")
 
 
 def _size(n: int) -> str:

@@ -62,7 +62,6 @@ def find_capacity(
     source: Source,
     spec: Serving,
     slo: Slo | None,
-    target: float | None,
     seed: int,
     repeats: int | None,
     options: dict[str, Any],
@@ -85,7 +84,6 @@ def find_capacity(
             source,
             spec,
             slo,
-            target=studies.TARGET if target is None else target,
             seeds=range(seed, seed + (repeats or 1)),
             **options,
         )

@@ -16,15 +16,13 @@ import numpy as np
 from . import runs
 from .errors import ModelError, Notice, UsageError
 from .runs import Run, shown
-from .simulator import Slo
+from .simulator import Limit, Slo
 from .specs import Serving
 from .units import format_number
 from .workloads import Source
 
 LEVEL = 0.95
 """of the intervals of medians; fewer than six seeds cannot reach it, and then say what they reach."""
-TARGET = 0.99
-"""share of requests that must meet all limits, where none is given."""
 MOST_RUNS = 12
 CLOSE = 1.03
 """a bracket whose ends differ by less is done."""
@@ -228,7 +226,7 @@ class Capacity:
             return None
         least = min(self.probes, key=lambda p: p.rate_req_s)
         return (
-            f"even at {format_number(least.rate_req_s)} requests per second only {least.attainment:.1%} meet {self.slo}: "
+            f"even at {format_number(least.rate_req_s)} requests per second {least.attainment:.1%} meet {self.slo}: "
             "the limits are out of reach whatever the load"
         )
 
@@ -245,8 +243,8 @@ class Capacity:
             else "no rate tried was too high"
         )
         return (
-            f"{head} carries {format_number(self.low_req_s)} requests per second with {self.target:.1%} of them within "
-            f"{self.slo}, {format_number(self.req_s_per_gpu)} per GPU; {above}. {tail}"
+            f"{head} carries {format_number(self.low_req_s)} requests per second within {self.slo}, "
+            f"{format_number(self.req_s_per_gpu)} per GPU; {above}. {tail}"
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -281,23 +279,27 @@ class Capacity:
         ]
 
 
+def _holds(limit: Limit, value: float) -> bool:
+    """``value``: the mean of a limit on the mean, else the share of the requests within it; the joint share is another matter."""
+    if limit.stat == "mean":
+        return value <= limit.limit_s
+    return limit.stat is None or value >= float(limit.stat.removeprefix("p")) / 100
+
+
 def capacity(
     source: Source,
     spec: Serving,
     slo: Slo,
     *,
-    target: float = TARGET,
     seeds: Sequence[int] = (0,),
     **options: Any,
 ) -> Capacity:
-    """The highest rate with attainment ≥ ``target`` and no saturation, by bisection on the logarithm of the rate.
+    """The highest rate at which the limits hold and no run is saturated, by bisection on the logarithm of the rate: percentiles as shares
+    of the requests of all seeds, means as means over them, limits without a statistic by the target.
 
     The first run offers everything at once: what it serves per second is where the search starts. At most
-    ``MOST_RUNS`` rates, each with every seed. Raises UsageError for a target that is no share, ModelError where
-    the workload has no rate.
+    ``MOST_RUNS`` rates, each with every seed. Raises ModelError where the workload has no rate.
     """
-    if not 0 < target <= 1:
-        raise UsageError(f"target {target:g} is no share", "give a number above 0, up to 1")
     source = replace(source, most=min(source.most, CAPACITY_ROWS))
     trace, _ = source.at(seeds[0])
     source = replace(source, say=lambda _text: None)
@@ -315,9 +317,9 @@ def capacity(
             "give a workload with two requests or more",
         )
     lost = flood.metrics["requests_failed"] / flood.metrics["requests_offered"]
-    if 1 - lost < target:
+    if any(x.stat is None for x in slo.limits) and 1 - lost < slo.target:
         raise ModelError(
-            f"{lost:.1%} of the requests fail as recorded, so at no rate {target:.1%} of them meet the limits",
+            f"{lost:.1%} of the requests fail as recorded, so at no rate {slo.target:.1%} of them meet the limits",
             "give a --target below the share that does not fail, or --failures served",
         )
     own = rate / 1e6
@@ -327,6 +329,7 @@ def capacity(
         good = total = span_s = 0.0
         arrived = 0
         saturated = False
+        within = dict.fromkeys(slo.limits, 0.0)
         for seed in seeds:
             made, faster = source.at(seed, factor)
             run = runs.simulate(made, spec, slo=slo, faster=faster, **options)
@@ -334,8 +337,13 @@ def capacity(
             good, total = good + (run.metrics["slo_attainment"] or 0.0) * n, total + n
             arrived, span_s = arrived + run.workload["requests"], span_s + run.workload["span_s"]
             saturated |= bool(run.metrics["saturated"])
+            for limit, v in zip(slo.limits, run.slo, strict=True):
+                value = v["observed_s"] if limit.stat == "mean" else v["share"] or 0.0
+                within[limit] += n * (math.inf if value is None else value)
         share = good / total if total else 0.0
-        ok = share >= target and not saturated
+        ok = total > 0 and not saturated and all(_holds(x, v / total) for x, v in within.items())
+        if any(x.stat is None for x in slo.limits):
+            ok &= share >= slo.target
         probes.append(Probe(arrived / span_s if span_s else 0.0, arrived, share, saturated, ok))
         return ok
 
@@ -367,7 +375,7 @@ def capacity(
         low_req_s=best,
         high_req_s=min(over) if over else None,
         devices=spec.devices,
-        target=target,
+        target=slo.target,
         slo=str(slo),
         seeds=tuple(seeds),
         scaling=source.scaling,

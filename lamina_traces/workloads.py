@@ -158,11 +158,12 @@ class Source:
     """A workload that several runs use: made anew by seed, and at other rates.
 
     ``found``: what the word on the command line stands for. ``poisson``: arrivals per second in place of
-    recorded ones. ``where``, ``start``, ``end``: as --where, --from, --to. ``most``: requests of a profile.
+    recorded ones. ``factor``: on its own rate. ``where``, ``start``, ``end``: as --where, --from, --to. ``most``: requests of a profile.
     """
 
     found: Trace | Profile
     poisson: float | None = None
+    factor: float = 1.0
     where: str | None = None
     start: str | None = None
     end: str | None = None
@@ -190,6 +191,7 @@ class Source:
     def at(self, seed: int, factor: float = 1.0) -> tuple[Trace, float]:
         """The trace of a seed at ``factor`` times the rate, and what the rate is still to be multiplied by: 1 where
         the trace has the rate already, ``factor`` where only time can be scaled."""
+        factor *= self.factor
         left, chosen = factor, self.found
         if isinstance(chosen, Profile):
             rate = None if factor == 1.0 or self.poisson is not None else Rate(factor=factor)

@@ -120,12 +120,20 @@ def test_capacity_of_a_clocked_queue_is_one_over_its_service(
 def test_capacity_of_md1_under_a_limit_on_waiting(tmp_path: Path, service_s: float) -> None:
     """An arrival of M/D/1 finds the server idle with probability 1 − ρ: half do not wait at ρ = ½."""
     gaps = np.random.default_rng(3).exponential(1.0, 20_000)
-    limit = runs.parse_slo("queue=1us")
-    got = studies.capacity(recorded(tmp_path, gaps), one_at_a_time(), limit, target=0.5)
+    limit = runs.parse_slo("queue=1us", 0.5)
+    source = recorded(tmp_path, gaps)
+    got = studies.capacity(source, one_at_a_time(), limit)
     assert got.req_s_per_gpu == pytest.approx(0.5 / service_s, rel=0.05)
     for probe in got.probes:
         if not probe.saturated:
             assert probe.attainment == pytest.approx(1 - probe.rate_req_s * service_s, abs=0.03)
+    # which says the same of the median
+    median = studies.capacity(source, one_at_a_time(), runs.parse_slo("queue.p50=1us"))
+    assert median.req_s_per_gpu == got.req_s_per_gpu
+    # the mean wait is ρ·s / 2(1 − ρ): half a service time at ρ = ½
+    mean = runs.parse_slo(f"queue.mean={service_s / 2 * 1e3:g}ms")
+    on_mean = studies.capacity(source, one_at_a_time(), mean)
+    assert on_mean.req_s_per_gpu == pytest.approx(0.5 / service_s, rel=0.05)
 
 
 def test_limits_out_of_reach_are_said(tmp_path: Path) -> None:
@@ -137,7 +145,7 @@ def test_limits_out_of_reach_are_said(tmp_path: Path) -> None:
     assert got.to_dict()["capacity_req_s_per_gpu_why"] == got.why
     assert len(got.probes) < studies.MOST_RUNS
     with pytest.raises(UsageError, match="no share"):
-        studies.capacity(source, SPEC, runs.parse_slo("ttft=1s"), target=99)
+        runs.parse_slo("ttft=1s", 99)
     with pytest.raises(ModelError, match="no rate"):
         studies.capacity(replace(source, where="row_id = 1"), SPEC, runs.parse_slo("ttft=1s"))
 

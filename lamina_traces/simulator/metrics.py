@@ -208,16 +208,17 @@ def latency_metrics(
 
 
 def gap_metrics(
-    edges_s: Floats, counts: Ints, saturated: bool
+    edges_s: Floats, counts: Ints, saturated: bool, total_s: float | None = None
 ) -> tuple[dict[str, float | int | None], dict[str, str]]:
     """``itl``: mean and percentiles of the gaps between emissions of a request, from their bins (``edges_s`` [bins] lower edges,
-    ``counts`` [pools, bins]), to a thirty-second."""
+    ``counts`` [pools, bins]), to a thirty-second; the mean is exact where their sum ``total_s`` is known."""
     values: dict[str, float | int | None] = {}
     reasons: dict[str, str] = {}
     n = counts.sum(axis=0)
     total = int(n.sum())
     middle = edges_s * (1 + 1 / 64)
-    _set(values, reasons, "itl_mean_s", float(n @ middle) / total if total else None, "no gaps between tokens")  # fmt: skip
+    summed = float(n @ middle) if total_s is None else total_s
+    _set(values, reasons, "itl_mean_s", summed / total if total else None, "no gaps between tokens")
     upto = np.cumsum(n)
     for q in PERCENTILES:
         why = (
@@ -247,14 +248,14 @@ def _set(
 
 
 def attains(done: Finished, output_tokens: Ints, slo: Slo) -> npt.NDArray[np.bool_]:
-    """[requests] which meet every limit at once; rejected, failed and unfinished ones do not.
+    """[requests] which meet every limit of ``Slo.each`` at once; rejected, failed and unfinished ones do not.
 
     A request of one token has no TPOT and so cannot miss a limit on it.
     """
     good = done.status == k.OK
     ttft = done.first_token_ns - done.release_ns
     e2e = done.last_token_ns - done.release_ns
-    for limit in slo.limits:
+    for limit in slo.each:
         if limit.latency == "tpot":
             x = (e2e - ttft) / np.maximum(output_tokens - 1, 1)
         else:
@@ -267,29 +268,29 @@ def attains(done: Finished, output_tokens: Ints, slo: Slo) -> npt.NDArray[np.boo
 
 @dataclass(frozen=True)
 class Verdict:
-    """How a limit came out; ``ok`` None where the metric is undefined."""
+    """How a limit came out; ``ok`` None where the metric is undefined. ``share``: of the offered requests, within this limit
+    alone."""
 
     limit: Limit
     observed_s: float | None
     ok: bool | None
+    share: float | None
 
 
-def judge(slo: Slo, metrics: Metrics) -> list[Verdict]:
-    """Each limit against the metric it names; a limit without a stat against the share of requests that
-    attain all limits (ok when all do).
-    """
+def judge(slo: Slo, metrics: Metrics, done: Finished, output_tokens: Ints) -> list[Verdict]:
+    """Each limit against the metric it names; a limit without a stat against the share of the requests (``done``) that are
+    within it: ok from the target on."""
+    offered = int((done.status != NOT_RELEASED).sum())
     out = []
     for limit in slo.limits:
+        within = int(attains(done, output_tokens, Slo((limit,))).sum())
+        share = within / offered if offered else None
         if not limit.key:
-            share = metrics.values.get("slo_attainment")
-            out.append(Verdict(limit, None, None if share is None else share == 1.0))
+            out.append(Verdict(limit, None, None if share is None else share >= slo.target, share))
             continue
         seen = metrics.values.get(limit.key)
-        if seen is None:
-            saturated = metrics.saturated
-            out.append(Verdict(limit, None, False if saturated else None))
-        else:
-            out.append(Verdict(limit, float(seen), seen <= limit.limit_s))
+        ok = (False if metrics.saturated else None) if seen is None else seen <= limit.limit_s
+        out.append(Verdict(limit, None if seen is None else float(seen), ok, share))
     return out
 
 

@@ -207,9 +207,14 @@ def simulate(
     lowered = engines(spec, models, whole.id_tokens if whole else None)
     scale = spec.scale
     first = int(whole.arrival_ns[0]) if whole and len(whole) else 0
-    scaled: dict[str, Any] = (
-        {"tick": k.tick_scale, "first_tick_ns": first, "start_on": scale.start} if spec.control == "scale" else {}
-    )  # fmt: skip
+    scaled: dict[str, Any] = {}
+    if spec.control == "scale":  # looked at first when who arrived has been routed
+        scaled = {
+            "tick": k.tick_scale,
+            "first_tick_ns": first + round(scale.period_s * 1e9),
+            "start_on": scale.start,
+            "since_ns": first,
+        }
     prefill = State(p=1.0, Q=1.0, C=1.0)
     fastest_s = min(s.seconds(prefill) - s.seconds(State(p=0.0)) for s in models)
     sim = Simulation(
@@ -271,7 +276,7 @@ def simulate(
         (m.counts(rows, measured), {}),
         m.throughput(rows, inputs, outputs, span_s),
         m.latency_metrics(seen, output, saturated is not None),
-        m.gap_metrics(*sim.gaps_between_tokens, saturated is not None),
+        m.gap_metrics(*sim.gaps_between_tokens, saturated is not None, _emitting_s(rows)),
         _usage(sim, lowered, models, windows, blocks, provisioned),
         _energy(spec, windows, busy_j, span_s, provisioned, inputs, outputs, rows),
         _money(spec, prices, span_s, provisioned, inputs, outputs, rows),
@@ -312,6 +317,14 @@ def _columns(requests: Requests) -> tuple[Ints, Ints, Any]:
     """Input and output tokens, and which fail as recorded."""
     failed = requests.extra.get("failed", np.zeros(len(requests), bool))
     return requests.input_tokens, requests.output_tokens, failed
+
+
+def _emitting_s(rows: Finished) -> float | None:
+    """Seconds from first to last tokens, over all; None where one that had begun did not end."""
+    begun, over = rows.first_token_ns >= 0, rows.last_token_ns >= 0
+    if not (begun == over).all():
+        return None
+    return float((rows.last_token_ns - rows.first_token_ns)[over].sum() / 1e9)
 
 
 def _window(span_s: float, replicas: int) -> float:
@@ -394,6 +407,7 @@ def _usage(
         "batch_mean": float(windows.sequence_s.sum()) / busy if busy > 0 else None,
         "kv_mean_frac": float(windows.block_s.sum()) / room if room > 0 else None,
         "kv_peak_frac": float((sim.peak_blocks / blocks).max()),
+        "kv_tokens": sum(e.blocks * e.block_size * e.replicas for e in lowered),
         "mfu_busy_mean": float(mfu @ windows.busy_s) / busy if busy > 0 else None,
         "mbu_busy_mean": float(mbu @ windows.busy_s) / busy if busy > 0 else None,
     }

@@ -124,17 +124,21 @@ def policy(function: Callable[..., Any]) -> Any:
     """
     if getattr(function, "__module__", "") == k.__name__:
         return compile_cached(function, k.POLICY)
-    from numba import njit
+    from numba import njit, types
     from numba.core.errors import NumbaError
 
+    plain, name = getattr(function, "py_func", function), getattr(function, "__name__", function)
+    hint = "a policy is a function (now, slot, replica, req, rep, mem, par) of whole numbers that returns one"
     try:
-        return njit(k.POLICY)(getattr(function, "py_func", function))
-    except (NumbaError, TypeError) as e:  # TypeError: another number of arguments
+        told = njit(k.POLICY.args)(plain)
+        returned = told.nopython_signatures[0].return_type
+        if not isinstance(returned, types.Integer | types.Boolean):
+            raise ModelError(f"policy {name!r} returns {returned}", hint)
+        return njit(k.POLICY)(plain)
+    # TypeError: another number of arguments; KeyError: a field that there is not
+    except (NumbaError, TypeError, KeyError) as e:
         first = str(e).strip().splitlines()[0]
-        raise ModelError(
-            f"policy {getattr(function, '__name__', function)!r} does not compile: {first}",
-            "a policy is a function (now, slot, replica, req, rep, mem, par) of whole numbers that returns one",
-        ) from e
+        raise ModelError(f"policy {name!r} does not compile: {first}", hint) from e
 
 
 def warm_up() -> None:
@@ -209,7 +213,8 @@ class Simulation:
     ``engines``: pools of equal replicas; replica numbers run through the pools in order. ``route`` and
     ``rank``: a stock name or a policy function (``serving.py``). ``mem``, ``par``: state and parameters of
     the policies; mem[:16] belongs to the stock ones. ``concurrency``: most requests in flight when one without parents is
-    released. ``start_on``: replicas that take requests from the start, None: all. ``until_ns``: instants after it are
+    released. ``start_on``: replicas that take requests from the start, and are provisioned from
+    ``since_ns`` on, None: all. ``until_ns``: instants after it are
     not simulated.
 
         sim = Simulation([engine])
@@ -233,6 +238,7 @@ class Simulation:
         first_tick_ns: int = k.NEVER,
         concurrency: int | None = None,
         start_on: int | None = None,
+        since_ns: int = 0,
         window_s: float = 10.0,
         until_ns: int | None = None,
         mem: Ints | None = None,
@@ -245,6 +251,7 @@ class Simulation:
         self.engines = tuple(engines)
         chosen = (_named("route", route, ROUTES), _named("rank", rank, RANKS), reuse, tick)
         self._policies = tuple(map(policy, chosen))
+        self._own = any(f.__module__ != k.__name__ for f in chosen)
         self._until = k.NEVER if until_ns is None else int(until_ns) + 1
         replicas = sum(e.replicas for e in engines)
         states = k.X_TABLES + max(e.rows.tables.shape[0] for e in engines)
@@ -305,7 +312,7 @@ class Simulation:
         self._buckets = np.full((replicas, 1 << max(entries - 1, 0).bit_length()), -1, np.int64)
         self._ids = np.empty(0, np.int64)
         rep["takes"] = np.where(self._pool["role"][rep["pool"]] == k.DECODES, k.HANDED, k.NEW)
-        rep["since"] = 0 if first_tick_ns == k.NEVER else first_tick_ns
+        rep["since"] = since_ns
         if start_on is not None:
             rep["takes"][start_on:], rep["since"][start_on:] = 0, k.NEVER
         self._link = np.array([(*e.hand_over_s, e.swap_s_per_token or 0.0) for e in engines]) * 1e9
@@ -531,35 +538,17 @@ class Simulation:
         self._g[k.G_OUT] = 0
 
     def _advance(self) -> int:
-        return int(
-            kernel(k, "advance")(
-                self._g,
-                self._fed,
-                self._req,
-                self._rep,
-                self._pool,
-                self._edges,
-                self._tree,
-                self._todo,
-                self._ring,
-                self._grow,
-                self._out,
-                self._ent,
-                self._buckets,
-                self._ids,
-                self._coef,
-                self._ends,
-                self._tables,
-                self._link,
-                self._xs,
-                self._win,
-                self.row_x,
-                self._hist,
-                self._mem,
-                self._par,
-                *self._policies,
-            )
-        )
+        arrays = (
+            self._g, self._fed, self._req, self._rep, self._pool, self._edges, self._tree, self._todo, self._ring, self._grow,
+            self._out, self._ent, self._buckets, self._ids, self._coef, self._ends, self._tables, self._link, self._xs, self._win,
+            self.row_x, self._hist, self._mem, self._par,
+        )  # fmt: skip
+        try:
+            return int(kernel(k, "advance")(*arrays, *self._policies))
+        except Exception as e:
+            if not self._own:
+                raise
+            raise ModelError(f"a policy of your own stopped: {type(e).__name__}: {e}", "mend it: it has to return a number for every request") from e  # fmt: skip
 
     def _limit_windows(self) -> None:
         g = self._g
@@ -763,6 +752,8 @@ def _named(
 def _check(chunk: Requests, last: tuple[int, int]) -> None:
     """ModelError where a request cannot be simulated, naming the first such row."""
     arrival, row = chunk.arrival_ns, chunk.row_id
+    if int(arrival[0]) < 0:
+        raise ModelError(f"request with row_id {row[0]} arrives before the origin", "count its time from the first arrival")  # fmt: skip
     same = arrival[1:] == arrival[:-1]
     if (
         (arrival[1:] < arrival[:-1]).any()
@@ -780,7 +771,6 @@ def _check(chunk: Requests, last: tuple[int, int]) -> None:
             "needs steps between 1 and its output tokens",
         ),
         (chunk.delay_ns < 0, "has a negative delay"),
-        (arrival < 0, "arrives before the origin"),
         (arrival >= 2**61, "arrives after 73 years"),
         (chunk.input_tokens + chunk.output_tokens > _INT32, "has 2 billion tokens or more"),
         (np.abs(chunk.priority) > _INT32, "has a priority beyond 2 billion"),

@@ -9,6 +9,8 @@ from ..errors import UnknownName, UsageError
 from ..units import parse_duration_ns
 
 LATENCIES = ("ttft", "tpot", "e2e", "queue")
+TARGET = 0.99
+"""of the requests that have to meet limits without a statistic."""
 STATS = ("mean", "p50", "p90", "p95", "p99", "p99.9")
 _TERM = re.compile(r"\s*([\w]+)(?:\.([\w.]+))?\s*(?:<=|=|<)\s*(\S+)\s*")
 
@@ -33,19 +35,29 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Slo:
-    """Limits that hold together. For attainment each request is held to every limit, whatever its stat."""
+    """Limits that hold together: those with a statistic when their metric is within them, the others when at least ``target`` of the
+    requests meet all of these at once."""
 
     limits: tuple[Limit, ...]
+    target: float = TARGET
+
+    @property
+    def each(self) -> tuple[Limit, ...]:
+        """What each request is held to for attainment: limits without a statistic; where there are none, all of them."""
+        return tuple(x for x in self.limits if x.stat is None) or self.limits
 
     def __str__(self) -> str:
         return ",".join(map(str, self.limits))
 
 
-def parse_slo(text: str) -> Slo:
-    """``"ttft.p99=2s,tpot.p99=100ms"`` → Slo. Without a stat the limit is on each request alone.
+def parse_slo(text: str, target: float | None = None) -> Slo:
+    """``"ttft.p99=2s,tpot.p99=100ms"`` → Slo. Without a stat the limit is on each request alone; ``target`` of them have to
+    meet these (None: ``TARGET``).
 
-    Raises UnknownName (latency, stat) or UsageError (form, duration).
+    Raises UnknownName (latency, stat) or UsageError (form, duration, a target that is no share).
     """
+    if target is not None and not 0 < target <= 1:
+        raise UsageError(f"target {target:g} is no share", "give a number above 0, up to 1")
     limits: list[Limit] = []
     for term in text.split(","):
         match = _TERM.fullmatch(term)
@@ -65,4 +77,4 @@ def parse_slo(text: str) -> Slo:
                 f"SLO {text!r} limits {term.strip().split('=')[0]} twice", "give each limit once"
             )
         limits.append(limit)
-    return Slo(tuple(limits))
+    return Slo(tuple(limits), TARGET if target is None else target)

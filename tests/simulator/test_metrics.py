@@ -155,11 +155,8 @@ def test_a_steady_run_has_percentiles_and_no_nan() -> None:
         assert (v is None) == (name in got.reasons), name
     assert got["slo_attainment"] == 1.0
     assert got["goodput_req_s"] == got["requests_per_s"]
-    assert [v.ok for v in judge(parse_slo("ttft.p99=2s,ttft.p99.9=2s,tpot.mean=1ms"), got)] == [
-        True,
-        None,
-        False,
-    ]
+    told = judge(parse_slo("ttft.p99=2s,ttft.p99.9=2s,tpot.mean=1ms"), got, run.rows, run.output_tokens)  # fmt: skip
+    assert [v.ok for v in told] == [True, None, False]
     text = json.dumps(got.to_dict(), allow_nan=False)
     assert json.loads(text)["measured"] == "simulated"
 
@@ -184,7 +181,8 @@ def test_arrivals_beyond_capacity_are_found_out() -> None:
     assert over.metrics.saturated
     assert over.metrics["ttft_p50_s"] is None
     assert over.metrics["requests_completed"] == 4000
-    assert judge(parse_slo("ttft.p50=100s"), over.metrics)[0].ok is False
+    slo = parse_slo("ttft.p50=100s")
+    assert judge(slo, over.metrics, over.rows, over.output_tokens)[0].ok is False
     # twice the replicas carry it
     assert not simulate(
         poisson(4000, rate=40), specs.simple("llama-3.1-8b", "h100-sxm", replicas=2)
@@ -431,3 +429,26 @@ def test_what_cannot_be_simulated_is_named() -> None:
         simulate(poisson(3, 1), SPEC, [specs.step_model(SPEC)] * 2)
     with pytest.raises(ModelError, match="window"):
         simulate(poisson(3, 1), SPEC, window_s=0)
+
+
+def test_limits_without_a_statistic_are_shares_and_each_is_told_apart() -> None:
+    load = poisson(1000, rate=5)
+    first = np.sort(simulate(load, SPEC).rows.first_token_ns - load.arrival_ns) / S
+    half = f"{1000 * (first[499] + first[500]) / 2:.6f}ms"  # half of the first tokens are within it
+    slo = parse_slo(f"ttft={half},e2e=1h", 0.4)
+    run = simulate(load, SPEC, slo=slo)
+    told = judge(slo, run.metrics, run.rows, run.output_tokens)
+    assert [(v.share, v.ok) for v in told] == [(0.5, True), (1.0, True)]
+    assert run.metrics["slo_attainment"] == 0.5
+    strict = parse_slo(f"ttft={half},e2e=1h")
+    assert [v.ok for v in judge(strict, run.metrics, run.rows, run.output_tokens)] == [False, True]
+    # beside them a statistic is a matter of its metric, not of each request
+    mixed = simulate(load, SPEC, slo=parse_slo(f"ttft.p50={half},e2e=1h"))
+    assert mixed.metrics["slo_attainment"] == 1.0
+
+
+def test_the_mean_gap_between_tokens_is_exact() -> None:
+    run = simulate(Requests.make([0], [1000], [101]), SPEC)
+    assert run.metrics["itl_mean_s"] == pytest.approx(run.metrics["tpot_mean_s"], rel=1e-12)
+    held = sum(e.tokens for e in (specs.kv_of(SPEC),))
+    assert run.metrics["kv_tokens"] == held

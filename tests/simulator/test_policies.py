@@ -195,3 +195,15 @@ def test_a_policy_that_is_none(content: str, name: str, match: str, tmp_path: Pa
         own_policy(f"{file}:{name}")
     with pytest.raises(UsageError, match="no such file"):
         own_policy(f"{tmp_path}/none.py:pack")
+
+
+def test_replicas_that_are_there_from_the_start_serve() -> None:
+    """A burst that finds four replicas is spread over them before any is given up."""
+    load = Requests.make(np.zeros(64), np.full(64, 1000), np.full(64, 100))
+    spec = specs.simple("llama-3.1-8b", "h100-sxm", replicas=4)
+    scaled = replace(
+        spec, control="scale", scale=specs.Scale(requests=8, start=4, load_s=1, period_s=1)
+    )
+    rows, fixed = simulate(load, scaled).rows, simulate(load, spec).rows
+    assert np.bincount(rows.replica, minlength=4).tolist() == [16] * 4
+    assert (rows.last_token_ns == fixed.last_token_ns).all()

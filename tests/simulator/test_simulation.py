@@ -307,3 +307,30 @@ def test_numbers_that_do_not_fit_a_record_are_refused_and_sessions_folded() -> N
     assert run(
         Simulation([engine(replicas=7)], route="session-affinity"), none
     ).replica.tolist() == [0, 0]
+
+
+def no_such_field(now, slot, replica, req, rep, mem, par):  # type: ignore[no-untyped-def]
+    return req[slot].nosuch
+
+
+def a_half(now, slot, replica, req, rep, mem, par):  # type: ignore[no-untyped-def]
+    return 0.5
+
+
+def stops(now, slot, replica, req, rep, mem, par):  # type: ignore[no-untyped-def]
+    if req[slot].input > 5:
+        raise ValueError("five is enough")
+    return 0
+
+
+@pytest.mark.parametrize(
+    ("function", "match"),
+    [
+        (no_such_field, "'no_such_field' does not compile"),
+        (a_half, "'a_half' returns float64"),
+        (stops, "of your own stopped: ValueError: five is enough"),
+    ],
+)
+def test_what_is_wrong_with_a_policy_is_the_callers(function: Any, match: str) -> None:
+    with pytest.raises(ModelError, match=match):
+        run(Simulation([engine(replicas=2)], route=function), Requests.make([0], [10], [2]))
