@@ -91,7 +91,7 @@ GOOD = specs.dumps(specs.simple("llama-3.1-70b", "h100-sxm", tp=4))
         ("clock = 1.0", "cap_w = 20.0", ModelError, "not above the 75 W", "700 W"),
         ('"both"', '"decode"', ModelError, "need each other", "one pool or more of each"),
         ('"both"', '"bath"', UnknownName, "role", "both"),
-        ('"main"', '"attention"', ModelError, "not simulated yet", "main"),
+        ('"main"', '"attention"', ModelError, "groups (attention)", "main"),
         (
             'control = "none"',
             'control = "autoscale"',
