@@ -77,7 +77,7 @@ GOOD = specs.dumps(specs.simple("llama-3.1-70b", "h100-sxm", tp=4))
         ("llama-3.1-70b", "llama-3.1-7b", UnknownName, "unknown model", "catalog models"),
         ('"h100-sxm"', '"h1000"', UnknownName, "unknown GPU", "catalog gpus"),
         ("tp = 4", "tp = 2", ModelError, "4 devices for tp = 2", "n = tp"),
-        ("n = 4\ntp = 4", "n = 1\ntp = 1", ModelError, "61.1 GB short", "tp=4 would fit"),
+        ("n = 4\ntp = 4", "n = 1\ntp = 1", ModelError, "55.6 GB short", "tp=2 would fit"),
         (
             "n = 4\ntp = 4",
             "n = 6\ntp = 6",
