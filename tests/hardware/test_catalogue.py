@@ -63,6 +63,20 @@ def test_flop_rates_are_dense() -> None:
             # GeForce halves FP8 (float32 accumulation), not FP4
             most = 4.1 if d.name == "rtx-5090" else 3.2
             assert 1.9 < d.fp4_tflops.value / d.fp8_tflops.value < most, d.name
+        if d.int8_tops is not None:
+            # twice FP16; GeForce halves FP16 (float32 accumulation), not INT8
+            times = 4 if d.name.startswith("rtx-") and d.names[0].startswith("NVIDIA GeForce") else 2
+            assert d.int8_tops.value / d.fp16_tflops.value == pytest.approx(times, rel=0.02), d.name
+
+
+def test_links_are_one_direction_of_all_links_of_a_device() -> None:
+    gbit = 1 / 8
+    for name, gb_s in (
+        ("h100-sxm", 18 * 25.0), ("a100", 12 * 25.0), ("b200", 18 * 50.0),
+        ("gaudi2", 21 * 100 * gbit), ("gaudi3", 21 * 200 * gbit),
+        ("tpu-v5e", 1600 * gbit), ("tpu-v5p", 4800 * gbit), ("tpu-v6e", 3584 * gbit),
+    ):  # fmt: skip
+        assert device(name).link_gb_s.value == gb_s, name
 
 
 def test_names_are_found_in_any_spelling() -> None:
