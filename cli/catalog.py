@@ -25,7 +25,7 @@ def catalog(
     ] = None,
     fmt: OutputFormat = "table",
 ) -> None:
-    """List what is built in, or show one entry: every number with its unit, source and basis.
+    """List what is built in, or show one in full.
 
     Example: lamina-traces catalog gpus h100
     """
