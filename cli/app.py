@@ -11,7 +11,7 @@ import typer
 from lamina_traces import __version__
 from lamina_traces.errors import LaminaError
 
-from . import calibration, decide, explore, generation, model, reproduce, share, traces
+from . import calibration, catalog, decide, explore, generation, model, reproduce, share, traces
 
 TRACES, MODEL, DECIDE, SHARE = "Traces", "Model", "Decide", "Share"
 
@@ -27,7 +27,7 @@ app = typer.Typer(
 for panel, commands in (
     (TRACES, (traces.ingest, traces.ls, traces.show, traces.sql, traces.export, traces.rm)),
     (MODEL, (model.fit, explore.slices, explore.similar, generation.generate, model.compare)),
-    (DECIDE, (decide.simulate, calibration.calibrate, reproduce.reproduce, decide.catalog)),
+    (DECIDE, (decide.simulate, calibration.calibrate, reproduce.reproduce, catalog.catalog)),
     (SHARE, (share.report, share.demo)),
 ):
     for command in commands:

@@ -1,4 +1,4 @@
-"""Commands that decide: simulate, catalog."""
+"""The command that decides: simulate."""
 
 from __future__ import annotations
 
@@ -448,76 +448,3 @@ def print_run(run: Any, fmt: str, *, explain: bool) -> None:
     if explain:
         write("\n")
         emit(run.explain_rows() if fmt in ("table", "md") else run.explain, fmt)
-
-
-Topic = Literal[
-    "formats",
-    "targets",
-    "gpus",
-    "links",
-    "models",
-    "techniques",
-    "presets",
-    "knobs",
-    "queries",
-    "claims",
-]
-
-
-def catalog(
-    topic: Annotated[Topic, typer.Argument(help="What to list.")],
-    name: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[NAME]",
-            help="One format, with its columns and quirks, or one preset, with its numbers.",
-        ),
-    ] = None,
-    fmt: OutputFormat = "table",
-) -> None:
-    """List what is built in.
-
-    Example: lamina-traces catalog gpus
-    """
-    from lamina_traces import catalogs
-    from lamina_traces.errors import UsageError
-
-    if name is None:
-        short = topic == "presets" and fmt in ("table", "md")
-        emit(catalogs.rows(topic), fmt, catalogs.PRESET_COLUMNS if short else None)
-        return
-    if topic == "presets":
-        _preset(catalogs.preset_details(name), fmt)
-        return
-    if topic != "formats":
-        raise UsageError(
-            f"catalog {topic} takes no name", "for instance: lamina-traces catalog formats burstgpt"
-        )
-    details = catalogs.format_details(name)
-    if fmt in ("json", "jsonl"):
-        emit_object(details, fmt)
-        return
-    columns, quirks = details.pop("columns"), details.pop("quirks")
-    for key, value in details.items():
-        if value:
-            shown = ", ".join(value) if isinstance(value, list) else value
-            write(f"{key.replace('_', ' '):9} {shown}\n")
-    write("\n")
-    emit(columns, fmt)
-    write("".join(f"- {q}\n" for q in quirks))
-
-
-def _preset(details: dict[str, Any], fmt: str) -> None:
-    if fmt in ("json", "jsonl"):
-        emit_object(details, fmt)
-        return
-    numbers = details.pop("quantities")
-    if fmt == "csv":
-        emit(numbers, fmt)
-        return
-    shown = ("name", "title", "paper", "models", "limits", "basis", "fitted_on", "evidence", "aspects", "licence")  # fmt: skip
-    write("".join(f"{k.replace('_', ' '):9} {details[k]}\n" for k in shown if details[k]) + "\n")
-    if numbers:
-        emit(numbers, fmt)
-    else:
-        write(f"its numbers are fitted: lamina-traces show {details['name']}\n")

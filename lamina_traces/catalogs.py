@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .errors import UnknownName
@@ -11,6 +12,7 @@ from .units import short
 
 if TYPE_CHECKING:
     from .profile import Profile
+    from .units import Quantity
 
 Row = dict[str, Any]
 
@@ -100,7 +102,7 @@ def _preset(p: Profile) -> Row:
     }  # fmt: skip
 
 
-PUBLISHED = ("paper", "measured")
+PUBLISHED = ("datasheet", "paper", "measured")
 
 
 def _basis(bases: Mapping[str, int]) -> str:
@@ -116,7 +118,15 @@ def _mean(parts: list[tuple[float, float]]) -> float | None:
 PRESET_COLUMNS = (
     "name", "kind", "basis", "published", "requests_per_s", "input_tokens_mean", "output_tokens_mean", "aspects", "title",
 )  # fmt: skip
-"""of the list for people; machines get all."""
+COLUMNS: Mapping[str, tuple[str, ...]] = {
+    "presets": PRESET_COLUMNS,
+    "gpus": (
+        "name", "bf16_tflop_s", "fp8_tflop_s", "fp4_tflop_s", "int8_top_s", "memory_gb", "memory_gb_s", "link", "link_gb_s",
+        "tdp_w", "idle_w", "published",
+    ),
+    "links": ("name", "kind", "gb_s", "latency_us", "collective_share", "published"),
+}  # fmt: skip
+"""of the lists for people; machines get all."""
 
 
 def preset_details(name: str) -> Row:
@@ -156,41 +166,43 @@ def _queries() -> list[Row]:
 def _gpus() -> list[Row]:
     from .hardware import all_devices
 
-    return [
-        {
-            "name": d.name,
-            "bf16_tflop_s": d.fp16_tflops.value,
-            "fp8_tflop_s": d.fp8_tflops.value if d.fp8_tflops else None,
-            "fp4_tflop_s": d.fp4_tflops.value if d.fp4_tflops else None,
-            "int8_top_s": d.int8_tops.value if d.int8_tops else None,
-            "memory_gb": d.memory_bytes / 1e9,
-            "memory_gb_s": d.bytes_per_s / 1e9,
-            "link": d.link.name,
-            "link_gb_s": d.link_bytes_per_s / 1e9,
-            "tdp_w": d.tdp_w.value,
-            "idle_w": d.idle_w.value,
-            "basis": d.tdp_w.basis,
-            "source": d.tdp_w.source,
+    out = []
+    for d in all_devices().values():
+        numbers = {
+            "bf16_tflop_s": d.fp16_tflops,
+            "fp8_tflop_s": d.fp8_tflops,
+            "fp4_tflop_s": d.fp4_tflops,
+            "int8_top_s": d.int8_tops,
+            "memory_gb": d.memory_gb,
+            "memory_gb_s": d.memory_gb_s,
+            "link_gb_s": d.link_gb_s,
+            "tdp_w": d.tdp_w,
+            "idle_w": d.idle_w,
         }
-        for d in all_devices().values()
-    ]
+        out.append({"name": d.name, "link": d.link.name, **_row(numbers)})
+    return out
 
 
 def _links() -> list[Row]:
     from .hardware import all_links
 
-    return [
-        {
-            "name": x.name,
-            "kind": x.kind,
-            "gb_s": x.gb_s.value,
-            "latency_us": x.latency_s.value * 1e6,
-            "collective_share": x.collective_share.value,
-            "basis": x.gb_s.basis,
-            "source": x.gb_s.source,
-        }
-        for x in all_links().values()
-    ]
+    out = []
+    for x in all_links().values():
+        latency = replace(x.latency_s, value=short(x.latency_s.value * 1e6, 6), unit="us")
+        numbers = {"gb_s": x.gb_s, "latency_us": latency, "collective_share": x.collective_share}
+        out.append({"name": x.name, "kind": x.kind, **_row(numbers)})
+    return out
+
+
+def _row(numbers: Mapping[str, Quantity | None]) -> Row:
+    """The values; how many are published or measured; basis and source of each by name."""
+    known = {k: q for k, q in numbers.items() if q is not None}
+    return {
+        **{k: None if q is None else q.value for k, q in numbers.items()},
+        "published": f"{sum(q.basis in PUBLISHED for q in known.values())} of {len(known)}",
+        "basis": {k: q.basis for k, q in known.items()},
+        "source": {k: q.source for k, q in known.items()},
+    }
 
 
 def _models() -> list[Row]:
@@ -213,6 +225,52 @@ def _models() -> list[Row]:
     ]
 
 
+def _numbers(quantities: Mapping[str, Quantity]) -> list[Row]:
+    return [{"number": name, **q.to_dict()} for name, q in quantities.items()]
+
+
+def gpu_details(name: str) -> Row:
+    """One GPU: its names, its link, every number with unit, source and basis. Raises UnknownName."""
+    from .hardware import device
+
+    d = device(name)
+    return {"name": d.name, "names": list(d.names), "link": d.link.name, "numbers": _numbers(d.quantities())}  # fmt: skip
+
+
+def link_details(name: str) -> Row:
+    """One link, every number with unit, source and basis. Raises UnknownName."""
+    from .hardware import link
+
+    x = link(name)
+    return {"name": x.name, "names": list(x.names), "kind": x.kind, "numbers": _numbers(x.quantities())}  # fmt: skip
+
+
+def model_details(name: str) -> Row:
+    """One model: its shape, and what follows from it: parameters, bytes by type. ``weights``: the type of a checkpoint of
+    that name, ``quantized``: which weights have it. Raises UnknownName; for a config.json what ``hardware.model`` raises."""
+    from .hardware import BYTES, model
+    from .units import Quantity
+
+    m = model(name)
+    values = {
+        "parameters": (m.params, ""),
+        "active_parameters": (m.active_params, ""),
+        **{f"weight_bytes.{t}": (m.weight_bytes(t), "bytes") for t in BYTES},
+        **{f"kv_bytes_per_token.{t}": (m.kv_bytes_per_token(t), "bytes") for t in ("bf16", "fp8")},
+        "state_bytes_per_sequence": (m.state_bytes, "bytes"),
+    }
+    derived = {k: Quantity(v, unit, "the shape", "derived") for k, (v, unit) in values.items() if v}
+    return {
+        "name": m.name,
+        "names": list(m.names),
+        "weights": m.native,
+        "quantized": m.quantized if BYTES[m.native] < 2 else None,
+        "kv_cache": m.kv_native,
+        "flags": list(m.flags),
+        "numbers": _numbers({**m.quantities(), **derived}),
+    }
+
+
 def _techniques() -> list[Row]:
     from .techniques import TECHNIQUES
 
@@ -228,6 +286,22 @@ def _techniques() -> list[Row]:
         }
         for t in TECHNIQUES.values()
     ]
+
+
+def technique_details(name: str) -> Row:
+    """One technique: its parameters with unit, source and basis, its names to choose from, what it leaves out. Raises UnknownName."""
+    from .errors import UnknownName
+    from .techniques import TECHNIQUES
+
+    if name not in TECHNIQUES:
+        raise UnknownName("technique", name, TECHNIQUES, "lamina-traces catalog techniques")
+    t = TECHNIQUES[name]
+    return {
+        "name": t.name, "what": t.what, "paper": t.paper, "limits": t.limits, "excludes": sorted(t.excludes),
+        "neutral": ", ".join(f"{k}={v}" for k, v in t.neutral.items()),
+        "choices": [f"{k}={c.default}: {c.what}" for k, c in t.choices.items()],
+        "numbers": _numbers(t.parameters),
+    }  # fmt: skip
 
 
 def _claims() -> list[Row]:
@@ -285,6 +359,16 @@ def format_details(name: str) -> Row:
         "evidence": f.evidence,
     }
 
+
+ENTRIES: Mapping[str, Callable[[str], Row]] = {
+    "formats": format_details,
+    "gpus": gpu_details,
+    "links": link_details,
+    "models": model_details,
+    "presets": preset_details,
+    "techniques": technique_details,
+}
+"""one entry in full, by topic."""
 
 EVIDENCE: Mapping[str, str] = {
     "real file": "a real file was read, and its figures match the published or measured ones",

@@ -78,20 +78,29 @@ class UsageError(LaminaError):
 
 
 class UnknownName(UsageError):
-    """No such thing; ``choices`` feeds the close matches of the hint."""
+    """No such thing; ``choices`` feeds the close matches of the hint, unless ``close`` has them."""
 
     def __init__(
-        self, kind: str, name: str, choices: Iterable[str], listing: str | None = None
+        self,
+        kind: str,
+        name: str,
+        choices: Iterable[str],
+        listing: str | None = None,
+        close: Iterable[str] | None = None,
     ) -> None:
         import difflib  # only a mistake pays for it
 
         known = sorted(set(choices))
         folded = {c.casefold(): c for c in known}
-        close = difflib.get_close_matches(name.casefold(), folded, n=3, cutoff=0.5)
+        if close is None:
+            near = difflib.get_close_matches(name.casefold(), folded, n=3, cutoff=0.5)
+            matches = [folded[c] for c in near]
+        else:
+            matches = list(close)
         parts = []
-        if close:
-            parts.append("did you mean " + " or ".join(folded[c] for c in close) + "?")
-        elif known:
+        if matches:
+            parts.append("did you mean " + " or ".join(matches) + "?")
+        elif known and (close is None or listing is None):
             shown = ", ".join(known[:12]) + (", …" if len(known) > 12 else "")
             parts.append(f"known: {shown}")
         if listing:

@@ -10,7 +10,7 @@ from statistics import mean
 
 from .. import specs, techniques
 from ..costs import State
-from ..hardware import model
+from ..hardware import device, model
 from . import Claim
 
 _PAPER = "Lamina (arXiv 2405.01814 v2)"
@@ -23,13 +23,15 @@ TRACES = {
 """mean tokens of prompts and of answers, as the paper states them."""
 SYSTEMS = {"llama-30b": (2, 1, 2), "llama-65b": (4, 2, 4), "llama-3-70b": (4, 2, 4)}
 """GPUs of the homogeneous system; GPUs for the weights and devices for attention, the paper's DOP."""
+TABLE_GB = 80e9 / device("h100-sxm").memory_bytes
+"""the paper's hardware table counts 80 and 96 GB, which is this share of what drivers show on both."""
 PRICES = {"h100-sxm": 11.06, "h20": 4.63}
 """USD per hour of a device, the paper's table."""
 
 
 def _plain(name: str, tp: int) -> specs.Serving:
     group = specs.Group("h100-sxm", n=tp, tp=tp)
-    kv = specs.Kv(utilisation=0.9, reserve_gb=0.0)
+    kv = specs.Kv(utilisation=0.9 * TABLE_GB, reserve_gb=0.0)
     return specs.Serving(name, (specs.Pool(specs.Replica((group,), kv=kv)),), dtype="bf16")
 
 

@@ -282,7 +282,7 @@ def _point(row: Mapping[str, str]) -> Point | str:
     except LaminaError:
         return "unknown"
     precision = row.get("precision") or ""
-    dtype = DTYPES.get(precision, precision) or "bf16"
+    dtype = DTYPES.get(precision, precision) or m.native
     if dtype == "UNSET":
         dtype = "fp8"
     if dtype == "fp4" and m.native == "mxfp4":

@@ -75,7 +75,24 @@ def find(kind: str, name: str, rows: Mapping[str, tuple[str, ...]], listing: str
     for key, names in rows.items():
         if wanted == fold(key) or any(wanted == fold(n) for n in names):
             return key
-    raise UnknownName(kind, name, rows, listing)
+    raise UnknownName(kind, name, rows, listing, closest(name, rows))
+
+
+def closest(name: str, rows: Mapping[str, tuple[str, ...]]) -> list[str]:
+    """Up to three keys with a name like ``name``, best first: one that begins with the same three characters, or, since
+    anyone mistypes, one that is nearly the same. Organisations do not count."""
+    import difflib  # only a mistake pays for it
+
+    wanted = fold(name.rpartition("/")[2])
+
+    def likeness(other: str) -> float:
+        ratio = difflib.SequenceMatcher(None, wanted, other).ratio()
+        return ratio if wanted[:3] == other[:3] or ratio >= 0.8 else 0.0
+
+    best = {
+        k: max(likeness(fold(n.rpartition("/")[2])) for n in (k, *ns)) for k, ns in rows.items()
+    }
+    return [k for k in sorted(best, key=lambda k: -best[k]) if best[k] >= 0.45][:3]
 
 
 @functools.lru_cache(4096)

@@ -32,7 +32,7 @@ _IDLE_SHARE = 0.12
 
 @dataclass(frozen=True)
 class Device:
-    """One accelerator. Dense FLOP rates; GB = 1e9 bytes; link = one direction to peers in the server."""
+    """One accelerator. Dense FLOP rates; GB = 1e9 bytes, of memory as its driver shows it; link = one direction to peers in the server."""
 
     name: str
     names: tuple[str, ...]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError, UsageError
+from ..errors import DataError, UnknownName, UsageError
 from ..units import Quantity
-from .catalogue import find, quantities, rows
+from .catalogue import closest, fold, quantities, rows
 
 _NEEDED = {
     "layers": "",
@@ -288,10 +289,44 @@ def _from_file(path: str, _changed_ns: int) -> Model:
     return read_config(Path(path))
 
 
+_TYPES = {
+    "fp8": "fp8", "nvfp4": "fp4", "fp4": "fp4", "mxfp4": "mxfp4",
+    "int8": "int8", "8bit": "int8", "w8a8": "int8", "w8a16": "int8",
+    "int4": "int4", "4bit": "int4", "w4a16": "int4", "awq": "int4", "gptq": "int4",
+    "bf16": "bf16", "fp16": "fp16",
+}  # fmt: skip
+"""types of weights by what ends a checkpoint's name; of several the first here holds (GPTQ-Int8 is int8, FP8-W8A8 fp8)."""
+_END = re.compile(rf"[-_.\s]({'|'.join(_TYPES)}|quantized|dynamic|block|kv|g128)$", re.IGNORECASE)
+
+
+def _checkpoint(name: str) -> tuple[str, str | None, str | None]:
+    """The name without what it says of types at its end; the type of the weights, and of the KV cache, None where unsaid."""
+    said: set[str] = set()
+    while end := _END.search(name):
+        said.add(end[1].casefold())
+        name = name[: end.start()]
+    dtype = next((t for word, t in _TYPES.items() if word in said), None)
+    return name, dtype, dtype if "kv" in said else None
+
+
+@functools.cache
+def _keys() -> dict[str, str]:
+    """Canonical names by folded spelling: whole names, and then the last parts of Hugging Face ids."""
+    whole = {fold(n): k for k, m in all_models().items() for n in (k, *m.names)}
+    parts = {_part(n): k for k, m in all_models().items() for n in m.names}
+    return {**parts, **whole}
+
+
+def _part(name: str) -> str:
+    return fold(name.rpartition("/")[2].removesuffix("-hf"))
+
+
 def model(name: str) -> Model:
     """By canonical name, Hugging Face id (in any spelling), or path of a ``config.json`` or its folder.
 
-    Raises UnknownName; for a file, what ``configs.read_config`` raises.
+    Of an id that is not listed the organisation does not count, and what its end says of its quantization (-FP8, -NVFP4,
+    -AWQ, -GPTQ-Int4, -quantized.w8a8, …) becomes ``native``. Raises UnknownName; for a file, what
+    ``configs.read_config`` raises.
     """
     if name.endswith(".json") or (name.startswith((".", "/", "~")) and name):
         path = Path(name).expanduser()
@@ -299,10 +334,17 @@ def model(name: str) -> Model:
         if not path.is_file():
             raise UsageError(f"model file {name} does not exist", "give the path of a config.json")
         return _from_file(str(path.resolve()), path.stat().st_mtime_ns)
-    known = all_models()
-    return known[
-        find("model", name, {k: m.names for k, m in known.items()}, "lamina-traces catalog models")
-    ]
+    known, keys = all_models(), _keys()
+    base, dtype, kv = _checkpoint(name)
+    for spelling in (name, base) if dtype else (name,):
+        key = keys.get(fold(spelling)) or keys.get(_part(spelling))
+        if key is not None and spelling is name:
+            return known[key]
+        if key is not None and dtype is not None:
+            return replace(known[key], native=dtype, kv_native=kv)
+    names = {k: m.names for k, m in known.items()}
+    listing = "lamina-traces catalog models, or give the path of its config.json"
+    raise UnknownName("model", name, names, listing, closest(base, names))
 
 
 def model_of_shape(name: str, source: str, values: dict[str, Any], **about: Any) -> Model:

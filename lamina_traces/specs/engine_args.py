@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..errors import LaminaError, Notice, UnknownName, UsageError
-from ..hardware import Model, model
+from ..hardware import BYTES, Model, model
 from .serving import Serving, check, simple
 
 INT, FLOAT, TEXT, SWITCH = "int", "float", "text", "switch"
@@ -171,6 +171,8 @@ _QUANTIZATIONS = {
     "moe_wna16": "int4", "modelopt_fp4": "fp4", "nvfp4": "fp4", "mxfp4": "mxfp4", "compressed-tensors": "auto",
 }  # fmt: skip
 """types of the weights by method; ``compressed-tensors`` says that the checkpoint states it."""
+_ANY_BITS = ("gptq", "gptq_marlin", "marlin", "moe_wna16", "modelopt")
+"""methods whose checkpoints have four or eight bits: one that states its type has that."""
 _KV_DTYPES = {"auto": None, "fp8": "fp8", "fp8_e4m3": "fp8", "fp8_e5m2": "fp8", **_DTYPES, "bf16": "bf16"}  # fmt: skip
 _BATCH = ("max_num_seqs", "max_num_batched_tokens", "max_context")
 _KV = ("block_size", "utilisation")
@@ -484,15 +486,18 @@ class _Read:
         return out
 
     def types(self, v: dict[str, Any], deployment: dict[str, Any]) -> None:
-        """The types of weights and KV cache. Raises UnknownName."""
+        """The types of weights and KV cache. ``--dtype`` is that of the arithmetic where the checkpoint is quantized. Raises
+        UnknownName."""
+        quantized = BYTES[model(deployment["model"]).native] < 2
         dtype, method = v.pop("dtype", "auto"), v.pop("quantization", None)
         if dtype != "auto" and dtype not in _DTYPES:
             raise UnknownName("dtype", dtype, ["auto", *_DTYPES])
         if method is not None and method.lower() in _QUANTIZATIONS:
-            deployment["dtype"] = _QUANTIZATIONS[method.lower()]
+            stated = quantized and method.lower() in _ANY_BITS
+            deployment["dtype"] = "auto" if stated else _QUANTIZATIONS[method.lower()]
         elif method is not None and method.lower() not in ("none", ""):
             self.unmodelled.append(self.given["quantization"])
-        elif dtype != "auto":
+        elif dtype != "auto" and not quantized:
             deployment["dtype"] = _DTYPES[dtype]
         kv = v.pop("kv_dtype", "auto")
         if kv not in _KV_DTYPES:

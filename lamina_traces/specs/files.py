@@ -36,7 +36,8 @@ def loads(text: str, path: Path | None = None) -> Serving:
         raise DataError(
             f"is not TOML: {e}", "lamina-traces show RUN prints one of a saved run", path=path
         ) from e
-    return check(_build(Serving, data, "spec", path))
+    spec: Serving = _build(Serving, data, "spec", path)
+    return check(spec if "dtype" in data else dataclasses.replace(spec, dtype=spec.shape.native))
 
 
 def dumps(spec: Serving) -> str:

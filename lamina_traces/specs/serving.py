@@ -185,7 +185,7 @@ def simple(
 ) -> Serving:
     """The spec of the command line's flags: ``replicas`` equal engines of tp·pp·dp devices. Checked.
 
-    ``dtype`` "auto": the weights as the model is published. ``prefill``: "chunked" beside decodes, "first" in iterations of
+    ``dtype`` "auto": the weights as the checkpoint of that name is published. ``prefill``: "chunked" beside decodes, "first" in iterations of
     their own, or "apart:N" by N of the replicas, the others decode. ``scale``: as ``scaled`` reads it, in place of
     ``replicas``.
     """
@@ -199,7 +199,9 @@ def simple(
     how, _, some = prefill.partition(":")
     if how not in ("chunked", "first", "apart") or (how == "apart") != some.isdigit():
         raise UnknownName("way to prefill", prefill, ("chunked", "first", "apart:1"))
-    kv = Kv(dtype=kv_dtype, preemption=cast(Literal["recompute", "swap"], preempt))
+    kv = Kv(
+        dtype=kv_dtype or shape.kv_native, preemption=cast(Literal["recompute", "swap"], preempt)
+    )
     batch = Batch(max_num_seqs, max_num_batched_tokens, chunked_prefill=how != "first")
     replica = Replica((group,), kv=kv, batch=batch)
     pools: tuple[Pool, ...] = (Pool(replica, count=replicas),)

@@ -40,7 +40,7 @@ def number(text: str) -> float:
     ("argv", "code", "said", "hint"),
     [
         # does not fit, cannot be divided
-        (("few.csv", "--model", "llama-3.1-70b"), 1, "61.1 GB short", "tp=4 would fit"),
+        (("few.csv", "--model", "llama-3.1-70b"), 1, "55.6 GB short", "tp=2 would fit"),
         (("few.csv", "--tp", "3"), 1, "tp = 3 does not divide the 32 heads", "--tp 1, 2, 4, 8"),
         (("few.csv", "--replicas", "2", "--prefill", "apart:2"), 2, "2 of 2 replicas cannot prefill", "--replicas"),
         (("few.csv", "--max-num-seqs", "4096"), 2, "exceeds max_num_batched_tokens", "one token of the budget"),

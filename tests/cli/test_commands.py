@@ -9,6 +9,7 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -411,6 +412,61 @@ def test_catalog(lamina: Lamina, topic: str) -> None:
     rows = json.loads(done.out)
     assert rows
     assert all(r["name"] for r in rows)
+
+
+def test_catalog_tells_the_basis_of_each_number(lamina: Lamina) -> None:
+    rows = json.loads(lamina("catalog", "gpus", "--format", "json").out)
+    h100 = {r["name"]: r for r in rows}["h100-sxm"]
+    assert h100["basis"]["bf16_tflop_s"] == "datasheet"
+    assert (h100["basis"]["idle_w"], h100["basis"]["memory_gb"]) == ("measured", "assumed")
+    assert h100["source"]["memory_gb"] == "driver's total of 81,559 MiB, from memory"
+    # all but INT8 and memory, of eight: it has no FP4 rate
+    assert (h100["published"], h100["fp4_tflop_s"]) == ("6 of 8", None)
+    assert "fp4_tflop_s" not in h100["basis"]
+    nvlink = {r["name"]: r for r in json.loads(lamina("catalog", "links", "-f", "json").out)}[
+        "nvlink4"
+    ]
+    assert nvlink["latency_us"] == 2
+    assert nvlink["basis"] == {
+        "gb_s": "datasheet",
+        "latency_us": "fitted",
+        "collective_share": "derived",
+    }
+
+
+def test_catalog_shows_one_entry_in_full(lamina: Lamina) -> None:
+    def numbers(*argv: str) -> dict[str, dict[str, Any]]:
+        entry = json.loads(lamina("catalog", *argv, "-f", "json").out)
+        return {n.pop("number"): n for n in entry["numbers"]}
+
+    gpu = numbers("gpus", "NVIDIA H100 80GB HBM3")
+    assert (gpu["memory_gb"]["value"], gpu["memory_gb"]["unit"]) == (85.52, "GB")
+    assert (gpu["memory_gb"]["basis"], gpu["memory_gb_s"]["basis"]) == ("assumed", "datasheet")
+    assert gpu["peers"] == {
+        "value": 8,
+        "unit": "devices",
+        "source": "the usual server",
+        "basis": "assumed",
+    }
+    link = numbers("links", "nvlink4")
+    assert link["latency_s"]["basis"] == "fitted"
+    m = numbers("models", "Qwen/Qwen3-30B-A3B-FP8")
+    assert [m[k]["value"] for k in ("head_dim", "ffn", "experts_per_token")] == [128, 768, 8]
+    assert m["kv_bytes_per_token.bf16"]["value"] == 48 * 2 * 4 * 128 * 2
+    assert m["weight_bytes.bf16"]["value"] == 2 * m["parameters"]["value"]
+    assert m["weight_bytes.fp8"]["basis"] == "derived"
+    entry = json.loads(lamina("catalog", "models", "Qwen/Qwen3-30B-A3B-FP8", "-f", "json").out)
+    assert (entry["name"], entry["weights"], entry["quantized"]) == ("qwen3-30b-a3b", "fp8", "all")
+    shown = lamina("catalog", "models", "qwen3-8b").out
+    assert "weights   bf16" in shown
+    assert "quantized" not in shown
+    assert "kv_bytes_per_token.fp8" in shown
+    csv = lamina("catalog", "links", "nvlink4", "-f", "csv").out
+    assert csv.startswith("number,value,unit,source,basis\ngb_s,450.0,GB/s,")
+    for argv in (("gpus", "h1000"), ("models", "gpt5"), ("links", "nvlnk"), ("knobs", "x")):
+        done = lamina("catalog", *argv)
+        assert (done.code, done.out) == (2, "")
+        assert "hint: " in done.err
 
 
 def test_rm_asks(lamina: Lamina) -> None:

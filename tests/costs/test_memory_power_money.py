@@ -29,22 +29,29 @@ from lamina_traces.units import Quantity
 
 def test_blocks_are_what_is_left() -> None:
     kv = kv_memory(model("llama-3.1-8b"), device("h100-sxm"))
-    # 80·0.9 − 16.06 − 2 = 53.94 GB; a block of 16 tokens has 2,097,152 bytes
-    assert kv.blocks == int((72e9 - 16_059_990_016 - 2e9) // 2_097_152) == 25_720
-    assert kv.tokens == 25_720 * 16
+    # 81,559 MiB = 85.52 GB; 85.52·0.9 − 16.06 − 2 = 58.91 GB; a block of 16 tokens has 2,097,152 bytes
+    assert device("h100-sxm").memory_gb.value == round(81_559 * 2**20 / 1e9, 2)
+    assert kv.blocks == int((76.968e9 - 16_059_990_016 - 2e9) // 2_097_152) == 28_089
+    assert kv.tokens == 28_089 * 16 == 449_424
     half = kv_memory(model("llama-3.1-8b"), device("h100-sxm"), kv_dtype="fp8")
     assert half.blocks in (2 * kv.blocks, 2 * kv.blocks + 1)
 
 
 def test_a_model_that_does_not_fit_says_what_would() -> None:
     with pytest.raises(
-        ModelError, match=r"needs 141\.1 GB of bf16 weights on 1 × 80 GB .* 61\.1 GB short"
+        ModelError, match=r"needs 141\.1 GB of bf16 weights on 1 × 85\.52 GB .* 55\.6 GB short"
     ) as e:
         kv_memory(model("llama-3.1-70b"), device("h100-sxm"))
+    assert "tp=2 would fit" in str(e.value.hint)
+    # at 0.9 two have 2·(76.97 − 2) = 149.9 GB for 141.1 GB of weights; 8.8 GB are left, of 5.24 MB a block
+    two = kv_memory(model("llama-3.1-70b"), device("h100-sxm"), Parallel(tp=2))
+    assert two.blocks * 16 * 327_680 == pytest.approx(8.8e9, rel=0.01)
+    # at 0.8 two have 2·(68.42 − 2) = 132.8 GB, 8.3 too few
+    with pytest.raises(ModelError, match=r"8\.3 GB short of any room for the KV cache"):
+        kv_memory(model("llama-3.1-70b"), device("h100-sxm"), Parallel(tp=2), utilisation=0.8)
+    with pytest.raises(ModelError) as e:
+        kv_memory(model("llama-3.1-70b"), device("h100-sxm"), utilisation=0.8)
     assert "tp=4 would fit, tp=2 leaves no room for KV" in str(e.value.hint)
-    with pytest.raises(ModelError, match="room for the KV cache"):
-        kv_memory(model("llama-3.1-70b"), device("h100-sxm"), Parallel(tp=2))
-    assert kv_memory(model("llama-3.1-70b"), device("h100-sxm"), Parallel(tp=4)).blocks > 0
     assert (
         kv_memory(model("llama-3.1-70b"), device("h100-sxm"), Parallel(tp=2), dtype="fp8").blocks
         > 0

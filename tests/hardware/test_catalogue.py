@@ -63,6 +63,22 @@ def test_flop_rates_are_dense() -> None:
             # GeForce halves FP8 (float32 accumulation), not FP4
             most = 4.1 if d.name == "rtx-5090" else 3.2
             assert 1.9 < d.fp4_tflops.value / d.fp8_tflops.value < most, d.name
+        if d.int8_tops is not None:
+            # twice FP16; GeForce halves FP16 (float32 accumulation), not INT8
+            times = (
+                4 if d.name.startswith("rtx-") and d.names[0].startswith("NVIDIA GeForce") else 2
+            )
+            assert d.int8_tops.value / d.fp16_tflops.value == pytest.approx(times, rel=0.02), d.name
+
+
+def test_links_are_one_direction_of_all_links_of_a_device() -> None:
+    gbit = 1 / 8
+    for name, gb_s in (
+        ("h100-sxm", 18 * 25.0), ("a100", 12 * 25.0), ("b200", 18 * 50.0),
+        ("gaudi2", 21 * 100 * gbit), ("gaudi3", 21 * 200 * gbit),
+        ("tpu-v5e", 1600 * gbit), ("tpu-v5p", 4800 * gbit), ("tpu-v6e", 3584 * gbit),
+    ):  # fmt: skip
+        assert device(name).link_gb_s.value == gb_s, name
 
 
 def test_names_are_found_in_any_spelling() -> None:
@@ -102,6 +118,41 @@ def test_an_unknown_name_offers_close_ones_and_the_listing() -> None:
         model("llama-3.1-9b")
     assert "llama-3.1-8b" in str(e.value.hint)
     assert "catalog models" in str(e.value.hint)
+
+
+def hint(name: str) -> str:
+    with pytest.raises(UnknownName) as e:
+        model(name)
+    return str(e.value.hint)
+
+
+def test_suggestions_begin_alike_or_are_nearly_the_same() -> None:
+    assert "did you mean gpt-oss-20b?" in hint("gpt5")
+    assert "did you mean llama-3.1-8b or" in hint("lama-3.1-8b")
+    assert "did you mean qwen3-32b or" in hint("Qwen/Qwen3-33B-AWQ")
+    # nothing is like it: no list of what it is not
+    for name in ("someone/Mystery-7B-AWQ", "claude"):
+        assert hint(name).startswith("list them with: lamina-traces catalog models")
+
+
+def test_the_organisation_does_not_count() -> None:
+    assert model("unsloth/Meta-Llama-3.1-8B-Instruct") is model("llama-3.1-8b")
+    assert model("Llama-3.3-70B-Instruct") is model("llama-3.3-70b")
+    parts: dict[str, str] = {}
+    for key, m in all_models().items():
+        for n in m.names:
+            assert parts.setdefault(n.rpartition("/")[2].removesuffix("-hf").casefold(), key) == key
+
+
+def test_a_type_is_said_once_and_what_is_not_known_is_refused() -> None:
+    # the catalogue lists no checkpoints of other types: their names' ends say it
+    for m in all_models().values():
+        assert not any(n.casefold().endswith(("-fp8", "-fp4", "-awq", "-int4")) for n in m.names)
+    # bitsandbytes has codes of its own
+    assert "llama-3.3-70b" in hint("unsloth/Llama-3.3-70B-Instruct-bnb-4bit")
+    assert hint("Qwen/Qwen3-8B-GGUF").startswith("did you mean qwen3-8b")
+    with pytest.raises(UnknownName):
+        model("Qwen/Qwen3-8B-dynamic")
 
 
 # billions of parameters as model cards and papers give them: total, and active per token where they say so

@@ -40,6 +40,10 @@ parse = specs.parse_engine_args
             {"max_num_seqs": 64, "max_context": 8192}, {"block_size": 32},
         ),
         ("vllm serve Qwen/Qwen2.5-7B-Instruct --dtype half", {"dtype": "fp16"}, {}, {}),
+        # ours: the type of a quantized checkpoint's weights is its own; --dtype is that of its arithmetic
+        ("vllm serve Qwen/Qwen3-32B-AWQ --dtype half", {}, {}, {}),
+        ("vllm serve Qwen/Qwen2.5-72B-Instruct-GPTQ-Int8 -q gptq_marlin --max-num-seqs 8", {"dtype": "auto"}, {"max_num_seqs": 8}, {}),
+        ("vllm serve deepseek-ai/DeepSeek-V3 --dtype bfloat16 -tp 8", {"tp": 8}, {}, {}),
         ("vllm serve Qwen/Qwen2.5-7B-Instruct --quantization awq_marlin --dtype auto", {"dtype": "int4"}, {}, {}),
         # after docs.sglang.io, "Server Arguments"
         ("python -m sglang.launch_server --model-path meta-llama/Meta-Llama-3-8B-Instruct --tp 2", {"tp": 2}, {}, {}),

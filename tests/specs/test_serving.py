@@ -77,7 +77,7 @@ GOOD = specs.dumps(specs.simple("llama-3.1-70b", "h100-sxm", tp=4))
         ("llama-3.1-70b", "llama-3.1-7b", UnknownName, "unknown model", "catalog models"),
         ('"h100-sxm"', '"h1000"', UnknownName, "unknown GPU", "catalog gpus"),
         ("tp = 4", "tp = 2", ModelError, "4 devices for tp = 2", "n = tp"),
-        ("n = 4\ntp = 4", "n = 1\ntp = 1", ModelError, "61.1 GB short", "tp=4 would fit"),
+        ("n = 4\ntp = 4", "n = 1\ntp = 1", ModelError, "55.6 GB short", "tp=2 would fit"),
         (
             "n = 4\ntp = 4",
             "n = 6\ntp = 6",
@@ -235,6 +235,52 @@ def test_the_flags_of_the_command_line() -> None:
         specs.simple("llama-3.1-70b", "h100", tp=1)
     with pytest.raises(UsageError):
         specs.simple("llama-3.1-8b", "h100", replicas=0)
+
+
+CHECKPOINTS = [
+    ("Qwen/Qwen3-32B-FP8", "qwen3-32b", "fp8"),
+    ("nvidia/Llama-3.3-70B-Instruct-FP8", "llama-3.3-70b", "fp8"),
+    ("nvidia/DeepSeek-R1-0528-FP4", "deepseek-r1", "fp4"),
+    ("nvidia/DeepSeek-R1-0528-NVFP4", "deepseek-r1", "fp4"),
+    ("Qwen/Qwen3-32B-AWQ", "qwen3-32b", "int4"),
+    ("RedHatAI/Meta-Llama-3.1-70B-Instruct-FP8-dynamic", "llama-3.1-70b", "fp8"),
+    ("RedHatAI/Meta-Llama-3.1-70B-Instruct-quantized.w4a16", "llama-3.1-70b", "int4"),
+    ("RedHatAI/Meta-Llama-3.1-70B-Instruct-quantized.w8a8", "llama-3.1-70b", "int8"),
+    ("hugging-quants/Meta-Llama-3.1-70B-Instruct-AWQ-INT4", "llama-3.1-70b", "int4"),
+    ("Qwen/Qwen2.5-72B-Instruct-GPTQ-Int4", "qwen2.5-72b", "int4"),
+    ("Qwen/Qwen2.5-72B-Instruct-GPTQ-Int8", "qwen2.5-72b", "int8"),
+    ("TheBloke/Llama-2-70B-Chat-AWQ", "llama-2-70b", "int4"),
+    ("qwen3-32b-fp8", "qwen3-32b", "fp8"),
+    ("unsloth/DeepSeek-V3-bf16", "deepseek-v3", "bf16"),
+    ("deepseek-ai/DeepSeek-V3", "deepseek-v3", "fp8"),
+]
+
+
+@pytest.mark.parametrize(("name", "key", "dtype"), CHECKPOINTS)
+def test_a_checkpoint_is_served_in_the_type_that_its_name_says(
+    name: str, key: str, dtype: str
+) -> None:
+    spec = specs.simple(name, "b200", tp=16)
+    assert (spec.model, spec.dtype) == (key, dtype)
+    assert specs.parse_engine_args(f"vllm serve {name} -tp 16").spec("b200").dtype == dtype
+    # a file that does not state the type has the name's too
+    text = specs.dumps(spec).replace(f'model = "{key}"', f'model = "{name}"')
+    assert specs.loads(text.replace(f'dtype = "{dtype}"\n', "", 1)).dtype == dtype
+    assert specs.loads(text.replace(f'dtype = "{dtype}"', 'dtype = "fp16"', 1)).dtype == "fp16"
+    assert specs.simple(name, "b200", tp=16, dtype="fp16").dtype == "fp16"
+    # weights: all matrices but embedding and head are of that type
+    one = {"fp8": 1, "int8": 1, "int4": 4.25 / 8, "fp4": 4.5 / 8, "bf16": 2}[dtype]
+    m = spec.shape
+    ends = 2 * (m.head_params + m.embedding_params + m.router_params)
+    rest = m.params - m.head_params - m.embedding_params - m.router_params
+    eight = m.attention_params if m.mla and one < 1 else 0
+    assert specs.kv_of(spec).weight_bytes == pytest.approx(ends + (rest - eight) * one + eight)
+
+
+def test_a_cache_of_eight_bits_in_the_name() -> None:
+    spec = specs.simple("amd/Llama-3.1-70B-Instruct-FP8-KV", "mi300x")
+    assert (spec.dtype, spec.pools[0].replica.kv.dtype) == ("fp8", "fp8")
+    assert specs.simple("llama-3.1-70b", "mi300x").pools[0].replica.kv.dtype is None
 
 
 def test_scaling_on_one_flag() -> None:
