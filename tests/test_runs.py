@@ -167,8 +167,10 @@ def test_failures_with_techniques_repeats_and_capacity(trace: Trace, spec: Servi
     found = studies.repeats(workloads.Source(trace, poisson=0.1), spec, 2, failures="recorded")
     assert [m["requests_failed"] for m in found.metrics] == [5, 5]
     assert found.first.workload["replay"] == "open"  # drawn arrivals say nothing of retries
-    slo = runs.parse_slo("e2e=1h")
-    carried = studies.capacity(workloads.Source(trace), spec, slo, target=0.5, failures="recorded")
+    half = runs.parse_slo("e2e=1h", 0.5)
+    carried = studies.capacity(workloads.Source(trace), spec, half, failures="recorded")
     assert carried.low_req_s is not None
     with pytest.raises(ModelError, match=r"45\.5% of the requests fail as recorded"):
-        studies.capacity(workloads.Source(trace), spec, slo, failures="recorded")
+        studies.capacity(
+            workloads.Source(trace), spec, runs.parse_slo("e2e=1h"), failures="recorded"
+        )

@@ -52,7 +52,8 @@ def tables(draw: st.DrawFn) -> list[dict[float, float]]:
     return out
 
 
-@given(tables(), st.lists(st.floats(0.0, 1.0), min_size=3, max_size=3))
+# times below linprog's own tolerance would be nothing to it
+@given(tables(), st.lists(st.integers(0, 1000).map(lambda n: n / 1000), min_size=3, max_size=3))
 @settings(max_examples=150, deadline=None)
 def test_the_dual_is_the_optimum_of_the_primal(found: list[dict[float, float]], t: list[float]) -> None:  # fmt: skip
     """scipy chooses how long each combination runs; every combination is offered to it, beaten ones too."""
