@@ -63,7 +63,7 @@ MAIN_METRICS = {
     "usd_per_m_total_tokens": "USD per million tokens, input and output",
     "usd_per_m_output_tokens": "USD per million output tokens",
     "cached_prompt_tokens": "prompt tokens from the prefix cache",
-    "slo_attainment": "requests that meet all limits",
+    "slo_attainment": "requests that meet their limits",
     "goodput_req_s": "goodput (requests per second)",
 }
 """what the table of a run shows, in order."""
@@ -669,7 +669,7 @@ class Run:
         keys = {
             "ttft_mean_s": "ttft mean", "ttft_p50_s": "ttft p50", "ttft_p99_s": "ttft p99", "tpot_mean_s": "tpot mean",
             "tpot_p99_s": "tpot p99", "e2e_p50_s": "e2e p50", "e2e_p99_s": "e2e p99",
-            "slo_attainment": "meet all limits", "goodput_req_s": "goodput (1/s)",
+            "slo_attainment": "meet their limits", "goodput_req_s": "goodput (1/s)",
         }  # fmt: skip
         lost = any(g.get("failed") for g in self.groups)
         return [

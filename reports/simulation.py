@@ -141,11 +141,13 @@ def findings(run: Run) -> list[Sentence]:
             text += f"; the devices draw {format_number(watt)} W on average"
         out.append(Sentence(text + "."))
     for v in run.slo:
-        observed = number(v.get("observed_s"))
-        if observed is None:
+        observed, share = number(v.get("observed_s")), number(v.get("share"))
+        held = "holds" if v.get("ok") else "does not hold"
+        if v.get("each") and share is not None:
+            text = f"The limit {v.get('limit')} {held}: {share:.1%} of the requests are within it"
+        elif observed is None:
             text = f"The limit {v.get('limit')} counts as missed: its percentile is not given"
         else:
-            held = "holds" if v.get("ok") else "does not hold"
             text = f"The limit {v.get('limit')} {held}: {format_seconds(observed)} was observed"
         out.append(Sentence(text + "."))
     return out

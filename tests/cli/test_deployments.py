@@ -230,3 +230,16 @@ def test_repeats_and_capacity_on_the_command_line(lamina: Any) -> None:
     ):
         done = lamina("simulate", "azure-code", *flags)
         assert (done.code, said in done.err) == (2, True), done.err
+
+
+def test_a_report_says_how_limits_came_out(lamina: Any, tmp_path: Path) -> None:
+    flags = ("--slo", "ttft.p50=1ns,e2e=1h")
+    assert lamina("simulate", "azure-code", "--to", "5m", *flags, "--save", "r").code == 3
+    done = lamina("report", "r", "-o", "r.html")
+    assert done.code == 0
+    page = (tmp_path / "r.html").read_text()
+    assert "The limit e2e=3600s holds: 100.0% of the requests are within it" in page
+    assert "The limit ttft.p50=1e-09s does not hold" in page
+    assert lamina("report", "r", "--slo", "ttft=1s", "-o", "again.html").code == 2
+    assert lamina("report", "azure-code", *flags, "-o", "code.html").code == 3
+    assert (tmp_path / "code.html").exists()
