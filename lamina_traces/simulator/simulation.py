@@ -335,8 +335,9 @@ class Simulation:
         self._g[k.G_TICK] = first_tick_ns
         self._g[k.G_CONCURRENCY] = k.NEVER if concurrency is None else concurrency
         self._req = np.empty(0, k.REQUEST)
-        # an odd number of cache lines: columns that lie a page apart would share a set of the cache
-        rows = max(CHUNK, *(e.max_num_seqs for e in engines)) // 16 * 16 + 8
+        # room for all that one replica holds, and an odd number of cache lines: columns that lie a page apart would
+        # share a set of the cache
+        rows = max(CHUNK, *(e.max_num_seqs for e in engines)) // 16 * 16 + 24
         self._out = np.zeros((k.OUT_COLUMNS, rows), np.int64)
         self._edges = np.empty((0, 2), np.int64)
         self._fed = self._room = np.empty((0, k.FED_COLUMNS), np.int64)

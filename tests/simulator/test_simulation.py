@@ -334,3 +334,11 @@ def stops(now, slot, replica, req, rep, mem, par):  # type: ignore[no-untyped-de
 def test_what_is_wrong_with_a_policy_is_the_callers(function: Any, match: str) -> None:
     with pytest.raises(ModelError, match=match):
         run(Simulation([engine(replicas=2)], route=function), Requests.make([0], [10], [2]))
+
+
+def test_more_may_end_at_once_than_a_chunk_has() -> None:
+    n = 70_014
+    many = engine(blocks=2 * n, max_num_seqs=n, max_num_batched_tokens=n)
+    done = run(Simulation([many]), Requests.make(np.zeros(n), np.ones(n), np.full(n, 2)))
+    assert (done.status == 0).all()
+    assert len(np.unique(done.last_token_ns)) == 1
