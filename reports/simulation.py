@@ -47,7 +47,7 @@ SERVED: _Rows = (
     ("requests_per_s", "requests per second", "number"),
     ("input_tokens_per_s", "input tokens per second", "number"),
     ("output_tokens_per_s", "output tokens per second", "number"),
-    ("slo_attainment", "met all limits", "share"),
+    ("slo_attainment", "met their limits", "share"),
     ("goodput_req_s", "goodput, requests per second", "number"),
 )
 ENGINE: _Rows = (
@@ -253,7 +253,7 @@ def _groups(run: Run) -> Table | None:
     )
     columns = tuple(rows[0])
     cells = tuple(tuple(r.values()) for r in rows)
-    return Table(columns, cells, "l" + "r" * (len(columns) - 1), f"By {run.by}", notes)
+    return Table(columns, cells, "l" + "r" * (len(columns) - 1), f"By {run.by}", notes, wide=True)
 
 
 def _limits(run: Run) -> Table:
