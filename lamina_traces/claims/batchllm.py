@@ -49,7 +49,8 @@ def served(load: Requests, text: str | None, cache_gb: float) -> Result:
     """On an A100 with so much room for keys and values."""
     spec = specs.simple("llama-3.1-8b", "a100-80-sxm", reuse="prefix")
     pool = spec.pools[0]
-    reserve = 80 * 0.9 - specs.kv_of(spec).weight_bytes / 1e9 - cache_gb
+    memory = specs.kv_of(spec)
+    reserve = (memory.usable_bytes - memory.weight_bytes) / 1e9 - cache_gb
     kv = replace(pool.replica.kv, block_size=20, reserve_gb=reserve)
     spec = replace(spec, pools=(replace(pool, replica=replace(pool.replica, kv=kv)),))
     using = [] if text is None else [techniques.parse(text)]

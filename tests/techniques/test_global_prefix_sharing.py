@@ -21,7 +21,8 @@ def spec(gb: float | None = None) -> specs.Serving:
     plain = specs.simple("llama-3.1-8b", "h100-sxm", reuse="prefix")
     kv = replace(plain.pools[0].replica.kv, block_size=20)
     if gb is not None:
-        kv = replace(kv, reserve_gb=80 * 0.9 - 16.06 - gb)
+        memory = specs.kv_of(plain)
+        kv = replace(kv, reserve_gb=(memory.usable_bytes - memory.weight_bytes) / 1e9 - gb)
     return replace(plain, pools=(replace(plain.pools[0], replica=replace(plain.pools[0].replica, kv=kv)),))  # fmt: skip
 
 
