@@ -290,12 +290,9 @@ def _techniques() -> list[Row]:
 
 def technique_details(name: str) -> Row:
     """One technique: its parameters with unit, source and basis, its names to choose from, what it leaves out. Raises UnknownName."""
-    from .errors import UnknownName
-    from .techniques import TECHNIQUES
+    from . import techniques
 
-    if name not in TECHNIQUES:
-        raise UnknownName("technique", name, TECHNIQUES, "lamina-traces catalog techniques")
-    t = TECHNIQUES[name]
+    t = techniques.named(name)
     return {
         "name": t.name, "what": t.what, "paper": t.paper, "limits": t.limits, "excludes": sorted(t.excludes),
         "neutral": ", ".join(f"{k}={v}" for k, v in t.neutral.items()),

@@ -20,7 +20,7 @@ from . import specs, techniques
 from .aspects.failure_retries import WITHIN_S
 from .errors import ModelError, Notice, UnknownName, UsageError
 from .schema import FAILED, TABLES, Requests
-from .simulator import ERROR_CODE, Result, Slo, Verdict, by_group, judge, parse_slo, part
+from .simulator import ERROR_CODE, Result, Slo, Verdict, by_group, parse_slo
 from .simulator import simulate as serve
 from .specs import Serving
 from .units import NS_PER_S, format_count, format_number, format_seconds
@@ -442,10 +442,6 @@ def simulate(
     result = serve(
         requests, spec, steps, slo=slo, warmup_s=warmup_s, cooldown_s=cooldown_s, concurrency=concurrency
     )  # fmt: skip
-    verdicts: list[Verdict] = []
-    if slo:
-        seen = result.measured.mask
-        verdicts = judge(slo, result.metrics, part(result.rows, seen), result.output_tokens[seen])
     span_s = requests.span_ns / NS_PER_S
     return Run(
         name=name or f"{trace.name} on {spec.model}",
@@ -465,7 +461,7 @@ def simulate(
         spec=specs.dumps(spec),
         techniques=tuple(str(a) for a in using),
         metrics=_metrics(result),
-        slo=tuple(_verdict(v) for v in verdicts),
+        slo=tuple(map(_verdict, result.verdicts)),
         target=slo.target if slo else None,
         rows=_joined(_requests_frame(requests, result), context, requests.extra.get("failed")),
         windows=_windows_frame(result),

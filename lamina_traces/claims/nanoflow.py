@@ -192,6 +192,11 @@ def _total(name: str, reported: float, measure: Callable[[], float], note: str =
     )
 
 
+def _bars(lengths: tuple[int, int]) -> str:
+    own = lengths == (512, 512)
+    return BARS if own else f"{BARS}; the band of 512 and 512 tokens is used, with ours known"
+
+
 def _without(lengths: tuple[int, int]) -> Claim:
     name = f"{lengths[0]}-{lengths[1]}"
     return Claim(
@@ -205,9 +210,7 @@ def _without(lengths: tuple[int, int]) -> Claim:
         tier="A",
         measure=partial(_of_model, lengths, _whole),
         neutral=None,
-        note=BARS
-        if lengths == (512, 512)
-        else f"{BARS}; the band of 512 and 512 tokens is used, with ours known",
+        note=_bars(lengths),
     )
 
 
@@ -224,9 +227,7 @@ def _gained(lengths: tuple[int, int]) -> Claim:
         measure=partial(_of_model, lengths, _gain),
         technique="intra-device-overlap",
         calibrated=PENALTY,
-        note=BARS
-        if lengths == (512, 512)
-        else f"{BARS}; the band of 512 and 512 tokens is used, with ours known",
+        note=_bars(lengths),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .metrics import Metrics, Verdict, by_group, judge, part
+from .metrics import Metrics, Verdict, by_group, judge
 from .result import ERROR_CODE, STATUS, Result, simulate
 from .simulation import RANKS, ROUTES, Engine, Finished, Simulation, Windows, chunks, run, warm_up
 from .slo import Limit, Slo, parse_slo
@@ -25,7 +25,6 @@ __all__ = [
     "chunks",
     "judge",
     "parse_slo",
-    "part",
     "run",
     "simulate",
     "warm_up",

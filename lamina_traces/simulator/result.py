@@ -73,6 +73,7 @@ class Result:
     mean_states: tuple[State | None, ...]
     """by pool: the mean iteration; None for a pool that did nothing."""
     measured: m.Measured
+    verdicts: tuple[m.Verdict, ...] = ()
     until_ns: int | None = None
 
     def explain(self, pool: int = 0) -> list[OpCost]:
@@ -295,6 +296,7 @@ def simulate(
             )
         )
     times, ops = _shares(lowered, sim.row_x)
+    metrics = Metrics(values, reasons, tuple(notices))
     return Result(
         spec=spec,
         step_models=models,
@@ -304,11 +306,12 @@ def simulate(
         windows=windows,
         power_w=power_w,
         kv_blocks=blocks,
-        metrics=Metrics(values, reasons, tuple(notices)),
+        metrics=metrics,
         time_shares=times,
         op_shares=ops,
         mean_states=_mean_states(lowered, windows),
         measured=measured,
+        verdicts=tuple(m.judge(slo, metrics, seen, output)) if slo else (),
         until_ns=until_ns,
     )
 

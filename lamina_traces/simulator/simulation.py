@@ -134,7 +134,7 @@ def policy(function: Callable[..., Any]) -> Any:
         returned = told.nopython_signatures[0].return_type
         if not isinstance(returned, types.Integer | types.Boolean):
             raise ModelError(f"policy {name!r} returns {returned}", hint)
-        return njit(k.POLICY)(plain)
+        return told if returned == types.int64 else njit(k.POLICY)(plain)
     # TypeError: another number of arguments; KeyError: a field that there is not
     except (NumbaError, TypeError, KeyError) as e:
         first = str(e).strip().splitlines()[0]

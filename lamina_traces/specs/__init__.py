@@ -23,6 +23,7 @@ from .serving import (
     kv_of,
     main_group,
     simple,
+    stated_link,
     step_model,
     swap_s_per_token,
 )
@@ -52,6 +53,7 @@ __all__ = [
     "main_group",
     "parse_engine_args",
     "simple",
+    "stated_link",
     "step_model",
     "swap_s_per_token",
 ]

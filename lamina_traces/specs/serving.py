@@ -314,12 +314,17 @@ def step_model(spec: Serving, pool: int = 0) -> StepModel:
     )  # fmt: skip
 
 
+def stated_link(spec: Serving, source: str, target: str) -> Link | None:
+    """The first such link of the spec."""
+    return next((x for x in spec.links if (x.source, x.target) == (source, target)), None)
+
+
 def attention_link(spec: Serving, pool: int = 0) -> tuple[float, float]:
     """(GB/s in one direction, seconds of a round trip) between that pool's groups: the spec's link, else InfiniBand NDR of as many
     devices as the smaller group has."""
-    for x in spec.links:
-        if (x.source, x.target) == ("main", "attention"):
-            return x.gb_s, x.latency_s
+    stated = stated_link(spec, "main", "attention")
+    if stated is not None:
+        return stated.gb_s, stated.latency_s
     usual = link("ib-ndr")
     n = min(g.n for g in spec.pools[pool].replica.groups)
     return usual.gb_s.value * n, 2.0 * usual.latency_s.value
@@ -365,9 +370,9 @@ def hand_over_s(spec: Serving, pool: int = 0) -> tuple[float, float]:
     if spec.pools[pool].role != "prefill":
         return 0.0, 0.0
     size = kv_of(spec, pool).bytes_per_token
-    for x in spec.links:
-        if (x.source, x.target) == ("prefill", "decode"):
-            return x.latency_s, size / (x.gb_s * 1e9)
+    stated = stated_link(spec, "prefill", "decode")
+    if stated is not None:
+        return stated.latency_s, size / (stated.gb_s * 1e9)
     usual = link("ib-ndr")
     return usual.latency_s.value, size / (usual.gb_s.value * 1e9 * main_group(spec.pools[pool]).n)
 

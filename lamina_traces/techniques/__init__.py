@@ -69,15 +69,20 @@ class Applied:
         return f"{self.technique.name}:{','.join(said)}"
 
 
+def named(name: str) -> Technique:
+    """Raises UnknownName."""
+    if name not in TECHNIQUES:
+        raise UnknownName("technique", name, TECHNIQUES, "lamina-traces catalog techniques")
+    return TECHNIQUES[name]
+
+
 def parse(text: str) -> Applied:
     """``"speculative-decoding:acceptance=0.7"`` → Applied; what is not named keeps its default.
 
     Raises UnknownName (technique, parameter), UsageError (not a number, out of bounds).
     """
     name, _, rest = text.partition(":")
-    if name not in TECHNIQUES:
-        raise UnknownName("technique", name, TECHNIQUES, "lamina-traces catalog techniques")
-    technique = TECHNIQUES[name]
+    technique = named(name)
     params: dict[str, Any] = {k: float(q.value) for k, q in technique.parameters.items()}
     params |= {k: c.default for k, c in technique.choices.items()}
     for pair in filter(None, rest.split(",")):

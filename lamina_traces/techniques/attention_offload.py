@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from ..errors import UsageError
 from ..hardware import Model, device
-from ..specs import Group, Link, Pool, Serving, attention_group, main_group
+from ..specs import Group, Link, Pool, Serving, attention_group, main_group, stated_link
 from ..units import Quantity
 from . import Choice, Params, Technique
 
@@ -25,7 +25,7 @@ def _spec(spec: Serving, p: Params) -> Serving:
         return spec
     if n != p["devices"]:
         raise UsageError(f"attention-offload: devices={p['devices']:g}", "give a whole number")
-    if any((x.source, x.target) == ("main", "attention") for x in spec.links) or any(map(attention_group, spec.pools)):  # fmt: skip
+    if stated_link(spec, "main", "attention") or any(map(attention_group, spec.pools)):  # fmt: skip
         raise UsageError("the spec has an attention group of its own", "leave attention-offload out")  # fmt: skip
 
     def offloading(pool: Pool) -> Pool:
